@@ -1,0 +1,1 @@
+"""A job across providers, and the node that guards the data."""

@@ -1,0 +1,1 @@
+"""The guardian of one provider's data."""

@@ -1,0 +1,1 @@
+"""Facts that can be checked: the log, its formats and its verifier."""

@@ -1,0 +1,1 @@
+"""Maths that hides: fixed point, masks, encryption."""
