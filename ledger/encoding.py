@@ -1,0 +1,249 @@
+r"""Canonical bytes: one value, one encoding, one hash.
+
+Decides which JSON bytes may be signed or hashed (RFC 8785, nothing else), what strict base64 is,
+and how hashes for different purposes are kept apart. Does not decide what a value means.
+
+    >>> canonical({"b": 1, "a": [0.5, "蓉"]})
+    b'{"a":[0.5,"\xe8\x93\x89"],"b":1}'
+    >>> parse(b'{"a":1}')
+    {'a': 1}
+    >>> parse(b'{"a": 1}')
+    Traceback (most recent call last):
+    ledger.errors.EncodingError: JSON is not canonical (RFC 8785), first difference at byte 5
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ledger.errors import EncodingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_SAFE_INTEGER = 2**53 - 1
+"""Largest integer that every JSON reader holds exactly (RFC 7493, section 2.2)."""
+
+MAX_DEPTH = 128
+"""Deepest nesting of lists and objects that is ever written; far below Python's recursion limit."""
+
+# Strings are consumed whole, so that brackets inside them do not count. Possessive quantifiers
+# keep the scan linear on input made to backtrack; an unclosed string runs to the end.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+|[\[{]|[\]}]', re.DOTALL)
+
+
+def canonical(value: Any) -> bytes:
+    """Encode a JSON value as RFC 8785 says.
+
+    Args:
+        value: None, bool, int, float, str, and lists, tuples and string-keyed mappings of these.
+
+    Raises:
+        EncodingError: for an integer beyond ±(2^53-1), NaN or infinity, a lone surrogate, a key
+            that is no string, nesting deeper than `MAX_DEPTH`, or any other type. The message
+            gives the place as a path such as `$.terms[2]`, never the value.
+    """
+    parts: list[str] = []
+    _write(value, parts, "$", 0)
+    # Every string was checked where its path was known, so this cannot meet a surrogate.
+    return "".join(parts).encode("utf-8")
+
+
+def parse(data: bytes, *, limit: int = 1 << 20, depth: int = 32) -> Any:
+    """Decode canonical JSON and refuse every other spelling of the same value.
+
+    Integers beyond ±(2^53-1) are read as the double that RFC 8785 takes every number for, and are
+    accepted only when that double is written with exactly these digits.
+
+    Args:
+        data: the whole input; trailing bytes are an error.
+        limit: most bytes that are looked at.
+        depth: deepest nesting, at most `MAX_DEPTH`.
+
+    Raises:
+        EncodingError: for anything that `canonical` would not have written.
+    """
+    if len(data) > limit:
+        raise EncodingError(f"JSON of {len(data)} bytes is longer than the {limit} allowed")
+    _check_depth(data, min(depth, MAX_DEPTH))
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_int=_read_integer,
+            parse_constant=_refuse_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise EncodingError(f"JSON is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise EncodingError(f"not JSON: {error.msg} at character {error.pos}") from None
+    again = canonical(value)
+    if again != data:
+        place = next(
+            (i for i, (a, b) in enumerate(zip(again, data, strict=False)) if a != b),
+            min(len(again), len(data)),
+        )
+        raise EncodingError(f"JSON is not canonical (RFC 8785), first difference at byte {place}")
+    return value
+
+
+def b64encode(data: bytes) -> str:
+    """Encode in standard base64 with padding (RFC 4648, section 4)."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def b64decode(text: str) -> bytes:
+    """Decode standard base64, accepting only what `b64encode` writes.
+
+    Raises:
+        EncodingError: for whitespace, another alphabet, wrong padding or non-zero padding bits.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise EncodingError("not standard base64 (RFC 4648, section 4)") from None
+    # Several texts decode to the same bytes when unused bits are set; only one may be valid.
+    if b64encode(data) != text:
+        raise EncodingError("base64 is not canonical: padding or unused bits are wrong")
+    return data
+
+
+def digest(namespace: str, data: bytes) -> bytes:
+    """Hash for one purpose: SHA-256(namespace || 0x00 || data), 32 bytes.
+
+    Raises:
+        EncodingError: for a namespace that is empty, holds a NUL (which would let two namespaces
+            meet) or is not encodable.
+    """
+    if not namespace or "\0" in namespace:
+        raise EncodingError("a hash namespace must be non-empty text without NUL")
+    _check_text(namespace, "the hash namespace")
+    return hashlib.sha256(namespace.encode("utf-8") + b"\0" + data).digest()
+
+
+def sha256_text(data: bytes) -> str:
+    """Return the plain SHA-256 of file contents as `sha256:` and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _write(value: Any, parts: list[str], path: str, depth: int) -> None:
+    if value is None or value is True or value is False:
+        parts.append({None: "null", True: "true", False: "false"}[value])
+    elif isinstance(value, str):
+        parts.append(_quote(value, path))
+    elif isinstance(value, int):
+        if abs(value) > MAX_SAFE_INTEGER:
+            raise EncodingError(f"integer at {path} is beyond 2^53-1; write it as a string")
+        parts.append(int.__repr__(value))
+    elif isinstance(value, float):
+        parts.append(_ecmascript_number(value, path))
+    elif depth >= MAX_DEPTH:
+        raise EncodingError(f"value is nested deeper than {MAX_DEPTH} levels")
+    elif isinstance(value, dict):
+        _write_object(value, parts, path, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        parts.append("[")
+        for index, item in enumerate(value):
+            parts.append("," if index else "")
+            _write(item, parts, f"{path}[{index}]", depth + 1)
+        parts.append("]")
+    else:
+        raise EncodingError(f"value at {path} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def _write_object(value: Mapping[Any, Any], parts: list[str], path: str, depth: int) -> None:
+    parts.append("{")
+    for index, key in enumerate(_sorted_keys(value, path)):
+        parts.append("," if index else "")
+        parts.append(_quote(key, path) + ":")
+        _write(value[key], parts, f"{path}.{key}", depth)
+    parts.append("}")
+
+
+def _sorted_keys(keys: Iterable[Any], path: str) -> list[str]:
+    names: list[str] = []
+    for key in keys:
+        if not isinstance(key, str):
+            raise EncodingError(f"a key at {path} is a {type(key).__name__}, not a string")
+        _check_text(key, f"a key at {path}")
+        names.append(key)
+    # By UTF-16 code units (RFC 8785, section 3.2.3): U+1F600 comes before U+FB33.
+    return sorted(names, key=lambda name: name.encode("utf-16-be"))
+
+
+def _quote(text: str, path: str) -> str:
+    _check_text(text, f"the string at {path}")
+    # json escapes exactly what RFC 8785 section 3.2.2.2 lists: ", \ and U+0000 to U+001F.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise EncodingError(f"{what} holds a lone surrogate") from None
+
+
+def _ecmascript_number(value: float, path: str) -> str:
+    """Write a double as ECMA-262 Number::toString does (RFC 8785, section 3.2.2.3)."""
+    if not math.isfinite(value):
+        raise EncodingError(f"number at {path} is not finite, which JSON cannot hold")
+    if value == 0:
+        return "0"
+    # Python's repr gives the same shortest round-trip digits; only the layout differs.
+    sign, digit_tuple, scale = Decimal(float.__repr__(value)).as_tuple()
+    digits = "".join(map(str, digit_tuple)).lstrip("0")
+    point = len(digits) + int(scale)
+    digits = digits.rstrip("0")
+    minus = "-" if sign else ""
+    if len(digits) <= point <= 21:
+        return minus + digits.ljust(point, "0")
+    if 0 < point <= 21:
+        return f"{minus}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{minus}0.{'0' * -point}{digits}"
+    fraction = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{minus}{digits[0]}{fraction}e{point - 1:+d}"
+
+
+def _check_depth(data: bytes, depth: int) -> None:
+    """Refuse deep nesting before the recursive parser sees it."""
+    level = 0
+    for match in _STRING_OR_BRACKET.finditer(data):
+        mark = match[0]
+        if mark in (b"[", b"{"):
+            level += 1
+            if level > depth:
+                raise EncodingError(
+                    f"JSON is nested deeper than {depth} levels at byte {match.start()}"
+                )
+        elif mark in (b"]", b"}"):
+            level -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise EncodingError(f"JSON object has the key {key[:80]!r} twice")
+        value[key] = item
+    return value
+
+
+def _read_integer(digits: str) -> int | float:
+    # 17 characters hold every safe integer; longer ones must not reach int(), which is quadratic.
+    if len(digits) <= 17:
+        value = int(digits)
+        if abs(value) <= MAX_SAFE_INTEGER:
+            return value
+    return float(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise EncodingError(f"JSON cannot hold {name}")

@@ -1,0 +1,68 @@
+"""Everything that can be wrong with evidence, as one tree.
+
+    LedgerError
+    ├── EncodingError      bytes or values that are not canonical
+    ├── InvalidKeyError    a key, key text or key file that must not be used
+    ├── SignatureError     a known key, a signature that it did not make
+    ├── NoteError          a signed note or checkpoint outside its format
+    ├── ProofError         a Merkle proof that does not show what it claims
+    ├── StatementError     a signed fact that breaks the rules of its kind
+    ├── EntryError         a log entry that does not fit its place in the chain
+    ├── LogError           a log that cannot go on without risking a second history
+    ├── ExportError        an exported folder that is damaged or incomplete
+    └── TrustError         evidence that no trusted key vouches for
+
+A caller that cannot go on in any case catches `LedgerError`; the others exist where callers differ
+in what they do next. The docstring of a class is its message when none is given.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class LedgerError(Exception):
+    """The evidence cannot be accepted."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class EncodingError(LedgerError):
+    """The bytes are not the canonical encoding of any value."""
+
+
+class InvalidKeyError(LedgerError):
+    """The key is malformed, weak or not safely stored."""
+
+
+class SignatureError(LedgerError):
+    """The signature does not verify under the key that it names."""
+
+
+class NoteError(LedgerError):
+    """The text is not a well-formed signed note."""
+
+
+class ProofError(LedgerError):
+    """The Merkle proof does not show what it claims."""
+
+
+class StatementError(LedgerError):
+    """The statement breaks the rules of its kind."""
+
+
+class EntryError(LedgerError):
+    """The log entry does not fit its place in the chain."""
+
+
+class LogError(LedgerError):
+    """The log cannot go on without risking a second history."""
+
+
+class ExportError(LedgerError):
+    """The exported folder is damaged or incomplete."""
+
+
+class TrustError(LedgerError):
+    """No trusted key vouches for this evidence."""
