@@ -1,0 +1,59 @@
+"""Everything `privacy` can refuse, as one tree; the docstring of each is its default message.
+
+    PrivacyError
+    ├── ScaleError                 a scale that no fixed-point vector can have
+    ├── OverflowRefusedError       no scale holds the sum: refused before the first round
+    ├── OutOfRangeError            a value that the agreed scale cannot carry
+    ├── VectorError                not a vector of 64-bit words, or of another length
+    ├── MaskError                  masking would hide nothing
+    │   └── MaskKeyError           a public mask key that must not be used
+    ├── WeakKeyError               a Paillier modulus too small or of the wrong form
+    ├── KeyFileError               a secret key's file that must not be trusted
+    └── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
+
+No message holds a secret or a value: at most a position, a length, a limit or a party's id.
+"""
+
+
+class PrivacyError(Exception):
+    """A privacy mechanism refused."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Takes the message, or else the class's own docstring."""
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class ScaleError(PrivacyError):
+    """This is not a fixed-point scale."""
+
+
+class OverflowRefusedError(PrivacyError):
+    """No fixed-point scale holds this sum without overflow; change the unit of the column."""
+
+
+class OutOfRangeError(PrivacyError):
+    """A value lies outside what the agreed scale can carry; raise the bound on the data card."""
+
+
+class VectorError(PrivacyError):
+    """A contribution must be a vector of unsigned 64-bit words of the agreed length."""
+
+
+class MaskError(PrivacyError):
+    """A mask between these parties would hide nothing."""
+
+
+class MaskKeyError(MaskError):
+    """A public mask key is malformed, of small order, or used twice in the cohort."""
+
+
+class WeakKeyError(PrivacyError):
+    """A Paillier modulus must be odd, composite and of at least 2048 bits."""
+
+
+class KeyFileError(PrivacyError):
+    """A secret key's file is missing, malformed, already there, or readable by others."""
+
+
+class CiphertextError(PrivacyError):
+    """This is not a ciphertext under this key, or not the sum that it claims to be."""
