@@ -8,6 +8,8 @@
     ├── ProofError         a Merkle proof that does not show what it claims
     ├── StatementError     a signed fact that breaks the rules of its kind
     ├── EntryError         a log entry that does not fit its place in the chain
+    ├── RuleError          a fact that contradicts the facts before it
+    ├── EvidenceError      a check that needs an opening nobody gave
     ├── LogError           a log that cannot go on without risking a second history
     ├── ExportError        an exported folder that is damaged or incomplete
     └── TrustError         evidence that no trusted key vouches for
@@ -54,6 +56,22 @@ class StatementError(LedgerError):
 
 class EntryError(LedgerError):
     """The log entry does not fit its place in the chain."""
+
+
+class RuleError(LedgerError):
+    """The statement contradicts the statements before it.
+
+    Attributes:
+        code: the fixed word of the finding.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EvidenceError(LedgerError):
+    """A check needs the opening of an entry that stayed sealed."""
 
 
 class LogError(LedgerError):

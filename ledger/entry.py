@@ -1,0 +1,194 @@
+"""One log entry: what the public sees of a statement.
+
+Decides whether bytes are one well-formed entry, and whether an opening belongs to it. Does not
+decide whether the statement was allowed: `ledger.rules` does.
+
+An entry shows the kind, the time, references to earlier entries and a salted commitment. The
+statement itself and its salt (an `Opening`) are kept beside the log and shown by scope.
+Format: FORMATS.md, section "Entry".
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.encoding import b64decode, b64encode, canonical, digest, parse
+from ledger.errors import EncodingError, EntryError
+from ledger.statements import KINDS, Unverified, read
+
+VERSION = 1
+COMMITMENT_NAMESPACE = "rongshu/commitment/v1"
+SALT_BYTES = 32
+HASH_BYTES = 32
+# tlog-tiles frames entries with a 16-bit length.
+MAX_ENTRY = (1 << 16) - 1
+MAX_REFERENCES = 1024
+# The predecessor of the first entry.
+NO_PREDECESSOR = bytes(HASH_BYTES)
+
+
+def commitment(salt: bytes, envelope: bytes) -> bytes:
+    """Return the 32-byte commitment to an envelope under a 32-byte salt.
+
+    Raises:
+        EntryError: the salt has another length.
+    """
+    if len(salt) != SALT_BYTES:
+        raise EntryError(f"a salt has {SALT_BYTES} bytes, this one {len(salt)}")
+    return digest(COMMITMENT_NAMESPACE, salt + envelope)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One leaf of the log.
+
+    Attributes:
+        index: position in the log, from 0.
+        previous: leaf hash of the entry before it (the hash chain); zeros for the first.
+        time: when the sequencer made it, Unix milliseconds; never decreases along the log.
+        kind: kind of the statement committed to.
+        references: indexes of the entries it rests on; None where a refusal names a job that is
+            not in the log, or has no grant.
+        commitment: salted hash of the signed statement.
+    """
+
+    index: int
+    previous: bytes
+    time: int
+    kind: str
+    references: tuple[int | None, ...]
+    commitment: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the leaf's bytes: canonical JSON.
+
+        Raises:
+            EntryError: longer than a tlog-tiles entry bundle can frame.
+        """
+        data = canonical(
+            {
+                "commitment": b64encode(self.commitment),
+                "index": self.index,
+                "kind": self.kind,
+                "previous": b64encode(self.previous),
+                "references": list(self.references),
+                "time": self.time,
+                "v": VERSION,
+            }
+        )
+        if len(data) > MAX_ENTRY:
+            raise EntryError(f"entry {self.index} is longer than {MAX_ENTRY} bytes")
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Entry:
+        """Read a leaf strictly.
+
+        Raises:
+            EntryError: not exactly one canonical entry of version 1.
+        """
+        try:
+            value = parse(data, limit=MAX_ENTRY)
+            return cls._from_json(value)
+        except EncodingError as error:
+            raise EntryError(f"malformed entry: {error}") from error
+
+    @classmethod
+    def _from_json(cls, value: Any) -> Entry:
+        names = {"commitment", "index", "kind", "previous", "references", "time", "v"}
+        if not isinstance(value, dict) or set(value) != names:
+            raise EntryError(f"an entry has exactly the fields {', '.join(sorted(names))}")
+        if type(value["v"]) is not int or value["v"] != VERSION:
+            raise EntryError("unknown version of entry; a newer verifier may read it")
+        if value["kind"] not in KINDS:
+            raise EntryError(f"unknown kind of entry: {str(value['kind'])[:40]!r}")
+        index = _number(value["index"], "index")
+        return cls(
+            index=index,
+            previous=_hash(value["previous"], "previous"),
+            time=_number(value["time"], "time"),
+            kind=value["kind"],
+            references=_references(value["references"], index),
+            commitment=_hash(value["commitment"], "commitment"),
+        )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The statement behind an entry, and the salt that ties it to the commitment."""
+
+    index: int
+    salt: bytes
+    envelope: bytes
+
+    def reveal(self, entry: Entry) -> Unverified:
+        """Return the statement that the entry commits to; its signatures are not verified yet.
+
+        Raises:
+            EntryError: the opening is of another entry, another statement or another kind.
+            StatementError: the statement is malformed.
+        """
+        if self.index != entry.index:
+            raise EntryError(f"opening of entry {self.index} used for entry {entry.index}")
+        if not hmac.compare_digest(commitment(self.salt, self.envelope), entry.commitment):
+            raise EntryError(f"entry {entry.index}: the opening does not match the commitment")
+        statement = read(self.envelope)
+        if statement.statement.kind != entry.kind:
+            raise EntryError(f"entry {entry.index} says {entry.kind}, its statement differs")
+        return statement
+
+    def to_bytes(self) -> bytes:
+        """Return the opening as one line of canonical JSON, without the line break."""
+        return canonical(
+            {
+                "envelope": b64encode(self.envelope),
+                "index": self.index,
+                "salt": b64encode(self.salt),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Opening:
+        """Read one opening strictly.
+
+        Raises:
+            EntryError: not exactly one canonical opening.
+        """
+        try:
+            value = parse(data, limit=2 << 20)
+            if not isinstance(value, dict) or set(value) != {"envelope", "index", "salt"}:
+                raise EntryError("an opening has index, salt and envelope, no more")
+            salt, envelope = b64decode(_text(value["salt"])), b64decode(_text(value["envelope"]))
+        except EncodingError as error:
+            raise EntryError(f"malformed opening: {error}") from error
+        return cls(_number(value["index"], "index"), salt, envelope)
+
+
+def _number(value: Any, name: str) -> int:
+    if type(value) is not int or value < 0:
+        raise EntryError(f"{name} is not a whole number from 0 up")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise EntryError("expected text")
+    return value
+
+
+def _hash(value: Any, name: str) -> bytes:
+    data = b64decode(_text(value))
+    if len(data) != HASH_BYTES:
+        raise EntryError(f"{name} has not {HASH_BYTES} bytes")
+    return data
+
+
+def _references(value: Any, index: int) -> tuple[int | None, ...]:
+    if not isinstance(value, list) or len(value) > MAX_REFERENCES:
+        raise EntryError(f"references are a list of at most {MAX_REFERENCES}")
+    found = tuple(None if item is None else _number(item, "reference") for item in value)
+    if any(item is not None and item >= index for item in found):
+        raise EntryError(f"entry {index} refers to itself or to a later entry")
+    return found

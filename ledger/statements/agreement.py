@@ -1,0 +1,46 @@
+"""`agreement`: terms that provider and researcher both signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from ledger.errors import StatementError
+from ledger.record import identifier, not_negative
+from ledger.statements.statement import Author, Statement
+from ledger.terms import Terms
+
+
+@dataclass(frozen=True)
+class Agreement(Statement):
+    """The end of a negotiation: who may do what with which asset, at which price.
+
+    Attributes:
+        preparation: the row selection and preparation that every job under it must use; fixed
+            here because many exact answers over varied rows recover the rows.
+        price_cents: price of one use, in cents.
+    """
+
+    kind: ClassVar[str] = "agreement"
+
+    provider: Annotated[str, identifier("participant")]
+    researcher: Annotated[str, identifier("participant")]
+    asset: Annotated[str, identifier("asset")]
+    offer: Annotated[str, identifier("offer")]
+    terms: Terms
+    preparation: dict[str, Any]
+    price_cents: Annotated[int, not_negative]
+    issued: Annotated[int, not_negative]
+
+    def references(self) -> tuple[str | None, ...]:  # noqa: D102
+        return (self.provider, self.researcher, self.asset, self.offer)
+
+    def authors(self) -> tuple[Author, ...]:  # noqa: D102
+        return (Author("participant", self.provider), Author("participant", self.researcher))
+
+    def parties(self) -> tuple[str, ...]:  # noqa: D102
+        return (self.provider, self.researcher)
+
+    def check(self, where: str) -> None:  # noqa: D102
+        if self.provider == self.researcher:
+            raise StatementError(f"{where}.researcher: nobody agrees with itself")

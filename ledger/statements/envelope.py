@@ -1,0 +1,171 @@
+"""Signed envelopes: DSSE over canonical JSON.
+
+Decides whether named keys signed exactly these bytes for exactly this purpose (the payload type).
+Does not decide whether those keys were the right ones to sign: `ledger.rules` does.
+
+Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.0/envelope.md, canonical JSON
+(RFC 8785) for the envelope and for the payload inside, signatures ordered by key id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.encoding import b64decode, b64encode, canonical, parse
+from ledger.errors import EncodingError, SignatureError, StatementError
+from ledger.keys import SigningKey, VerifyKey
+
+MAX_ENVELOPE = 1 << 20
+MAX_SIGNATURES = 8
+
+
+@dataclass(frozen=True)
+class RawEnvelope:
+    """An envelope that is well formed and *not verified*."""
+
+    payload_type: str
+    body: bytes
+    payload: dict[str, Any]
+    signatures: tuple[tuple[str, bytes], ...]
+
+
+def payload_type(kind: str, version: int = 1) -> str:
+    """Return the media type that separates one kind of signed payload from every other."""
+    return f"application/vnd.rongshu.{kind}.v{version}+json"
+
+
+def sign(media_type: str, payload: dict[str, Any], *keys: SigningKey) -> bytes:
+    """Sign a payload with every key given.
+
+    Raises:
+        EncodingError: the payload has no canonical form.
+    """
+    body = canonical(payload)
+    return _assemble(
+        media_type, body, {_key_id(key.verify_key): _sign(media_type, body, key) for key in keys}
+    )
+
+
+def countersign(data: bytes, key: SigningKey) -> bytes:
+    """Add one signature to an envelope that others signed already.
+
+    Raises:
+        StatementError: the envelope is malformed.
+    """
+    raw = raw_open(data)
+    signatures = dict(raw.signatures)
+    signatures[_key_id(key.verify_key)] = _sign(raw.payload_type, raw.body, key)
+    return _assemble(raw.payload_type, raw.body, signatures)
+
+
+def open_(data: bytes, media_type: str, *keys: VerifyKey) -> dict[str, Any]:
+    """Verify an envelope and return its payload.
+
+    It must carry the signatures of all the keys given and no others.
+
+    Raises:
+        StatementError: malformed, or of another payload type.
+        SignatureError: a signature is missing, surplus or wrong.
+    """
+    raw = raw_open(data)
+    if raw.payload_type != media_type:
+        raise StatementError(f"signed as {raw.payload_type}, expected {media_type}")
+    expected = {_key_id(key): key for key in keys}
+    present = {key_id for key_id, _ in raw.signatures}
+    if not expected or present != set(expected):
+        raise SignatureError(f"signed by {_names(present)}, expected {_names(set(expected))}")
+    message = _pre_authentication(media_type, raw.body)
+    for key_id, signature in raw.signatures:
+        expected[key_id].verify(message, signature)
+    return raw.payload
+
+
+def raw_open(data: bytes) -> RawEnvelope:
+    """Read an envelope without verifying any signature.
+
+    Raises:
+        StatementError: not one canonical envelope.
+    """
+    try:
+        value = parse(data, limit=MAX_ENVELOPE)
+        if not isinstance(value, dict) or set(value) != {"payload", "payloadType", "signatures"}:
+            raise StatementError("an envelope has payload, payloadType and signatures, no more")
+        body = b64decode(_text(value["payload"]))
+        payload = parse(body, limit=MAX_ENVELOPE)
+        signatures = _signatures(value["signatures"])
+    except EncodingError as error:
+        raise StatementError(f"malformed envelope: {error}") from error
+    if not isinstance(payload, dict):
+        raise StatementError("the payload is not an object")
+    return RawEnvelope(_text(value["payloadType"]), body, payload, signatures)
+
+
+def _signatures(value: Any) -> tuple[tuple[str, bytes], ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_SIGNATURES:
+        raise StatementError(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
+    found = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {"keyid", "sig"}:
+            raise StatementError("a signature has keyid and sig, no more")
+        found.append((_text(item["keyid"]), b64decode(_text(item["sig"]))))
+    order = [key_id for key_id, _ in found]
+    if order != sorted(set(order)):
+        raise StatementError("signatures are not in order of key id, each once")
+    return tuple(found)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise StatementError("expected text in the envelope")
+    return value
+
+
+def _assemble(media_type: str, body: bytes, signatures: dict[str, bytes]) -> bytes:
+    return canonical(
+        {
+            "payload": b64encode(body),
+            "payloadType": media_type,
+            "signatures": [
+                {"keyid": key_id, "sig": b64encode(signature)}
+                for key_id, signature in sorted(signatures.items())
+            ],
+        }
+    )
+
+
+def _sign(media_type: str, body: bytes, key: SigningKey) -> bytes:
+    return key.sign(_pre_authentication(media_type, body))
+
+
+def _pre_authentication(media_type: str, body: bytes) -> bytes:
+    name = media_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(name), name, len(body), body)
+
+
+def _key_id(key: VerifyKey) -> str:
+    return key.fingerprint
+
+
+def _names(key_ids: set[str]) -> str:
+    return ", ".join(sorted(key_ids)) or "nobody"
+
+
+def as_json(raw: RawEnvelope) -> dict[str, Any]:
+    """Return an envelope as a JSON object, to be carried inside another statement."""
+    value = parse(_assemble(raw.payload_type, raw.body, dict(raw.signatures)), limit=MAX_ENVELOPE)
+    if not isinstance(value, dict):
+        raise StatementError("an envelope is an object")
+    return value
+
+
+def from_json(value: dict[str, Any]) -> bytes:
+    """Return the bytes of an envelope that was carried as a JSON object; not verified.
+
+    Raises:
+        StatementError: it has no canonical form.
+    """
+    try:
+        return canonical(value)
+    except EncodingError as error:
+        raise StatementError(f"malformed envelope: {error}") from error

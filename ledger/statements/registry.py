@@ -1,0 +1,76 @@
+"""The kinds of statement, and how an unverified envelope becomes one of them.
+
+A new kind is one file beside this one, one line here, one section in FORMATS.md and one vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.errors import StatementError
+from ledger.ids import statement_id
+from ledger.keys import VerifyKey
+from ledger.statements import envelope
+from ledger.statements.agreement import Agreement
+from ledger.statements.asset import Asset
+from ledger.statements.grant import Grant
+from ledger.statements.job import Job
+from ledger.statements.offer import Offer
+from ledger.statements.participant import Participant
+from ledger.statements.receipt import Receipt
+from ledger.statements.release import Release
+from ledger.statements.revocation import Revocation
+from ledger.statements.settlement import Settlement
+from ledger.statements.statement import Statement
+
+KINDS: dict[str, type[Statement]] = {
+    statement.kind: statement
+    for statement in (
+        Participant,
+        Asset,
+        Offer,
+        Agreement,
+        Job,
+        Grant,
+        Receipt,
+        Release,
+        Settlement,
+        Revocation,
+    )
+}
+_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in KINDS.values()}
+
+
+@dataclass(frozen=True)
+class Unverified:
+    """A well-formed statement whose signatures nobody has checked yet."""
+
+    statement: Statement
+    envelope: bytes
+
+    @property
+    def id(self) -> str:
+        """The content id: kind and digest of the envelope's bytes."""
+        return statement_id(self.statement.kind, self.envelope)
+
+    def verify(self, *keys: VerifyKey) -> Statement:
+        """Return the statement if exactly these keys signed it.
+
+        Raises:
+            SignatureError: they did not.
+        """
+        envelope.open_(self.envelope, self.statement.media_type(), *keys)
+        return self.statement
+
+
+def read(data: bytes) -> Unverified:
+    """Read an envelope of any known kind; signatures are not verified yet.
+
+    Raises:
+        StatementError: malformed, or of an unknown kind.
+    """
+    raw = envelope.raw_open(data)
+    statement_type = _BY_MEDIA_TYPE.get(raw.payload_type)
+    if statement_type is None:
+        raise StatementError(f"unknown kind of statement: {raw.payload_type[:80]!r}")
+    return Unverified(statement_type.from_payload(raw.payload), data)
