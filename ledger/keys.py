@@ -253,7 +253,7 @@ def _read_private(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidKeyError(f"key file {path} cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # The open file is asked, not the path, which could be exchanged in between.
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -263,10 +263,14 @@ def _read_private(path: Path) -> str:
                 f"key file {path} has mode {stat.S_IMODE(mode):04o}, so others can reach it: "
                 f"run `chmod 600 {path}`, and make a new key if anybody may have read this one"
             )
-        data = file.read(_MAX_FILE_BYTES + 1)
+        data = os.read(descriptor, _MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidKeyError(f"key file {path} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidKeyError(f"key file {path} is too long to hold one key")
     try:
-        if len(data) > _MAX_FILE_BYTES:
-            raise InvalidKeyError(f"key file {path} is too long to hold one key")
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidKeyError(f"key file {path} is not text") from None
