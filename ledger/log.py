@@ -1,0 +1,333 @@
+"""The log: one sequencer that turns pending statements into entries, and signs what is durable.
+
+The write path, in order:
+
+1. read what is pending, oldest first;
+2. build entries in memory: index, predecessor, time, references, commitment;
+3. in one transaction, store the entries and remove the pending rows — *from here the batch is
+   committed*;
+4. apply it to the tree and the history, with the very function that recovery uses;
+5. sign a checkpoint, write it to disk, then show it.
+
+A crash before 3 leaves the statements pending. A crash after 3 leaves durable entries that no
+checkpoint covers: the next start signs them. A size is never signed before it is durable, and a
+database that is older than the last checkpoint on disk refuses to start: it would sign a second
+history.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger import checkpoint as checkpoints
+from ledger import rules, store
+from ledger.checkpoint import Checkpoint
+from ledger.entry import Entry, Opening, commitment
+from ledger.errors import LedgerError, LogError
+from ledger.history import History
+from ledger.keys import SigningKey, VerifyKey
+from ledger.merkle import Tree, leaf_hash
+from ledger.statements import Unverified, read
+from ledger.tiles import Tile, tile_bytes
+
+BATCH = 1024
+CHECKPOINT_FILE = "checkpoint"
+# Longest wait of the sequencer between looks at the pending table, seconds.
+INTERVAL = 0.02
+
+
+class Log:
+    """One Merkle log over a database and a folder for its newest checkpoint.
+
+    Args:
+        engine: database with the tables of `ledger.store`.
+        key: the log's key; its name is the log's origin.
+        folder: where the newest signed checkpoint is kept, apart from the database.
+        clock: returns Unix milliseconds.
+
+    Raises:
+        LogError: the database is older than the newest checkpoint, or does not match it.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, key: SigningKey, folder: Path, clock: Callable[[], int]
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._folder = folder
+        self._clock = clock
+        self._write_lock = threading.Lock()
+        self._shown = threading.Condition()
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._tree = Tree()
+        self._indexes: dict[str, int] = {}
+        self._last_time = 0
+        self._checkpoint = b""
+        self._size = 0
+        self.history = History()
+        self.findings: list[str] = []
+        self._recover()
+
+    @property
+    def vkey(self) -> VerifyKey:
+        """The log's verifier key."""
+        return self._key.verify_key
+
+    @property
+    def size(self) -> int:
+        """Number of entries that the shown checkpoint covers."""
+        return self._size
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint."""
+        return self._checkpoint
+
+    def tile(self, path: str) -> bytes:
+        """Return one file of the tlog-tiles layout.
+
+        Raises:
+            EncodingError: not a tile path.
+            LogError: the log has not grown that far.
+        """
+        tile = Tile.from_path(path)
+        stop = tile.start + tile.width
+        covered = self._size if tile.level is None else self._size >> (8 * tile.level)
+        if stop > covered:
+            raise LogError(f"{path} does not exist: the log has {self._size} entries")
+        return tile_bytes(self._tree, tile, self.entry_bytes)
+
+    def entry_bytes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Return the bytes of entries `start` to `stop`, exclusive."""
+        column = store.entries.c.index
+        query = sa.select(store.entries.c.data).where(column >= start, column < stop)
+        with self._engine.connect() as connection:
+            return connection.execute(query.order_by(column)).scalars().all()
+
+    def openings(self, start: int, stop: int) -> list[Opening]:
+        """Return the openings of entries `start` to `stop`, exclusive; the caller decides who sees.
+
+        Entries that no checkpoint covers yet are left out.
+        """
+        table = store.entries
+        query = sa.select(table.c.index, table.c.salt, table.c.envelope).where(
+            table.c.index >= start, table.c.index < min(stop, self._size)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.index)).all()
+        return [Opening(index, salt, envelope) for index, salt, envelope in rows]
+
+    def opening(self, index: int) -> Opening:
+        """Return the opening of one entry.
+
+        Raises:
+            LogError: there is no such entry.
+        """
+        found = self.openings(index, index + 1)
+        if not found:
+            raise LogError(f"the log has no entry {index}")
+        return found[0]
+
+    def index_of(self, statement_id: str) -> int:
+        """Return the index of a statement that the shown checkpoint covers.
+
+        Raises:
+            LogError: it is not in the log.
+        """
+        index = self._indexes.get(statement_id)
+        if index is None or index >= self._size:
+            raise LogError("this statement is not in the log")
+        return index
+
+    def check(self, envelope: bytes) -> Unverified:
+        """Read a statement and hold it against everything logged so far.
+
+        Raises:
+            StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
+        """
+        unverified = read(envelope)
+        with self._write_lock:
+            rules.check(self.history, unverified, self._clock())
+        return unverified
+
+    def wait_for(self, statement_id: str, timeout: float = 10.0) -> int:
+        """Wait until a checkpoint covers a statement, and return its index.
+
+        Raises:
+            LogError: not within `timeout` seconds.
+        """
+        self._wake.set()
+
+        def covered() -> bool:
+            if self._failure is not None:
+                raise LogError("the log has stopped; see the operator's log file")
+            index = self._indexes.get(statement_id)
+            return index is not None and index < self._size
+
+        with self._shown:
+            if not self._shown.wait_for(covered, timeout):
+                raise LogError(f"not in the log after {timeout:g} s")
+        return self._indexes[statement_id]
+
+    def start(self) -> None:
+        """Run the sequencer in a thread of its own."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the sequencer after the batch it is working on."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def sequence(self) -> int:
+        """Make entries of what is pending now; return how many.
+
+        Raises:
+            LogError: another process wrote to this log.
+        """
+        with self._write_lock:
+            batch = self._commit_batch()
+            if batch:
+                self._apply(batch)
+                self._publish()
+            return len(batch)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self.sequence() == 0:
+                    self._wake.wait(INTERVAL)
+                    self._wake.clear()
+        except BaseException as error:
+            # Whoever waits must hear that nothing more will be logged; going on could sign a
+            # state that the database does not have.
+            self._failure = error
+            with self._shown:
+                self._shown.notify_all()
+            raise
+
+    def _commit_batch(self) -> list[tuple[bytes, str, bytes]]:
+        with self._engine.begin() as connection:
+            waiting = connection.execute(
+                sa.select(store.pending).order_by(store.pending.c.sequence).limit(BATCH)
+            ).all()
+            if not waiting:
+                return []
+            rows = self._build(waiting)
+            connection.execute(store.entries.insert(), rows)
+            connection.execute(
+                store.pending.delete().where(
+                    store.pending.c.sequence.in_([row.sequence for row in waiting])
+                )
+            )
+        # A crash here is harmless: the entries are durable and the next start signs them.
+        return [(row["data"], row["statement_id"], row["envelope"]) for row in rows]
+
+    def _build(self, waiting: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        fresh: dict[str, int] = {}
+        previous, now = self.history.last_leaf, max(self._clock(), self._last_time)
+        for row in waiting:
+            index = self._tree.size + len(rows)
+            statement = read(row.envelope).statement
+            known = [self._lookup(name, fresh) for name in statement.references()]
+            entry = Entry(
+                index=index,
+                previous=previous,
+                time=now,
+                kind=statement.kind,
+                references=tuple(known),
+                commitment=commitment(row.salt, row.envelope),
+            )
+            data = entry.to_bytes()
+            previous = leaf_hash(data)
+            fresh[row.statement_id] = index
+            rows.append(
+                {
+                    "index": index,
+                    "statement_id": row.statement_id,
+                    "data": data,
+                    "envelope": row.envelope,
+                    "salt": row.salt,
+                }
+            )
+        return rows
+
+    def _lookup(self, statement_id: str | None, fresh: dict[str, int]) -> int | None:
+        if statement_id is None:
+            return None
+        return fresh.get(statement_id, self._indexes.get(statement_id))
+
+    def _apply(self, batch: Sequence[tuple[bytes, str, bytes]]) -> None:
+        for data, statement_id, envelope in batch:
+            entry, leaf = Entry.from_bytes(data), leaf_hash(data)
+            self._tree.append(leaf)
+            self._indexes[statement_id] = entry.index
+            self._last_time = entry.time
+            try:
+                rules.admit(self.history, entry, leaf, read(envelope))
+            except LedgerError as error:
+                # It is in the log for good; every auditor will see the same finding.
+                self.findings.append(str(error))
+
+    def _publish(self) -> None:
+        current = Checkpoint(self.vkey.name, self._tree.size, self._tree.root())
+        signed = checkpoints.sign(current, self._key)
+        _write_durably(self._folder / CHECKPOINT_FILE, signed)
+        # A crash here is harmless: nobody has seen this checkpoint, and the next start signs the
+        # same size and root again.
+        with self._shown:
+            self._checkpoint, self._size = signed, current.size
+            self._shown.notify_all()
+
+    def _recover(self) -> None:
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                sa.select(
+                    store.entries.c.data, store.entries.c.statement_id, store.entries.c.envelope
+                ).order_by(store.entries.c.index)
+            ).all()
+        self._apply([(row.data, row.statement_id, row.envelope) for row in rows])
+        self._refuse_rollback()
+        self._publish()
+
+    def _refuse_rollback(self) -> None:
+        path = self._folder / CHECKPOINT_FILE
+        if not path.exists():
+            return
+        signed = checkpoints.open_checkpoint(path.read_bytes(), self.vkey)
+        if signed.size > self._tree.size:
+            raise LogError(
+                f"the database has {self._tree.size} entries, but {signed.size} were signed "
+                f"({path}): it was restored from an older backup. Restore the newest one; "
+                "signing again would make a second history"
+            )
+        if self._tree.root(signed.size) != signed.root:
+            raise LogError(f"the database does not match the checkpoint signed in {path}")
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
