@@ -151,7 +151,8 @@ def run_command(entry: metadata.EntryPoint, argv: list[str]) -> int:
         argv: the arguments after the command's name.
 
     Returns:
-        Its exit code; 1 for a typed error or a missing extra, 130 after Ctrl-C, 141 for a closed pipe.
+        Its exit code; 1 for a typed error or a missing extra, 130 after Ctrl-C, 141 when the
+        reader of standard output went away.
     """
     try:
         code = cast("Command", entry.load())(argv)
