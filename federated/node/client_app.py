@@ -1,0 +1,47 @@
+"""The node's Flower `ClientApp`: unpack a message, ask the node, pack its answer. Nothing else.
+
+Decides nothing: what to answer is the node's business (`NodeService`). It guards one thing, that the
+text of an exception, which may hold data, never becomes part of a reply.
+
+    app = make_client_app(node)     # for an InProcessGrid, or for a SuperNode
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from federated.messages import Failure
+from federated.records import ACTION, pack, unpack
+
+INTERNAL: Final = "internal"
+"""The one word for whatever broke inside a node; the node's own log says more."""
+
+
+class NodeService(Protocol):
+    """A node, as its ClientApp sees it."""
+
+    def handle(self, body: bytes) -> bytes:
+        """Answer one request of `federated.messages` with one reply."""
+
+
+def make_client_app(node: NodeService) -> ClientApp:
+    """Return the Flower app that puts questions to `node`.
+
+    Args:
+        node: called with one request at a time, on a thread of the Grid or the SuperNode.
+    """
+    app = ClientApp()
+
+    @app.query(ACTION)
+    def answer(message: Message, context: Context) -> Message:
+        del context  # Flower's state would outlive the job; the node keeps its own journal.
+        try:
+            reply = node.handle(unpack(message))
+        except Exception:  # noqa: BLE001 - whatever it is, its text must stay here
+            reply = Failure(job="", asset="", reason=INTERNAL).to_bytes()
+        return Message(pack(reply), reply_to=message)
+
+    return app
