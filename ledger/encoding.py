@@ -196,8 +196,12 @@ def _ecmascript_number(value: float, path: str) -> str:
         raise EncodingError(f"number at {path} is not finite, which JSON cannot hold")
     if value == 0:
         return "0"
-    # Python's repr gives the same shortest round-trip digits; only the layout differs.
-    sign, digit_tuple, scale = Decimal(float.__repr__(value)).as_tuple()
+    # Python's repr gives the same shortest round-trip digits; only the layout differs, and not
+    # even that from 1e-4 to 1e16, where repr writes no exponent.
+    written = float.__repr__(value)
+    if "e" not in written:
+        return written.removesuffix(".0")
+    sign, digit_tuple, scale = Decimal(written).as_tuple()
     digits = "".join(map(str, digit_tuple)).lstrip("0")
     point = len(digits) + int(scale)
     digits = digits.rstrip("0")

@@ -24,7 +24,7 @@ import re
 import stat
 import unicodedata
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -233,6 +233,8 @@ def _check_name(name: str) -> None:
         raise InvalidKeyError(f"key name {shown} is longer than {MAX_NAME_BYTES} bytes")
 
 
+# A verifier meets the same few keys in every statement; a refusal is raised anew each time.
+@lru_cache(maxsize=1024)
 def _check_point(public: bytes) -> None:
     if len(public) != 32:
         raise InvalidKeyError(f"an Ed25519 public key has 32 bytes, not {len(public)}")
