@@ -1,15 +1,15 @@
 """Flower's `Grid` in one process: the same apps as behind a SuperLink, without sockets or polling.
 
-Decides how messages get from a `ServerApp` to `ClientApp`s and back. Each one is serialised, handed
-over as bytes and read again, in both directions: nobody can change a record that another still holds,
-and what a `tap` sees is exactly what crossed. It knows nothing of what the messages say, and keeps
-none of them.
+Decides how messages get from a `ServerApp` to `ClientApp`s and back. Each one is serialised,
+handed over as bytes and read again, in both directions: nobody can change a record that another
+still holds, and what a `tap` sees is exactly what crossed. It knows nothing of what the messages
+say, and keeps none of them.
 
     with InProcessGrid({1: (app, context), 2: (app2, context2)}) as grid:
         ServerApp(...)(grid, context)
 
-One process is no trust boundary. This is for one machine whose owner runs all roles; the deployed way
-to run uses Flower's SuperLink and SuperNodes with the same two apps.
+One process is no trust boundary. This is for one machine whose owner runs all roles; the deployed
+way to run uses Flower's SuperLink and SuperNodes with the same two apps.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def quieten_flower() -> None:
 class InProcessGrid(Grid):
     """Runs each node's ClientApp on a thread of its own, one message after the other.
 
-    Replies of `send_and_receive` come in the order of the messages, whichever node was faster. A node
-    that does not answer in time has no reply in the list; what it says later is dropped. A ClientApp
-    that raises becomes an error reply with the fixed reason `APP_RAISED`.
+    Replies of `send_and_receive` come in the order of the messages, whichever node was faster. A
+    node that does not answer in time has no reply in the list; what it says later is dropped. A
+    ClientApp that raises becomes an error reply with the fixed reason `APP_RAISED`.
 
     Args:
         nodes: by node id, the app and its context; the context stays with the node.
@@ -258,27 +258,27 @@ class _Worker:
 
     def _answer(self, data: bytes) -> bytes:
         message = _read(data)
+        # The errors answer a fresh reading of the question: the app may have changed this one.
         expected = (self._node_id, message.metadata.message_id)
         try:
             reply = self._app(message, self._context)
         except BaseException:  # noqa: BLE001 - even SystemExit of an app must become a reply
-            return _serialise(message_to_proto(_error(_read(data), APP_RAISED)))
-        try:
-            metadata = reply.metadata
-            answered = (metadata.src_node_id, metadata.reply_to_message_id)
-            if answered != expected:
-                raise GridError
-            return _serialise(message_to_proto(reply))
-        except Exception:  # noqa: BLE001 - anything may come back from an app
-            return _serialise(message_to_proto(_error(_read(data), BAD_REPLY)))
+            return _error(_read(data), APP_RAISED)
+        if not isinstance(reply, Message):
+            return _error(_read(data), BAD_REPLY)
+        if (reply.metadata.src_node_id, reply.metadata.reply_to_message_id) != expected:
+            return _error(_read(data), BAD_REPLY)
+        return _serialise(message_to_proto(reply))
 
 
-def _error(message: Message, reason: str) -> Message:
-    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+def _error(message: Message, reason: str) -> bytes:
+    error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+    return _serialise(message_to_proto(Message(error, reply_to=message)))
 
 
 def _serialise(proto: MessageProto) -> bytes:
-    return proto.SerializeToString(deterministic=True)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def _read(data: bytes) -> Message:

@@ -1,7 +1,7 @@
 """What the coordinator and a node say to each other, as bytes.
 
-Each message is one canonical-JSON body (RFC 8785) with a fixed type and fixed keys; anything else is
-refused. Decides what a well-formed message is. Does not decide whether it fits the job: the node's
+Each message is one canonical-JSON body (RFC 8785) with a fixed type and fixed keys; anything else
+is refused. Decides what a well-formed message is. Does not decide whether it fits the job: the node's
 guard and `federated.rounds` do. Knows nothing of Flower, so that a buyer's client can read kept
 contributions without it; `federated.records` puts a body into a Flower message. PROTOCOL.md has an
 example of each.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
-from federated.errors import PeerKeyError, MessageError
+from federated.errors import MessageError, PeerKeyError
 from ledger.encoding import b64decode, b64encode, canonical, digest, parse, sha256_text
 from ledger.errors import EncodingError, SignatureError, StatementError
 from ledger.keys import SigningKey, VerifyKey
@@ -93,7 +93,7 @@ def _cohort(value: Any) -> tuple[str, ...]:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("must be an object")
+        raise ValueError("must be an object")  # noqa: TRY004 - one kind of error for every form
     return value
 
 
@@ -432,7 +432,7 @@ def open_mask_key(
         payload = envelope.open_(data, MASK_KEY_TYPE, key)
     except (SignatureError, StatementError) as error:
         raise PeerKeyError(f"mask key of {asset}: {error}") from None
-    expected = {
+    expected: dict[str, str | int] = {
         "asset": asset,
         "job": job,
         "attempt": attempt,
@@ -450,4 +450,4 @@ def open_mask_key(
         raise PeerKeyError(f"mask key of {asset}: public must be base64") from None
     if len(public) != _PUBLIC_KEY_BYTES:
         raise PeerKeyError(f"mask key of {asset}: public must be {_PUBLIC_KEY_BYTES} bytes")
-    return PublicMaskKey(asset, job, attempt, round_number, expected["cohort_digest"], public)
+    return PublicMaskKey(asset, job, attempt, round_number, payload["cohort_digest"], public)

@@ -1,7 +1,7 @@
 """How one message body travels in a Flower `Message`: one `ConfigRecord` holding one `bytes` value.
 
-One bytes record crosses a SuperLink a third faster than arrays do, and a receipt can list the digest
-of exactly these bytes, whatever carried them.
+One bytes record crosses a SuperLink a third faster than arrays do, and a receipt can list the
+digest of exactly these bytes, whatever carried them.
 
     content = pack(body)
     body = unpack(message)

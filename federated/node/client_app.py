@@ -1,7 +1,7 @@
 """The node's Flower `ClientApp`: unpack a message, ask the node, pack its answer. Nothing else.
 
-Decides nothing: what to answer is the node's business (`NodeService`). It guards one thing, that the
-text of an exception, which may hold data, never becomes part of a reply.
+Decides nothing: what to answer is the node's business (`NodeService`). It guards one thing, that
+the text of an exception, which may hold data, never becomes part of a reply.
 
     app = make_client_app(node)     # for an InProcessGrid, or for a SuperNode
 """

@@ -1,0 +1,131 @@
+"""Everything `federated` can refuse, as one tree; the docstring of each is its default message.
+
+    FederatedError
+    ├── PlanError            a plan that is not one
+    ├── PreparationError     a row preparation that cannot be meant; `.field` names the place
+    ├── TaskError            a computation that cannot be done; `.reason` is a fixed word
+    ├── TableError           a data file that cannot be read; `.file`, `.line`, `.column`
+    ├── RowsError            a table that the preparation does not fit; `.reason`, `.column`
+    ├── VaultError           a data file that must not be used; `.reason`
+    ├── MessageError         bytes that are no message of this protocol
+    ├── PeerKeyError         a mask key that its node did not sign, or signed for another use
+    ├── ContributionError    a contribution that is not the one asked for; `.asset`, `.reason`
+    └── GridError            a Grid used against its rules
+
+No message holds a cell of the data: at most a file's name, a line, a column or a party.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FederatedError(Exception):
+    """A federated computation refused."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Takes the message, or else the class's own docstring."""
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class PlanError(FederatedError):
+    """This is not a plan."""
+
+
+class PreparationError(FederatedError):
+    """This is not a row preparation."""
+
+    def __init__(self, field: str, message: str) -> None:
+        """Takes the place, e.g. "split.train", and what is wrong with it."""
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class TaskError(FederatedError):
+    """This computation cannot be done.
+
+    `reason` is one of: unknown_task unknown_step unknown_parameter bad_parameter unknown_column
+    not_numeric one_party one_class constant_column collinear separation not_converged no_rows
+    overflow out_of_bounds layout_mismatch isolating_parameters.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Takes the fixed word and a message that names column or party and what to do."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class TableError(FederatedError):
+    """This data file cannot be read."""
+
+    def __init__(
+        self, file: str, message: str, *, line: int | None = None, column: str | None = None
+    ) -> None:
+        """Takes the file's name and where in it the reader stopped (lines count from 1)."""
+        place = file
+        if line is not None:
+            place += f", line {line}"
+        if column is not None:
+            place += f", column {column!r}"
+        super().__init__(f"{place}: {message}")
+        self.file, self.line, self.column = file, line, column
+
+
+class RowsError(FederatedError):
+    """The preparation does not fit this table.
+
+    `reason` is one of: unknown_column not_numeric undeclared_level missing_values no_label
+    row_set_mismatch.
+    """
+
+    def __init__(self, reason: str, column: str | None, message: str) -> None:
+        """Takes the fixed word, the column if there is one, and a message that names it."""
+        super().__init__(message)
+        self.reason, self.column = reason, column
+
+
+class VaultError(FederatedError):
+    """This data file must not be used.
+
+    `reason` is one of: unknown_asset unreadable too_large data_changed.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Takes the fixed word and a message that names the asset and what to do."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class MessageError(FederatedError):
+    """These bytes are no message of this protocol."""
+
+
+class PeerKeyError(FederatedError):
+    """A mask key was not signed by its node, or was made for another use."""
+
+
+class ContributionError(FederatedError):
+    """A contribution is not the one asked for.
+
+    `reason` is one of: wrong_asset wrong_job wrong_attempt wrong_round wrong_form wrong_length.
+    """
+
+    def __init__(self, asset: str, reason: str) -> None:
+        """Takes the asset that sent it and the fixed word."""
+        super().__init__(f"the contribution of {asset} has the {reason.replace('_', ' ')}")
+        self.asset, self.reason = asset, reason
+
+
+class GridError(FederatedError):
+    """A Grid was used against its rules."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Returns the end of an error message: the nearest known word and all of them.
+
+    >>> suggestion("statistic", ["logistic", "statistics"])
+    "; did you mean 'statistics'? Known: logistic, statistics"
+    """
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    asked = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{asked} Known: {', '.join(words) or 'none'}".replace(";  ", "; ")
