@@ -135,11 +135,10 @@ def undocumented(tree: ast.Module, _path: str) -> Iterator[Finding]:
         for node in scopes.pop().body:
             if not isinstance(node, Function | ast.ClassDef) or node.name[0] == "_":
                 continue
-            # The documentation of these stands elsewhere: at the parent, at the implementation.
-            marks = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
-            if not ast.get_docstring(node) and not marks & {"override", "overload"}:
+            if not ast.get_docstring(node):
                 yield node.lineno, f"{node.name} has no docstring"
-            if isinstance(node, ast.ClassDef):
+            # What a method means may stand at the parent; there ruff's word is enough.
+            if isinstance(node, ast.ClassDef) and not node.bases:
                 scopes.append(node)
 
 

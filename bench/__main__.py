@@ -1,0 +1,54 @@
+"""Runs one bench: `python -m bench NAME [--json]`.
+
+A bench is a module of this folder with a function `rows() -> list[bench.table.Row]`; its docstring
+says what is compared with what. Without NAME the benches are listed.
+"""
+
+import argparse
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+from bench import table
+
+FOLDER = Path(__file__).parent
+HARNESS = {"__main__", "table"}
+
+
+def find_benches() -> dict[str, str]:
+    """The benches by name, with the first line of their docstrings; none is imported."""
+    return {
+        path.stem: (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0]
+        for path in sorted(FOLDER.glob("*.py"))
+        if path.stem not in HARNESS
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one bench and print a table, or one JSON object.
+
+    Returns:
+        0; 2 when there is no such bench.
+    """
+    parser = argparse.ArgumentParser(prog="./run bench", description="Measure one thing.")
+    parser.add_argument("name", nargs="?", help="which bench; without it, list them")
+    parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+    arguments = parser.parse_args(argv)
+    benches = find_benches()
+    if arguments.name is None:
+        for name, summary in benches.items():
+            print(f"{name:16} {summary}")
+        return 0
+    if arguments.name not in benches:
+        known = ", ".join(benches)
+        print(f"bench: there is no bench {arguments.name!r}; there are: {known}", file=sys.stderr)
+        return 2
+    rows = importlib.import_module(f"bench.{arguments.name}").rows()
+    show = table.as_json if arguments.json else table.as_text
+    print(show(arguments.name, table.machine(), rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
