@@ -141,13 +141,15 @@ class Opening:
 
     def to_bytes(self) -> bytes:
         """Return the opening as one line of canonical JSON, without the line break."""
-        return canonical(
-            {
-                "envelope": b64encode(self.envelope),
-                "index": self.index,
-                "salt": b64encode(self.salt),
-            }
-        )
+        return canonical(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the opening as JSON values."""
+        return {
+            "envelope": b64encode(self.envelope),
+            "index": self.index,
+            "salt": b64encode(self.salt),
+        }
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Opening:
@@ -157,9 +159,20 @@ class Opening:
             EntryError: not exactly one canonical opening.
         """
         try:
-            value = parse(data, limit=2 << 20)
-            if not isinstance(value, dict) or set(value) != {"envelope", "index", "salt"}:
-                raise EntryError("an opening has index, salt and envelope, no more")
+            return cls.from_json(parse(data, limit=2 << 20))
+        except EncodingError as error:
+            raise EntryError(f"malformed opening: {error}") from error
+
+    @classmethod
+    def from_json(cls, value: Any) -> Opening:
+        """Read one opening from a JSON value.
+
+        Raises:
+            EntryError: not exactly one opening.
+        """
+        if not isinstance(value, dict) or set(value) != {"envelope", "index", "salt"}:
+            raise EntryError("an opening has index, salt and envelope, no more")
+        try:
             salt, envelope = b64decode(_text(value["salt"])), b64decode(_text(value["envelope"]))
         except EncodingError as error:
             raise EntryError(f"malformed opening: {error}") from error

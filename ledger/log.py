@@ -17,7 +17,6 @@ history.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import checkpoint as checkpoints
-from ledger import rules, store
+from ledger import durable, rules, store
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry, Opening, commitment
 from ledger.errors import LedgerError, LogError
@@ -285,7 +284,7 @@ class Log:
     def _publish(self) -> None:
         current = Checkpoint(self.vkey.name, self._tree.size, self._tree.root())
         signed = checkpoints.sign(current, self._key)
-        _write_durably(self._folder / CHECKPOINT_FILE, signed)
+        durable.replace(self._folder / CHECKPOINT_FILE, signed)
         # A crash here is harmless: nobody has seen this checkpoint, and the next start signs the
         # same size and root again.
         with self._shown:
@@ -316,18 +315,3 @@ class Log:
             )
         if self._tree.root(signed.size) != signed.root:
             raise LogError(f"the database does not match the checkpoint signed in {path}")
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
