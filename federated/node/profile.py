@@ -1,0 +1,135 @@
+"""Measures a table for its data card: schema, size, gaps and what quality can be computed.
+
+The measurement is public, so it holds no value of any row: no least, largest or mean value. A
+column's magnitude is the one exception in spirit: the smallest whole k >= -64 with every
+|x| <= 2^k, which tells the size of the largest value to a factor of two and lets every party bound
+its sums. There are no floats: shares are in parts per million, rounded down.
+
+    payload = measure(table, content_digest)
+    valuation(250_00, payload["quality"]["score_ppm"])["value_cents"]
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from federated.errors import FederatedError
+from federated.node.table import Column, Table
+
+LEAST_MAGNITUDE = -64
+
+MILLION = 1_000_000
+
+SCORE_FORMULA = (
+    "score_ppm = floor(completeness_ppm * (1000000 - duplicate_rows_ppm) * consistency_ppm / 10^12)"
+)
+
+VALUE_FORMULA = "value_cents = floor(cost_cents * quality_ppm / 1000000)"
+
+NOT_ASSESSED = ("accuracy", "timeliness", "representativeness", "provenance", "fitness for use")
+"""What nothing in the file itself can tell."""
+
+
+def measure(table: Table, content_digest: str) -> dict[str, Any]:
+    """Returns the payload of a measurement statement.
+
+    Args:
+        table: The asset as read.
+        content_digest: Digest of the file's bytes, as the vault gave it.
+
+    Returns:
+        {"rows", "columns": [{"name", "type", "missing", "magnitude"}], "content_digest",
+        "quality": {"completeness_ppm", "duplicate_rows_ppm", "consistency_ppm", "score_ppm",
+        "formula", "not_assessed"}}; whole numbers and texts only.
+    """
+    return {
+        "rows": table.rows,
+        "columns": [
+            {
+                "name": column.name,
+                "type": column.type,
+                "missing": int(column.missing.sum()),
+                "magnitude": magnitude(column),
+            }
+            for column in table.columns
+        ],
+        "content_digest": content_digest,
+        "quality": _quality(table),
+    }
+
+
+def magnitude(column: Column) -> int | None:
+    """Returns the smallest whole k >= -64 with every |x| <= 2^k; None for text or no value.
+
+    A column of zeros has 0.
+    """
+    if column.type == "text" or column.missing.all():
+        return None
+    largest = float(np.nanmax(np.abs(column.values)))
+    if largest == 0.0:
+        return 0
+    # largest = fraction * 2^exponent with 1/2 <= fraction < 1, and 2^(exponent-1) needs one less.
+    fraction, exponent = math.frexp(largest)
+    return max(LEAST_MAGNITUDE, exponent - 1 if fraction == 0.5 else exponent)
+
+
+def valuation(cost_cents: int, quality_ppm: int) -> dict[str, Any]:
+    """Returns a first valuation: the provider's cost basis times the measured quality.
+
+    Args:
+        cost_cents: What the provider says the data cost, in integer cents.
+        quality_ppm: The measurement's score, 0 to 1000000.
+
+    Returns:
+        {"inputs": {"cost_cents", "quality_ppm"}, "formula", "value_cents"}, which anyone can
+        compute again.
+
+    Raises:
+        FederatedError: If an input is no whole number or out of range.
+    """
+    for name, value, most in (
+        ("cost_cents", cost_cents, 1 << 52),
+        ("quality_ppm", quality_ppm, MILLION),
+    ):
+        if type(value) is not int or not 0 <= value <= most:
+            raise FederatedError(f"valuation: {name}: a whole number from 0 to {most} is needed")
+    return {
+        "inputs": {"cost_cents": cost_cents, "quality_ppm": quality_ppm},
+        "formula": VALUE_FORMULA,
+        "value_cents": cost_cents * quality_ppm // MILLION,
+    }
+
+
+def _quality(table: Table) -> dict[str, Any]:
+    """Returns the parts that can be computed, their product, and what was not assessed."""
+    cells = table.rows * len(table.columns)
+    present = cells - sum(int(column.missing.sum()) for column in table.columns)
+    completeness = _share(present, cells)
+    duplicates = _share(table.rows - _distinct_rows(table), table.rows)
+    consistency = _share(present - sum(column.misfits for column in table.columns), present)
+    return {
+        "completeness_ppm": completeness,
+        "duplicate_rows_ppm": duplicates,
+        "consistency_ppm": consistency,
+        "score_ppm": completeness * (MILLION - duplicates) * consistency // MILLION**2,
+        "formula": SCORE_FORMULA,
+        "not_assessed": list(NOT_ASSESSED),
+    }
+
+
+def _share(part: int, whole: int) -> int:
+    """Returns parts per million, rounded down; nothing of nothing is whole."""
+    return part * MILLION // whole if whole else MILLION
+
+
+def _distinct_rows(table: Table) -> int:
+    """Counts rows that differ in at least one cell; missing equals missing."""
+    columns = [
+        [
+            None if gone else value
+            for value, gone in zip(column.values.tolist(), column.missing, strict=True)
+        ]
+        for column in table.columns
+    ]
+    return len(set(zip(*columns, strict=True)))

@@ -1,0 +1,31 @@
+"""The tasks that this code can compute, by name."""
+
+from federated.errors import TaskError, suggestion
+from federated.tasks.encrypted_sum import EncryptedSum
+from federated.tasks.logistic import Logistic
+from federated.tasks.question import Task
+from federated.tasks.statistics import Statistics
+
+
+def known_tasks() -> dict[str, Task]:
+    """Returns a new mapping of name to task."""
+    tasks: tuple[Task, ...] = (Statistics(), Logistic(), EncryptedSum())
+    return {task.name: task for task in tasks}
+
+
+def find_task(name: str, version: int | None = None) -> Task:
+    """Returns a task by name, and by version if one is given.
+
+    Raises:
+        TaskError: unknown_task, listing the known names with the nearest.
+    """
+    tasks = known_tasks()
+    if name not in tasks:
+        raise TaskError("unknown_task", f"there is no task {name!r}{suggestion(name, tasks)}")
+    if version is not None and tasks[name].version != version:
+        raise TaskError(
+            "unknown_task",
+            f"task {name} has version {tasks[name].version} here, not {version}; "
+            "both sides must run the same code",
+        )
+    return tasks[name]
