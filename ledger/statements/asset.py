@@ -46,29 +46,59 @@ class Column(Record):
     magnitude: int | None
 
 
+QUALITY_FORMULA = (
+    "score_ppm = floor(completeness_ppm * (1000000 - duplicate_rows_ppm) * consistency_ppm / 10^12)"
+)
+
+
 @dataclass(frozen=True)
 class Quality(Record):
-    """A score of what can be computed, and a list of what was not assessed."""
+    """A score of what can be computed, and a list of what was not assessed.
+
+    Attributes:
+        completeness_ppm: cells with a value, of all cells, in parts per million.
+        duplicate_rows_ppm: rows that repeat an earlier row, of all rows.
+        consistency_ppm: values that are of their column's type, of all values.
+        score_ppm: see `formula`, rounded down.
+        not_assessed: what nothing in the file itself can tell.
+    """
 
     completeness_ppm: Annotated[int, parts_per_million]
-    uniqueness_ppm: Annotated[int, parts_per_million]
+    duplicate_rows_ppm: Annotated[int, parts_per_million]
+    consistency_ppm: Annotated[int, parts_per_million]
     score_ppm: Annotated[int, parts_per_million]
+    formula: Annotated[str, one_of(QUALITY_FORMULA)]
     not_assessed: tuple[Annotated[str, one_line], ...]
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        completeness_ppm: int,
+        duplicate_rows_ppm: int,
+        consistency_ppm: int,
+        not_assessed: tuple[str, ...],
+    ) -> Quality:
+        """Return the quality with its score, from the measured parts."""
+        score = quality_score(completeness_ppm, duplicate_rows_ppm, consistency_ppm)
+        return cls(
+            completeness_ppm,
+            duplicate_rows_ppm,
+            consistency_ppm,
+            score,
+            QUALITY_FORMULA,
+            not_assessed,
+        )
+
     def check(self, where: str) -> None:  # noqa: D102
-        score = quality_score(self.completeness_ppm, self.uniqueness_ppm)
+        score = quality_score(self.completeness_ppm, self.duplicate_rows_ppm, self.consistency_ppm)
         if self.score_ppm != score:
             raise StatementError(f"{where}.score_ppm: {self.score_ppm}, the formula gives {score}")
 
 
-def quality_score(completeness_ppm: int, uniqueness_ppm: int) -> int:
-    """Return the quality score, in parts per million: completeness × uniqueness, rounded down.
-
-    Args:
-        completeness_ppm: cells with a value, of all cells.
-        uniqueness_ppm: rows that do not repeat an earlier row, of all rows.
-    """
-    return completeness_ppm * uniqueness_ppm // PPM
+def quality_score(completeness_ppm: int, duplicate_rows_ppm: int, consistency_ppm: int) -> int:
+    """Return the quality score in parts per million, by `QUALITY_FORMULA`."""
+    return completeness_ppm * (PPM - duplicate_rows_ppm) * consistency_ppm // PPM**2
 
 
 @dataclass(frozen=True)
