@@ -268,7 +268,10 @@ class _Worker:
             return _error(_read(data), BAD_REPLY)
         if (reply.metadata.src_node_id, reply.metadata.reply_to_message_id) != expected:
             return _error(_read(data), BAD_REPLY)
-        return _serialise(message_to_proto(reply))
+        try:
+            return _serialise(message_to_proto(reply))
+        except Exception:  # noqa: BLE001 - a reply too large or of strange records
+            return _error(_read(data), BAD_REPLY)
 
 
 def _error(message: Message, reason: str) -> bytes:

@@ -1,10 +1,10 @@
 """What the coordinator and a node say to each other, as bytes.
 
 Each message is one canonical-JSON body (RFC 8785) with a fixed type and fixed keys; anything else
-is refused. Decides what a well-formed message is. Does not decide whether it fits the job: the node's
-guard and `federated.rounds` do. Knows nothing of Flower, so that a buyer's client can read kept
-contributions without it; `federated.records` puts a body into a Flower message. PROTOCOL.md has an
-example of each.
+is refused. Decides what a well-formed message is. Does not decide whether it fits the job: the
+node's guard and `federated.rounds` do. Knows nothing of Flower, so that a buyer's client can read
+kept contributions without it; `federated.records` puts a body into a Flower message. PROTOCOL.md
+has an example of each.
 
     body = RoundRequest(job, attempt=1, round=1, question={...}, mask_keys={...}).to_bytes()
     request = read_request(body)

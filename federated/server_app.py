@@ -38,7 +38,7 @@ from federated.messages import (
     open_mask_key,
     read_reply,
 )
-from federated.plan import Plan, Question
+from federated.plan import Plan, Question, Words
 from federated.records import MESSAGE_TYPE, pack, unpack
 from federated.rounds import RoundRecord, add_ciphertexts, add_words
 from federated.tasks import Task, replay
@@ -200,10 +200,10 @@ def run_in_process(app: ServerApp, grid: Grid) -> None:
 class _StoppedError(Exception):
     """Nodes refused or failed in one exchange; never leaves this module."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.refusals: dict[str, Refusal] = {}
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str] = dict(failures or {})
 
     def raise_if_any(self) -> None:
         if self.refusals or self.failures:
@@ -223,7 +223,7 @@ class _Conversation:
         """Drive the job from the first question to the receipts."""
         try:
             # Before any node reserves anything: a plan that cannot work costs nobody a use.
-            self._session.task.check_plan(self._session.plan)
+            self._first_question()
         except FederatedError as error:
             return Failed({}, error, (), {})
         try:
@@ -232,6 +232,8 @@ class _Conversation:
             receipts = self._finish()
         except _StoppedError as stop:
             return self._stopped(stop)
+        except ContributionError as error:
+            return self._stopped(_StoppedError({error.asset: error.reason}))
         except FederatedError as error:
             return Failed({}, error, tuple(self._rounds), self._abandon({}))
         except BaseException:
@@ -242,14 +244,21 @@ class _Conversation:
 
     def _compute(self) -> tuple[dict[str, Any] | None, tuple[bytes, ...] | None]:
         """Ask what the task asks; return its result, or the encrypted sum."""
-        task, plan, key = self._session.task, self._session.plan, self._session.encryption_key
+        session, key = self._session, self._session.encryption_key
         if key is None:
             # The very function with which the buyer's client computes the result once more.
-            return replay(task, plan, lambda question: add_words(self._ask(question))), None
-        conversation = task.conduct(plan)
-        contributions = self._ask(next(conversation))
+            return replay(session.task, session.plan, self._total), None
+        return None, add_ciphertexts(self._ask(self._first_question()), key)
+
+    def _total(self, question: Question) -> Words:
+        return add_words(self._ask(question))
+
+    def _first_question(self) -> Question:
+        """Return what the task asks first; the same each time, as its generator is pure."""
+        conversation = self._session.task.conduct(self._session.plan)
+        question = next(conversation)
         conversation.close()
-        return None, add_ciphertexts(contributions, key)
+        return question
 
     def _exchange_keys(self) -> None:
         """Ask every node for its first mask key; each checks its evidence and reserves the use."""

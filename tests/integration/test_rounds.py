@@ -1,0 +1,488 @@
+"""One job over four parties through the real Grid, ServerApp and ClientApps.
+
+`tests.cohort` has the nodes: they check no evidence, and do all the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from federated.errors import TaskError
+from federated.grid import TO_SERVER
+from federated.messages import (
+    Contribution,
+    Failure,
+    FinishReply,
+    KeysReply,
+    KeysRequest,
+    PublicMaskKey,
+    Refusal,
+    RoundRequest,
+    cohort_digest,
+    read_reply,
+    read_request,
+)
+from federated.plan import Floats, Question, Words
+from federated.rounds import (
+    RoundRecord,
+    add_words,
+    read_ciphertexts,
+)
+from federated.server_app import (
+    Completed,
+    Failed,
+    Refused,
+)
+from federated.tasks import decode_aggregate, encode_answer, find_task, replay
+from ledger.encoding import canonical, parse
+from ledger.keys import SigningKey
+from ledger.statements.envelope import open_
+from ledger.statements.receipt import Receipt
+from privacy import paillier
+from privacy.masking import MaskKey
+from tests.cohort import ASSETS, CANARY, JOB, Bench, Saying, make_bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return make_bench()
+
+
+@pytest.fixture(scope="module")
+def researcher() -> paillier.SecretKey:
+    return paillier.SecretKey.generate(2048)
+
+
+def _pooled(bench: Bench, column: str) -> Floats:
+    values = np.concatenate([table.columns[column] for table in bench.tables.values()])
+    return values[~np.isnan(values)]
+
+
+# --- the answer
+
+
+def test_the_result_equals_the_plain_computation(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert outcome.result is not None
+    for column in ("age", "visits"):
+        pooled, found = _pooled(bench, column), outcome.result[column]
+        assert found["count"] == len(pooled)
+        assert found["mean"] == pytest.approx(pooled.mean(), rel=1e-13)
+        assert found["variance"] == pytest.approx(pooled.var(ddof=1), rel=1e-12)
+    assert outcome.result["age"]["missing"] == 4
+
+
+def test_one_exchange_a_round_and_one_for_the_keys_and_one_for_the_receipts(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert [record.number for record in outcome.rounds] == [1, 2]
+    assert len(bench.crossed) == 2 * 4 * (2 + 2)
+
+
+def test_the_outcome_lets_a_buyer_compute_the_result_again(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert not _noticed(bench, outcome.rounds, outcome.result)
+
+
+def test_twin_an_operator_who_adds_to_a_contribution_is_noticed(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    first = outcome.rounds[0]
+    asset = ASSETS[2]
+    honest = Contribution.from_bytes(first.contributions[asset])
+    words = np.frombuffer(honest.words or b"", dtype="<u8").copy()
+    words[0] += 1
+    changed = replace(honest, words=words.tobytes()).to_bytes()
+    rounds = (replace(first, contributions={**first.contributions, asset: changed}),)
+    assert _noticed(bench, (*rounds, *outcome.rounds[1:]), outcome.result)
+    # And the digest no longer is the one in the node's receipt.
+    receipt = Receipt.from_payload(
+        open_(outcome.receipts[asset], Receipt.media_type(), bench.keys[asset].verify_key)
+    )
+    assert receipt.contributions[0].reply == first.digests[asset] != rounds[0].digests[asset]
+
+
+def _noticed(bench: Bench, rounds: tuple[RoundRecord, ...], result: Any) -> bool:
+    """Adds the contributions again, as a buyer's client does, and compares."""
+    records = iter(rounds)
+    questions = []
+
+    def total(question: Question) -> Words:
+        record = next(records)
+        questions.append(question == record.question)
+        return add_words(record.open(JOB, 1))
+
+    return replay(find_task("statistics"), bench.plan, total) != result or not all(questions)
+
+
+def test_receipts_name_exactly_what_crossed(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert set(outcome.receipts) == set(ASSETS)
+    for asset, data in outcome.receipts.items():
+        payload = open_(data, Receipt.media_type(), bench.keys[asset].verify_key)
+        listed = Receipt.from_payload(payload).contributions
+        assert [item.reply for item in listed] == [r.digests[asset] for r in outcome.rounds]
+        assert [item.request for item in listed] == [r.request_digest for r in outcome.rounds]
+
+
+def test_progress_names_each_node_in_each_exchange(bench: Bench):
+    bench.run()
+    steps = [(each.round, each.step, each.asset) for each in bench.progress]
+    exchanges = [(0, "keys"), (1, "moments"), (2, "spread"), (2, "finish")]
+    assert steps == [(*exchange, asset) for exchange in exchanges for asset in ASSETS]
+    assert {each.state for each in bench.progress} == {"answered"}
+
+
+def test_all_nodes_compute_at_the_same_time(bench: Bench):
+    barrier = threading.Barrier(4)
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        barrier.wait(10)
+        return ask(body)
+
+    bench.services = {asset: Saying(say, node) for asset, node in bench.nodes.items()}
+    assert isinstance(bench.run(), Completed)
+
+
+# --- what the operator sees
+
+
+def _contributions(bench: Bench) -> Iterator[bytes]:
+    for direction, _, data in bench.crossed:
+        if direction == TO_SERVER and b"contribution/v1" in data:
+            yield data
+
+
+def _plain_words(bench: Bench, asset: str) -> Words:
+    task = find_task("statistics")
+    question = task.question(bench.plan, "moments", {})
+    return encode_answer(question.layout, task.answer(bench.plan, question, bench.tables[asset]))
+
+
+def _shows_the_plain_words(bench: Bench) -> bool:
+    """Tells whether any node's own numbers are in a contribution that the operator got."""
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert len(list(_contributions(bench))) == 8
+    found = False
+    for asset, contribution in outcome.rounds[0].open(JOB, 1).items():
+        has = np.frombuffer(contribution.words or b"", dtype="<u8")
+        assert any(outcome.rounds[0].contributions[asset] in data for data in _contributions(bench))
+        found |= bool((has == _plain_words(bench, asset)).any())
+    return found
+
+
+def test_no_contribution_that_the_operator_sees_is_the_plain_one(bench: Bench):
+    assert not _shows_the_plain_words(bench)
+
+
+def test_twin_without_masks_it_is(bench: Bench):
+    for node in bench.nodes.values():
+        node.masked = False
+    assert _shows_the_plain_words(bench)
+
+
+def test_the_same_question_is_masked_anew_in_another_attempt(bench: Bench):
+    seen = []
+    for attempt in (1, 2):
+        for node in bench.nodes.values():
+            node.sent.clear()
+        outcome = bench.run(attempt)
+        assert isinstance(outcome, Completed)
+        opened = outcome.rounds[0].open(JOB, attempt)
+        seen.append([np.frombuffer(opened[asset].words or b"", dtype="<u8") for asset in ASSETS])
+    assert not any((one == other).any() for one, other in zip(*seen, strict=True))
+
+
+# --- encrypted
+
+
+def test_an_encrypted_sum_is_opened_by_the_researcher_alone(researcher: paillier.SecretKey):
+    bench = make_bench("encrypted_sum")
+    bench.encryption_key = researcher.public
+    for node in bench.nodes.values():
+        node.encryption_key = researcher.public
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    assert outcome.result is None
+    assert outcome.ciphertexts is not None
+    sums = read_ciphertexts(outcome.ciphertexts, researcher.public)
+    words = paillier.decrypt_words(researcher, sums, parties=4)
+    result = replay(find_task("encrypted_sum"), bench.plan, lambda _: words)
+    assert result["sums"]["visits"] == int(_pooled(bench, "visits").sum())
+    assert result["sums"]["age"] == pytest.approx(_pooled(bench, "age").sum(), rel=1e-13)
+    # Even the key's holder sees noise in a single contribution: nodes mask before they encrypt.
+    lone = outcome.rounds[0].open(JOB, 1)[ASSETS[0]].ciphertexts or ()
+    opened = paillier.decrypt_words(
+        researcher, read_ciphertexts(lone, researcher.public), parties=1
+    )
+    with pytest.raises(TaskError):
+        decode_aggregate(outcome.rounds[0].question.layout, opened)
+
+
+@pytest.mark.parametrize("damage", ["words", "short", "zero"])
+def test_what_is_no_ciphertext_is_refused_by_name(researcher: paillier.SecretKey, damage: str):
+    bench = make_bench("encrypted_sum")
+    bench.encryption_key = researcher.public
+    for node in bench.nodes.values():
+        node.encryption_key = researcher.public
+    width = researcher.public.ciphertext_bytes
+
+    def spoil(contribution: Contribution) -> Contribution:
+        parts = contribution.ciphertexts or ()
+        if damage == "words":
+            return replace(contribution, ciphertexts=None, words=bytes(8 * len(parts)))
+        bad = parts[0][:-1] if damage == "short" else bytes(width)
+        return replace(contribution, ciphertexts=(bad, *parts[1:]))
+
+    _spoil(bench, ASSETS[1], spoil)
+    _expect_failure(bench, {ASSETS[1]: "wrong_form"})
+
+
+# --- nodes that misbehave
+
+
+def _spoil(bench: Bench, asset: str, change: Callable[[Contribution], Contribution]) -> None:
+    """Lets one node change each contribution before it is sent."""
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        reply = read_reply(ask(body))
+        return (change(reply) if isinstance(reply, Contribution) else reply).to_bytes()
+
+    bench.services[asset] = Saying(say, bench.nodes[asset])
+
+
+def _expect_failure(bench: Bench, reasons: dict[str, str]) -> Failed:
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reasons == reasons
+    assert outcome.error is None
+    # The others are told, so that they close their reservations.
+    for asset in set(ASSETS) - set(reasons):
+        assert bench.nodes[asset].finished == ["failed"]
+        assert asset in outcome.receipts
+    return outcome
+
+
+def test_a_node_that_says_the_same_through_the_hook_is_accepted(bench: Bench):
+    _spoil(bench, ASSETS[1], lambda contribution: contribution)
+    assert isinstance(bench.run(), Completed)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"asset": ASSETS[2]}, "wrong_asset"),
+        ({"job": "job:" + "9" * 64}, "wrong_job"),
+        ({"attempt": 2}, "wrong_attempt"),
+        ({"round": 7}, "wrong_round"),
+        ({"words": bytes(8)}, "wrong_length"),
+        ({"words": None, "ciphertexts": (b"x",)}, "wrong_length"),
+        ({"next_mask_key": b"{}"}, "bad_mask_key"),
+    ],
+)
+def test_a_contribution_other_than_asked_for_is_refused(
+    bench: Bench, change: dict[str, Any], reason: str
+):
+    _spoil(bench, ASSETS[1], lambda contribution: replace(contribution, **change))
+    assert _expect_failure(bench, {ASSETS[1]: reason}).rounds == ()
+
+
+def test_an_old_contribution_sent_again_is_refused(bench: Bench):
+    kept: list[Contribution] = []
+
+    def repeat(contribution: Contribution) -> Contribution:
+        kept.append(contribution)
+        return kept[0]
+
+    _spoil(bench, ASSETS[1], repeat)
+    assert len(_expect_failure(bench, {ASSETS[1]: "wrong_round"}).rounds) == 1
+
+
+def test_a_node_that_repeats_another_is_refused(bench: Bench):
+    overheard: list[bytes] = []
+    ready = threading.Event()
+
+    def first(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        reply = ask(body)
+        if isinstance(read_reply(reply), Contribution):
+            overheard.append(reply)
+            ready.set()
+        return reply
+
+    def second(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        reply = ask(body)
+        if isinstance(read_reply(reply), Contribution):
+            assert ready.wait(10)
+            return overheard[0]
+        return reply
+
+    bench.services[ASSETS[0]] = Saying(first, bench.nodes[ASSETS[0]])
+    bench.services[ASSETS[1]] = Saying(second, bench.nodes[ASSETS[1]])
+    _expect_failure(bench, {ASSETS[1]: "wrong_asset"})
+
+
+@pytest.mark.parametrize("at", [0, 10, -1])
+def test_a_damaged_reply_is_refused(bench: Bench, at: int):
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        reply = bytearray(ask(body))
+        reply[at] ^= 0x80
+        return bytes(reply)
+
+    bench.services[ASSETS[3]] = Saying(say, bench.nodes[ASSETS[3]])
+    _expect_failure(bench, {ASSETS[3]: "malformed"})
+
+
+def test_a_changed_word_is_found_by_its_receipt_or_by_the_sum(bench: Bench):
+    def flip(contribution: Contribution) -> Contribution:
+        words = bytearray(contribution.words or b"")
+        words[0] ^= 1
+        return replace(contribution, words=bytes(words))
+
+    _spoil(bench, ASSETS[1], flip)
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reasons == {ASSETS[1]: "bad_receipt"}
+
+
+def test_a_receipt_in_another_name_is_refused(bench: Bench):
+    stranger = SigningKey.generate("node")
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        reply = read_reply(ask(body))
+        if isinstance(reply, FinishReply):
+            payload = open_(reply.receipt, Receipt.media_type(), bench.keys[ASSETS[1]].verify_key)
+            return FinishReply(Receipt.from_payload(payload).sign(stranger)).to_bytes()
+        return reply.to_bytes()
+
+    bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reasons == {ASSETS[1]: "bad_receipt"}
+
+
+def test_a_mask_key_of_another_round_is_refused_before_it_is_passed_on(bench: Bench):
+    node = bench.nodes[ASSETS[1]]
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        request = read_request(body)
+        if isinstance(request, KeysRequest):
+            return KeysReply(node.asset, node.new_key(request, 2)).to_bytes()
+        return ask(body)
+
+    bench.services[ASSETS[1]] = Saying(say, node)
+    _expect_failure(bench, {ASSETS[1]: "bad_mask_key"})
+
+
+def test_an_operator_who_swaps_a_mask_key_is_refused_by_the_nodes(bench: Bench):
+    impostor = SigningKey.generate("node")
+    node = bench.nodes[ASSETS[0]]
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        request = read_request(body)
+        if isinstance(request, RoundRequest):
+            public = MaskKey.generate().public
+            forged = PublicMaskKey(ASSETS[2], JOB, 1, request.round, cohort_digest(ASSETS), public)
+            keys = {**request.mask_keys, ASSETS[2]: forged.sign(impostor)}
+            return ask(replace(request, mask_keys=keys).to_bytes())
+        return ask(body)
+
+    bench.services[ASSETS[0]] = Saying(say, node)
+    _expect_failure(bench, {ASSETS[0]: "internal"})
+    assert node.sent == []
+
+
+def test_a_node_that_raises_is_named_with_a_fixed_word(bench: Bench):
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        if not isinstance(read_request(body), RoundRequest):
+            return ask(body)
+        raise ValueError(f"row 0 has {CANARY}")
+
+    bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
+    outcome = _expect_failure(bench, {ASSETS[1]: "internal"})
+    assert str(CANARY) not in repr(outcome)
+    assert not any(str(CANARY).encode() in data for _, _, data in bench.crossed)
+    assert [each.asset for each in bench.progress if each.state == "failed"] == [ASSETS[1]]
+
+
+def test_a_node_that_fails_is_named_with_its_word(bench: Bench):
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        if isinstance(read_request(body), RoundRequest):
+            return Failure(JOB, ASSETS[1], "out_of_bounds").to_bytes()
+        return ask(body)
+
+    bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
+    _expect_failure(bench, {ASSETS[1]: "out_of_bounds"})
+
+
+def test_a_node_that_does_not_answer_in_time_is_named(bench: Bench):
+    release = threading.Event()
+
+    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
+        release.wait(10)
+        return ask(body)
+
+    bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
+    bench.timeout = 0.3
+    _expect_failure(bench, {ASSETS[1]: "no_reply"})
+    release.set()
+
+
+def test_a_refusal_is_reported_with_its_receipt_and_the_others_are_released(bench: Bench):
+    def say(body: bytes, _ask: Callable[[bytes], bytes]) -> bytes:
+        assert isinstance(read_request(body), KeysRequest)
+        return Refusal(JOB, ASSETS[1], "quota_used_up", b"receipt").to_bytes()
+
+    bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
+    outcome = bench.run()
+    assert isinstance(outcome, Refused)
+    assert outcome.reasons == {ASSETS[1]: "quota_used_up"}
+    assert outcome.receipts[ASSETS[1]] == b"receipt"
+    assert set(outcome.receipts) == set(ASSETS)
+    assert outcome.failures == {}
+    for asset in set(ASSETS) - {ASSETS[1]}:
+        assert bench.nodes[asset].finished == ["failed"]
+    assert not list(_contributions(bench))
+
+
+def test_a_refusal_in_the_name_of_another_is_a_failure(bench: Bench):
+    refusal = Refusal(JOB, ASSETS[2], "revoked", None).to_bytes()
+    bench.services[ASSETS[1]] = Saying(lambda *_: refusal, bench.nodes[ASSETS[1]])
+    _expect_failure(bench, {ASSETS[1]: "unexpected"})
+
+
+def test_a_task_that_cannot_work_asks_no_node(bench: Bench):
+    bench.plan = replace(bench.plan, parameters={"columns": ["weight"], "rows": "all"})
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, TaskError)
+    assert outcome.error.reason == "unknown_column"
+    assert "weight" in str(outcome.error)
+    assert bench.crossed == []
+
+
+def test_a_sum_that_cannot_be_one_fails_the_job_and_releases_all(bench: Bench):
+    bench.nodes[ASSETS[1]].masked = False
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, TaskError)
+    assert outcome.error.reason == "out_of_bounds"
+    assert {tuple(node.finished) for node in bench.nodes.values()} == {("failed",)}
+
+
+def test_a_body_read_and_written_again_is_the_same_request(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    body = outcome.rounds[1].request
+    assert canonical(parse(body)) == body
+    request = RoundRequest.from_bytes(body)
+    assert Question.from_json(request.question) == outcome.rounds[1].question
