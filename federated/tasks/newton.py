@@ -143,6 +143,6 @@ def separation() -> TaskError:
     return TaskError(
         "separation",
         "the coefficients grow without end: some combination of the columns tells the classes "
-        "apart, so the unpenalised fit does not exist; give a ridge, for example 1, or leave "
-        "columns out",
+        "apart (all but), so there is no unpenalised fit that could be given; give a ridge, for "
+        "example 1, or leave columns out",
     )

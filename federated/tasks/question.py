@@ -58,7 +58,8 @@ class Task(Protocol):
     """A named, versioned computation over a cohort; without I/O and without Flower.
 
     `conduct` is the server side: a deterministic generator that asks questions, is sent their
-    aggregates and returns the result. The coordinator runs it, the buyer replays it.
+    aggregates and returns the result. The coordinator runs it, the buyer replays it. Where nodes
+    refused, the driver throws their TaskError into the generator.
     """
 
     name: ClassVar[str]

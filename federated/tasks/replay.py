@@ -11,7 +11,7 @@ from typing import Any
 
 from federated.errors import TaskError
 from federated.plan import Plan, Question, Words
-from federated.tasks.question import Task, decode_aggregate
+from federated.tasks.question import Conversation, Task, decode_aggregate
 
 
 def replay(task: Task, plan: Plan, aggregate_of: Callable[[Question], Words]) -> dict[str, Any]:
@@ -21,7 +21,8 @@ def replay(task: Task, plan: Plan, aggregate_of: Callable[[Question], Words]) ->
         task: The plan's task.
         plan: What to compute.
         aggregate_of: Returns, for a question, uint64[question.words]: the sum modulo 2^64 of every
-            party's encoded answer.
+            party's encoded answer. If it raises TaskError (nodes refused), the task may turn that
+            into what it means for the whole computation.
 
     Returns:
         The task's result, plain JSON.
@@ -34,9 +35,20 @@ def replay(task: Task, plan: Plan, aggregate_of: Callable[[Question], Words]) ->
     try:
         question = next(conversation)
         for _ in range(task.most_questions):
-            question = conversation.send(decode_aggregate(question.layout, aggregate_of(question)))
+            question = _advance(conversation, question, aggregate_of)
     except StopIteration as stop:
         return dict(stop.value)
     finally:
         conversation.close()
     raise TaskError("bad_parameter", f"task {task.name} asks more questions than it says")
+
+
+def _advance(
+    conversation: Conversation, question: Question, aggregate_of: Callable[[Question], Words]
+) -> Question:
+    """Answers one question and returns the next; a refusal is thrown into the task."""
+    try:
+        total = aggregate_of(question)
+    except TaskError as refusal:
+        return conversation.throw(refusal)
+    return conversation.send(decode_aggregate(question.layout, total))
