@@ -10,6 +10,9 @@
     ├── MessageError         bytes that are no message of this protocol
     ├── PeerKeyError         a mask key that its node did not sign, or signed for another use
     ├── ContributionError    a contribution that is not the one asked for; `.asset`, `.reason`
+    ├── RefusedError         a job that this node will not compute; `.reason` is a fixed word
+    ├── JournalError         a node's journal that cannot be trusted or written
+    ├── NodeError            a node that is set up wrongly
     └── GridError            a Grid used against its rules
 
 No message holds a cell of the data: at most a file's name, a line, a column or a party.
@@ -129,3 +132,23 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     asked = f"; did you mean {near[0]!r}?" if near else ";"
     return f"{asked} Known: {', '.join(words) or 'none'}".replace(";  ", "; ")
+
+
+class RefusedError(FederatedError):
+    """This node will not compute that job.
+
+    `reason` is one of `ledger.statements.REFUSAL_REASONS`; only this word leaves the node.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Takes the fixed word, and a sentence for the node's own operator."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class JournalError(FederatedError):
+    """The node's journal cannot be trusted or written."""
+
+
+class NodeError(FederatedError):
+    """The node is set up wrongly."""

@@ -73,6 +73,10 @@ class EncryptedSum:
         columns = plan.parameters["columns"]
         return Question(step, {}, tuple(_field(plan, column) for column in columns))
 
+    def row_choices(self, plan: Plan) -> tuple[str, ...]:
+        """Returns which rows the answers cover."""
+        return (str(plan.parameters["rows"]),)
+
     def conduct(self, plan: Plan) -> Conversation:
         """Asks the one question and returns the sums."""
         self.check_plan(plan)

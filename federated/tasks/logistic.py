@@ -125,6 +125,10 @@ class Logistic:
         """
         return layout.question(plan, step, parameters)
 
+    def row_choices(self, plan: Plan) -> tuple[str, ...]:
+        """Returns which rows the answers cover."""
+        return ("train",) if plan.preparation.split is None else ("train", "test")
+
     def conduct(self, plan: Plan) -> Conversation:
         """Asks the rounds and returns the result (see the module's text).
 

@@ -77,6 +77,9 @@ class Task(Protocol):
     def question(self, plan: Plan, step: str, parameters: Mapping[str, Any]) -> Question:
         """Builds a question with its layout, or raises TaskError; the same at every side."""
 
+    def row_choices(self, plan: Plan) -> tuple[str, ...]:
+        """Returns which of `ROW_CHOICES` the answers to this plan cover."""
+
     def conduct(self, plan: Plan) -> Conversation:
         """Asks, is sent aggregates, and returns the result as plain JSON."""
 

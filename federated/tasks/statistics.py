@@ -93,6 +93,10 @@ class Statistics:
             )
         raise TaskError("unknown_step", f"task {self.name} has no such step: {step!r}")
 
+    def row_choices(self, plan: Plan) -> tuple[str, ...]:
+        """Returns which rows the answers cover."""
+        return (str(plan.parameters["rows"]),)
+
     def conduct(self, plan: Plan) -> Conversation:
         """Asks two questions and returns the statistics of each column."""
         self.check_plan(plan)

@@ -1,0 +1,233 @@
+"""Whether a node may compute: a pure decision over verified evidence.
+
+Takes what the node has *seen proven* in the ledger, what its own journal says, and the time; reads
+nothing, writes nothing. Returns a permit or raises a refusal with one of the fixed words. The
+order is fixed, so that the same request gets the same word everywhere:
+
+1. the job is in the log, whole and unbroken (`not_proven`);
+2. so is the agreement for this asset, and they fit each other (`not_proven`, `grant_mismatch`);
+3. nothing they rest on was revoked (`revoked`);
+4. the job names exactly the code that runs here (`code_unknown`);
+5. the rows are those of the agreement, and close to none answered before
+   (`row_selection_not_allowed`);
+6. the terms permit task, purpose, recipient, parties, time and one more use
+   (`purpose_not_allowed`, `agreement_expired`, `quota_used_up`, `grant_mismatch`);
+7. before computing: the grant is in the log, for this job, asset and cohort, and still valid
+   (`not_proven`, `grant_mismatch`, `agreement_expired`).
+
+    permit = decide(Ask(job, asset), history, spent, now=…, code=…, limits=Limits())
+
+What the operator says plays no part: its own checks may be off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from federated.errors import PreparationError, RefusedError
+from federated.preparation import Preparation
+from ledger.history import History
+from ledger.keys import VerifyKey
+from ledger.statements import Agreement, Asset, Grant, Job, Statement
+from ledger.terms import Request, evaluate
+
+S = TypeVar("S", bound=Statement)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What somebody wants of this node.
+
+    Attributes:
+        job: id of the job statement.
+        asset: id of this node's asset.
+        grant: id of the grant to compute under; None while the grant is still to be given.
+        cohort: assets named as the cohort by whoever asks; None while nobody has.
+    """
+
+    job: str
+    asset: str
+    grant: str | None = None
+    cohort: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the node's journal says of earlier jobs on this asset, this job left out.
+
+    Attributes:
+        uses: completed jobs and open reservations under an agreement, by its id.
+        answered: preparations that were answered, or reserved to be.
+    """
+
+    uses: Callable[[str], int]
+    answered: tuple[Preparation, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this node permits beyond the terms.
+
+    Attributes:
+        row_selections: most different row selections ever answered on one asset, over all buyers.
+        grant_days: how long a grant given by rule stays valid.
+    """
+
+    row_selections: int = 4
+    grant_days: int = 7
+
+
+@dataclass(frozen=True)
+class Permit:
+    """A decision to go on: every statement in it is proven and in force.
+
+    Attributes:
+        log_size: number of entries read when the decision was made.
+        node_keys: key of each cohort member's node, by asset id.
+    """
+
+    job_id: str
+    job: Job
+    agreement_id: str
+    agreement: Agreement
+    preparation: Preparation
+    grant_id: str | None
+    grant: Grant | None
+    log_size: int
+    assets: dict[str, Asset]
+    node_keys: dict[str, VerifyKey]
+
+
+def decide(
+    ask: Ask,
+    history: History,
+    spent: Spent,
+    *,
+    now: int,
+    code: Callable[[Job], str],
+    limits: Limits,
+) -> Permit:
+    """Permit a job or refuse it.
+
+    Args:
+        ask: what is wanted.
+        history: every entry up to a verified checkpoint.
+        spent: from this node's journal.
+        now: this node's clock, Unix milliseconds.
+        code: returns the digest of the code that would run a job here.
+        limits: this node's own.
+
+    Raises:
+        RefusedError: `reason` is one of the eight fixed words.
+    """
+    job = _proven(history, ask.job, Job)
+    if ask.asset not in job.assets:
+        raise RefusedError("grant_mismatch", "the job does not name this asset")
+    agreement_id = job.agreements[job.assets.index(ask.asset)]
+    agreement = _proven(history, agreement_id, Agreement)
+    if (agreement.asset, agreement.researcher) != (ask.asset, job.researcher):
+        raise RefusedError("grant_mismatch", "the agreement is another's, or on another asset")
+    _in_force(history, (job.researcher, agreement_id, agreement.provider, *job.assets))
+    if job.code_digest != code(job):
+        raise RefusedError("code_unknown", "the job names code that is not installed here")
+    preparation = _row_selection(job, agreement, spent, limits)
+    _terms(history, job, agreement_id, agreement, spent, now)
+    grant = None if ask.grant is None else _granted(history, ask, job, agreement_id, now)
+    assets = {asset: _proven(history, asset, Asset) for asset in job.assets}
+    return Permit(
+        job_id=ask.job,
+        job=job,
+        agreement_id=agreement_id,
+        agreement=agreement,
+        preparation=preparation,
+        grant_id=ask.grant,
+        grant=grant,
+        log_size=history.size,
+        assets=assets,
+        node_keys={name: VerifyKey.from_text(asset.node_key) for name, asset in assets.items()},
+    )
+
+
+def _proven(history: History, statement_id: str, kind: type[S]) -> S:
+    logged = history.by_id.get(statement_id)
+    if logged is None or not isinstance(logged.statement, kind):
+        raise RefusedError("not_proven", f"no such {kind.kind} was seen in the log")
+    broken = history.broken.get(statement_id)
+    if broken in ("revoked", "revoked_key"):
+        raise RefusedError("revoked", f"the {kind.kind} rests on something revoked")
+    if broken is not None and broken != "outside_terms":
+        # The terms are evaluated here once more, for their own word.
+        raise RefusedError("grant_mismatch", f"the {kind.kind} breaks a rule of the log: {broken}")
+    return logged.statement
+
+
+def _in_force(history: History, statement_ids: tuple[str, ...]) -> None:
+    for statement_id in statement_ids:
+        if history.revoked_before(statement_id, history.size):
+            kind = statement_id.partition(":")[0]
+            raise RefusedError("revoked", f"the {kind} was revoked")
+
+
+def _row_selection(job: Job, agreement: Agreement, spent: Spent, limits: Limits) -> Preparation:
+    if job.preparation != agreement.preparation:
+        raise RefusedError("row_selection_not_allowed", "not the rows that the agreement fixes")
+    try:
+        wanted = Preparation.parse(job.preparation)
+    except PreparationError as error:
+        raise RefusedError("row_selection_not_allowed", str(error)) from error
+    others = {_row_key(item) for item in spent.answered} - {_row_key(wanted)}
+    if wanted.split is not None and any(
+        item.split is not None and item.split != wanted.split for item in spent.answered
+    ):
+        # Two splits of the same rows differ in few of them; their difference is those few.
+        raise RefusedError("row_selection_not_allowed", "another split of these rows was answered")
+    if len(others) >= limits.row_selections:
+        raise RefusedError(
+            "row_selection_not_allowed", f"{len(others)} row selections were answered already"
+        )
+    return wanted
+
+
+def _row_key(preparation: Preparation) -> str:
+    """Return what decides which rows are chosen: features and labels do not, splits by them do."""
+    chosen: dict[str, Any] = preparation.to_json()
+    if not preparation.complete_rows:
+        chosen.pop("drop", None)
+    chosen.pop("one_hot", None)
+    if preparation.split is None:
+        chosen.pop("label", None)
+    return repr(sorted(chosen.items(), key=lambda item: item[0]))
+
+
+def _terms(
+    history: History, job: Job, agreement_id: str, agreement: Agreement, spent: Spent, now: int
+) -> None:
+    request = Request(
+        task=job.task,
+        purpose=job.purpose,
+        recipient=job.researcher,
+        parties=len(job.assets),
+        exact=True,
+        time=now,
+    )
+    # The log knows uses that a journal restored from a backup has forgotten.
+    uses = max(spent.uses(agreement_id), history.completed_uses[agreement_id])
+    decision = evaluate(agreement.terms, request, uses)
+    if decision.reason is not None:
+        raise RefusedError(decision.reason, decision.detail)
+
+
+def _granted(history: History, ask: Ask, job: Job, agreement_id: str, now: int) -> Grant:
+    grant = _proven(history, ask.grant or "", Grant)
+    _in_force(history, (ask.grant or "",))
+    if (grant.job, grant.asset, grant.agreement) != (ask.job, ask.asset, agreement_id):
+        raise RefusedError("grant_mismatch", "the grant is for another job, asset or agreement")
+    if ask.cohort is not None and set(ask.cohort) != set(grant.cohort):
+        raise RefusedError("grant_mismatch", "the cohort is not the one granted")
+    if set(grant.cohort) != set(job.assets) or len(job.assets) < grant.minimum_parties:
+        raise RefusedError("grant_mismatch", "the job's parties are not those granted")
+    if now > grant.until:
+        raise RefusedError("agreement_expired", "the grant has ended")
+    return grant

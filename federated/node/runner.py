@@ -1,0 +1,450 @@
+"""The node: every message of a job meets the guard, the journal and the data, in that order.
+
+    node = Node(home, asset, service, vault, …)
+    reply = node.handle(body)          # what the Flower ClientApp calls, see `client_app`
+    node.approve(job)                  # sign a grant, by hand or by rule
+
+For each request, in this order, so that a crash at any point leaves at worst a reserved use:
+
+1. a request answered before gets its stored reply, byte for byte; another request in that place is
+   refused;
+2. read the log on to its newest checkpoint, verified;
+3. let the guard decide, inside the journal's transaction;
+4. open the data — for the first time here — and compute;
+5. write the reply to the journal, then return it.
+
+Only fixed words leave the node when something goes wrong; sentences go to the node's own log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from federated.code import code_digest
+from federated.errors import (
+    FederatedError,
+    JournalError,
+    MessageError,
+    NodeError,
+    PeerKeyError,
+    RefusedError,
+    RowsError,
+    TableError,
+    TaskError,
+    VaultError,
+)
+from federated.messages import (
+    Contribution,
+    Failure,
+    FinishReply,
+    FinishRequest,
+    KeysReply,
+    KeysRequest,
+    PublicMaskKey,
+    Refusal,
+    RoundRequest,
+    body_digest,
+    cohort_digest,
+    open_mask_key,
+    read_request,
+)
+from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets
+from federated.node.guard import Ask, Limits, Permit, Spent, decide
+from federated.node.journal import Journal
+from federated.node.rows import Rows, prepare
+from federated.node.vault import Vault
+from federated.plan import Plan, Question, Words
+from federated.planning import plan_of
+from federated.rounds import words_to_bytes, write_ciphertexts
+from federated.tasks import Task
+from ledger.client import LogClient
+from ledger.errors import LedgerError
+from ledger.keys import SigningKey
+from ledger.statements import Contribution as Receipted
+from ledger.statements import Grant, Job, Receipt
+from privacy.errors import PrivacyError
+from privacy.masking import MaskKey
+from privacy.paillier import PublicKey, encrypt
+
+_log = logging.getLogger(__name__)
+
+DAY = 24 * 3600 * 1000
+NO_CODE = "sha256:" + 64 * "0"
+KEYS = "keys"
+FINISH = "finish"
+
+
+class Service(Protocol):
+    """What a node needs of the marketplace besides the log; HTTP in both ways to run."""
+
+    def requests(self, asset: str) -> list[str]:
+        """Return ids of jobs that wait for this asset's decision."""
+
+    def submit(self, kind: str, envelope: bytes) -> None:
+        """Hand in a signed statement and wait until it is logged."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this node is: its asset, its provider, and the two keys it signs with."""
+
+    asset: str
+    provider: str
+    provider_key: SigningKey = field(repr=False)
+    node_key: SigningKey = field(repr=False)
+
+
+@dataclass
+class _Work:
+    """One attempt at one job, in memory: lost in a crash, and the attempt with it."""
+
+    permit: Permit
+    attempt: int
+    task: Task
+    plan: Plan
+    keys: dict[int, MaskKey] = field(default_factory=dict, repr=False)
+    rows: Rows | None = field(default=None, repr=False)
+    answered: list[Receipted] = field(default_factory=list)
+
+
+class Node:
+    """The guardian of one asset.
+
+    Args:
+        identity: asset, provider and keys.
+        log: reads and verifies the log.
+        service: where grants and receipts go.
+        vault: knows the asset by its id, with the digest it was listed with.
+        journal: this node's own.
+        clock: returns Unix milliseconds.
+        limits: what the guard permits beyond the terms.
+        minimum_rows: fewest rows in which two answered row sets may differ.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        log: LogClient,
+        service: Service,
+        vault: Vault,
+        journal: Journal,
+        clock: Callable[[], int],
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        minimum_rows: int = 5,
+    ) -> None:
+        self._identity = identity
+        self._log = log
+        self._service = service
+        self._vault = vault
+        self._journal = journal
+        self._clock = clock
+        self._limits = limits
+        self._minimum_rows = minimum_rows
+        self._work: dict[str, _Work] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def asset(self) -> str:
+        """Id of the asset that this node guards."""
+        return self._identity.asset
+
+    def handle(self, body: bytes) -> bytes:
+        """Answer one request of `federated.messages`; never raises for what a request says."""
+        with self._lock:
+            try:
+                request = read_request(body)
+            except MessageError as error:
+                _log.warning("unreadable request: %s", error)
+                return Failure("", self.asset, "internal").to_bytes()
+            try:
+                return self._answer(request, body)
+            except RefusedError as error:
+                _log.warning("refused %s: %s (%s)", request.job[:24], error.reason, error)
+                return self._refuse(request.job, error.reason)
+            except (FederatedError, PrivacyError, LedgerError) as error:
+                _log.warning("failed %s: %s", request.job[:24], error)
+                return Failure(request.job, self.asset, _failure_word(error)).to_bytes()
+
+    def waiting(self) -> list[str]:
+        """Return ids of jobs that wait for this node's decision."""
+        return self._service.requests(self.asset)
+
+    def approve(self, job_id: str) -> str:
+        """Check a job against the log, reserve its use, sign the grant and hand it in.
+
+        Returns:
+            The grant's kind of answer: `granted`.
+
+        Raises:
+            RefusedError: the guard does not permit the job; the refusal was receipted.
+        """
+        with self._lock:
+            self._log.sync()
+            try:
+                envelope = self._grant(job_id)
+            except RefusedError as error:
+                self._refuse(job_id, error.reason)
+                raise
+        self._service.submit("grant", envelope)
+        return "granted"
+
+    def reject(self, job_id: str, reason: str) -> None:
+        """Refuse a job by hand and hand in the receipt.
+
+        Raises:
+            NodeError: the reason is none of the fixed words.
+        """
+        with self._lock:
+            self._log.sync()
+            self._refuse(job_id, reason)
+
+    def decide_by_rule(self) -> dict[str, str]:
+        """Decide every waiting job as the terms say; return each job's `granted` or reason."""
+        verdicts = {}
+        for job_id in self.waiting():
+            try:
+                verdicts[job_id] = self.approve(job_id)
+            except RefusedError as error:
+                verdicts[job_id] = error.reason
+        return verdicts
+
+    def _grant(self, job_id: str) -> bytes:
+        with self._journal.write() as book:
+            made = book.decision(job_id, self.asset)
+            if made is not None and made[0] == "granted":
+                return made[1]
+            permit = self._decide(Ask(job_id, self.asset), book.spent(self.asset, job_id))
+            task, _ = plan_of(permit.job, permit.assets)
+            now = self._clock()
+            until = min(now + self._limits.grant_days * DAY, permit.agreement.terms.until)
+            grant = Grant(
+                provider=self._identity.provider,
+                asset=self.asset,
+                agreement=permit.agreement_id,
+                job=job_id,
+                cohort=permit.job.assets,
+                minimum_parties=permit.agreement.terms.minimum_parties,
+                rounds=task.most_questions,
+                until=until,
+                issued=now,
+            )
+            envelope = grant.sign(self._identity.provider_key)
+            book.reserve(job_id, self.asset, permit.agreement_id, permit.preparation)
+            book.decide(job_id, self.asset, "granted", envelope)
+            return envelope
+
+    def _answer(self, request: KeysRequest | RoundRequest | FinishRequest, body: bytes) -> bytes:
+        step = _step(request)
+        asked = body_digest(body)
+        with self._journal.write() as book:
+            stored = book.reply(request.job, self.asset, request.attempt, step)
+        if stored is not None:
+            if stored[0] != asked:
+                raise RefusedError("grant_mismatch", f"another request for {step} was answered")
+            return stored[1]
+        if isinstance(request, KeysRequest):
+            return self._keys(request, asked)
+        work = self._work.get(request.job)
+        if work is None or work.attempt != request.attempt:
+            raise RefusedError("grant_mismatch", "no such attempt is under way here")
+        if isinstance(request, RoundRequest):
+            return self._round(work, request, asked)
+        return self._finish(work, request, asked)
+
+    def _keys(self, request: KeysRequest, asked: str) -> bytes:
+        self._log.sync()
+        grant = request.evidence.get("grant")
+        ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
+        with self._journal.write() as book:
+            permit = self._decide(ask, book.spent(self.asset, request.job))
+            # Counts again only if the grant was given without this journal.
+            book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
+            task, plan = plan_of(permit.job, permit.assets)
+            work = _Work(permit, request.attempt, task, plan)
+            reply = KeysReply(self.asset, self._fresh_key(work, 1)).to_bytes()
+            book.record_reply(request.job, self.asset, request.attempt, KEYS, asked, reply)
+        self._work[request.job] = work
+        return reply
+
+    def _round(self, work: _Work, request: RoundRequest, asked: str) -> bytes:
+        number = len(work.answered) + 1
+        granted = work.permit.grant.rounds if work.permit.grant else 0
+        if request.round != number or number > granted:
+            raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
+        self._log.sync()
+        with self._journal.write() as book:
+            ask = Ask(request.job, self.asset, work.permit.grant_id)
+            work.permit = self._decide(ask, book.spent(self.asset, request.job))
+            if not book.is_reserved(request.job, self.asset):
+                raise RefusedError("grant_mismatch", "the job has no open reservation here")
+        peers = self._peers(work, request)
+        question = Question.from_json(request.question)
+        rows = work.rows or self._open_rows(work)
+        bound_to = Round(request.job, request.attempt, number, work.permit.job.assets)
+        words = masked_answer(
+            work.task,
+            work.plan,
+            question,
+            rows,
+            asset=self.asset,
+            key=work.keys[number],
+            peers=peers,
+            bound_to=bound_to,
+        )
+        reply = self._contribution(work, bound_to, words)
+        with self._journal.write() as book:
+            book.record_reply(request.job, self.asset, request.attempt, str(number), asked, reply)
+        # A key serves one round: with it gone, no later code can mask anything else under it.
+        del work.keys[number]
+        work.answered.append(Receipted(number, asked, body_digest(reply)))
+        return reply
+
+    def _contribution(self, work: _Work, bound_to: Round, words: Words) -> bytes:
+        plain, sealed = None, None
+        if work.task.encrypted:
+            public = PublicKey.from_json(work.permit.job.encryption_key)
+            sealed = write_ciphertexts(encrypt(public, words), public)
+        else:
+            plain = words_to_bytes(words)
+        return Contribution(
+            asset=self.asset,
+            job=bound_to.job,
+            attempt=bound_to.attempt,
+            round=bound_to.number,
+            words=plain,
+            ciphertexts=sealed,
+            next_mask_key=self._fresh_key(work, bound_to.number + 1),
+        ).to_bytes()
+
+    def _open_rows(self, work: _Work) -> Rows:
+        table, _ = self._vault.table(self.asset)
+        rows = prepare(table, work.permit.preparation)
+        wanted = row_sets(work.task, work.plan, rows)
+        with self._journal.write() as book:
+            refuse_close_rows(wanted, book.row_sets(self.asset), self._minimum_rows)
+            book.answer_rows(work.permit.job_id, self.asset, wanted)
+        work.rows = rows
+        return rows
+
+    def _finish(self, work: _Work, request: FinishRequest, asked: str) -> bytes:
+        complete = request.state == "completed" and request.rounds == len(work.answered) > 0
+        reason = None if complete else "cancelled"
+        receipt = self._receipt(
+            work.permit.job_id, work, "completed" if complete else "failed", reason
+        )
+        reply = FinishReply(receipt).to_bytes()
+        with self._journal.write() as book:
+            book.finish(request.job, self.asset, "completed" if complete else "ended")
+            book.record_reply(request.job, self.asset, request.attempt, FINISH, asked, reply)
+        self._work.pop(request.job, None)
+        self._service.submit("receipt", receipt)
+        return reply
+
+    def _refuse(self, job_id: str, reason: str) -> bytes:
+        """Receipt a refusal, hand it in and return the reply that names it."""
+        try:
+            receipt = self._receipt(job_id, None, "refused", reason)
+            with self._journal.write() as book:
+                book.decide(job_id, self.asset, reason, receipt)
+                if book.is_reserved(job_id, self.asset):
+                    book.finish(job_id, self.asset, "ended")
+        except (LedgerError, JournalError) as error:
+            raise NodeError(f"the refusal could not be receipted: {error}") from error
+        self._work.pop(job_id, None)
+        try:
+            self._service.submit("receipt", receipt)
+        except FederatedError as error:
+            # The coordinator gets it with the reply; the journal keeps it in any case.
+            _log.warning("the refusal was not taken: %s", error)
+        return Refusal(job_id, self.asset, reason, receipt).to_bytes()
+
+    def _receipt(self, job_id: str, work: _Work | None, state: str, reason: str | None) -> bytes:
+        with self._journal.write() as book:
+            position = book.position()
+        return Receipt(
+            asset=self.asset,
+            job=job_id,
+            grant=None if work is None else work.permit.grant_id,
+            state=state,
+            reason=reason,
+            code_digest=NO_CODE if work is None else _code(work.permit.job),
+            log_size=self._log.size if work is None else work.permit.log_size,
+            rows=0 if work is None or work.rows is None else work.rows.count("all"),
+            contributions=() if work is None else tuple(work.answered),
+            journal=position,
+            issued=self._clock(),
+        ).sign(self._identity.node_key)
+
+    def _decide(self, ask: Ask, spent: Spent) -> Permit:
+        return decide(
+            ask,
+            self._log.history,
+            spent,
+            now=self._clock(),
+            code=_code,
+            limits=self._limits,
+        )
+
+    def _peers(self, work: _Work, request: RoundRequest) -> dict[str, bytes]:
+        cohort = work.permit.job.assets
+        if set(request.mask_keys) != set(cohort):
+            raise RefusedError("grant_mismatch", "the mask keys are not those of the cohort")
+        own = work.keys.get(request.round)
+        peers = {}
+        for asset in cohort:
+            try:
+                found = open_mask_key(
+                    request.mask_keys[asset],
+                    work.permit.node_keys[asset],
+                    asset=asset,
+                    job=request.job,
+                    attempt=request.attempt,
+                    round_number=request.round,
+                    cohort=cohort,
+                )
+            except PeerKeyError as error:
+                raise RefusedError("not_proven", str(error)) from error
+            if asset != self.asset:
+                peers[asset] = found.public
+            elif own is None or found.public != own.public:
+                raise RefusedError("not_proven", "this node's own mask key was replaced")
+        return peers
+
+    def _fresh_key(self, work: _Work, number: int) -> bytes:
+        key = MaskKey.generate()
+        work.keys[number] = key
+        return PublicMaskKey(
+            asset=self.asset,
+            job=work.permit.job_id,
+            attempt=work.attempt,
+            round=number,
+            cohort_digest=cohort_digest(work.permit.job.assets),
+            public=key.public,
+        ).sign(self._identity.node_key)
+
+
+def _code(job: Job) -> str:
+    return code_digest(job.task, job.task_version)
+
+
+def _step(request: KeysRequest | RoundRequest | FinishRequest) -> str:
+    if isinstance(request, KeysRequest):
+        return KEYS
+    return FINISH if isinstance(request, FinishRequest) else str(request.round)
+
+
+def _failure_word(error: Exception) -> str:
+    """Return the one word that may leave the node for an error; its sentence stays here."""
+    if isinstance(error, VaultError):
+        return "data_changed" if error.reason == "data_changed" else "bad_data"
+    if isinstance(error, TableError | RowsError):
+        return "bad_data"
+    if isinstance(error, TaskError):
+        known = ("isolating_parameters", "out_of_bounds")
+        return error.reason if error.reason in known else "task_error"
+    return "internal"

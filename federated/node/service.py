@@ -1,0 +1,57 @@
+"""The marketplace as a node reaches it: two calls over HTTP, outward only."""
+
+from __future__ import annotations
+
+import httpx
+
+from federated.errors import NodeError
+from ledger.encoding import parse
+
+PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts"}
+
+
+class HttpService:
+    """Asks for waiting jobs and hands in grants and receipts.
+
+    Args:
+        http: client whose base address is the marketplace; it carries the provider's API key.
+    """
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def requests(self, asset: str) -> list[str]:
+        """Return ids of jobs that wait for this asset's decision, oldest first.
+
+        Raises:
+            NodeError: the marketplace did not answer as it should.
+        """
+        found = self._call("GET", "/v1/nodes/requests")
+        if not isinstance(found, list):
+            raise NodeError("the marketplace sent no list of requests")
+        return [str(item["job"]) for item in found if item.get("asset") == asset]
+
+    def submit(self, kind: str, envelope: bytes) -> None:
+        """Hand in a signed grant or receipt and wait until it is logged.
+
+        Raises:
+            NodeError: it was not taken; names the marketplace's own word for why.
+        """
+        self._call("POST", PATHS[kind], {"statement": parse(envelope)})
+
+    def _call(self, method: str, path: str, body: object = None) -> object:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise NodeError(f"{path}: the marketplace cannot be reached: {error}") from error
+        if answer.is_error:
+            raise NodeError(f"{path}: {answer.status_code} {_word(answer)}")
+        return answer.json()
+
+
+def _word(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        return "without a reason"
+    return str(body.get("detail") or body.get("code")) if isinstance(body, dict) else "refused"
