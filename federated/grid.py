@@ -94,6 +94,7 @@ class InProcessGrid(Grid):
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._tap = tap
+        self._closed = False
         self._pending: dict[str, Future[bytes]] = {}
         self._workers = {
             node_id: _Worker(node_id, app, context, self._crossed)
@@ -113,6 +114,7 @@ class InProcessGrid(Grid):
 
     def close(self) -> None:
         """End the nodes' threads, each after what it is doing; does not wait for them."""
+        self._closed = True
         for worker in self._workers.values():
             worker.stop()
 
@@ -166,8 +168,10 @@ class InProcessGrid(Grid):
             The id under which each reply can be pulled, in the order of the messages.
 
         Raises:
-            GridError: a message to a node that is not here; then none is sent.
+            GridError: a message to a node that is not here (then none is sent), or a closed Grid.
         """
+        if self._closed:
+            raise GridError("the grid is closed")
         outgoing = []
         for message in messages:
             node_id = message.metadata.dst_node_id

@@ -1,6 +1,6 @@
 """One job over four parties through the real Grid, ServerApp and ClientApps.
 
-`tests.cohort` has the nodes: they check no evidence, and do all the rest.
+`tests.fake_nodes` has the nodes: they check no evidence, and do all the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
 
 from federated.errors import TaskError
-from federated.grid import TO_SERVER
+from federated.grid import TO_SERVER, InProcessGrid
 from federated.messages import (
     Contribution,
     Failure,
@@ -28,40 +29,39 @@ from federated.messages import (
     read_reply,
     read_request,
 )
-from federated.plan import Floats, Question, Words
+from federated.plan import Question, Words
+from federated.records import MESSAGE_TYPE, pack
 from federated.rounds import (
     RoundRecord,
     add_words,
-    read_ciphertexts,
 )
 from federated.server_app import (
     Completed,
     Failed,
     Refused,
 )
-from federated.tasks import decode_aggregate, encode_answer, find_task, replay
+from federated.tasks import encode_answer, find_task, replay
 from ledger.encoding import canonical, parse
 from ledger.keys import SigningKey
 from ledger.statements.envelope import open_
 from ledger.statements.receipt import Receipt
-from privacy import paillier
 from privacy.masking import MaskKey
-from tests.cohort import ASSETS, CANARY, JOB, Bench, Saying, make_bench
+from tests.fake_nodes import (
+    ASSETS,
+    CANARY,
+    JOB,
+    Bench,
+    Saying,
+    expect_failure,
+    make_bench,
+    pooled,
+    spoil,
+)
 
 
 @pytest.fixture
 def bench() -> Bench:
     return make_bench()
-
-
-@pytest.fixture(scope="module")
-def researcher() -> paillier.SecretKey:
-    return paillier.SecretKey.generate(2048)
-
-
-def _pooled(bench: Bench, column: str) -> Floats:
-    values = np.concatenate([table.columns[column] for table in bench.tables.values()])
-    return values[~np.isnan(values)]
 
 
 # --- the answer
@@ -72,10 +72,10 @@ def test_the_result_equals_the_plain_computation(bench: Bench):
     assert isinstance(outcome, Completed)
     assert outcome.result is not None
     for column in ("age", "visits"):
-        pooled, found = _pooled(bench, column), outcome.result[column]
-        assert found["count"] == len(pooled)
-        assert found["mean"] == pytest.approx(pooled.mean(), rel=1e-13)
-        assert found["variance"] == pytest.approx(pooled.var(ddof=1), rel=1e-12)
+        values, found = pooled(bench, column), outcome.result[column]
+        assert found["count"] == len(values)
+        assert found["mean"] == pytest.approx(values.mean(), rel=1e-13)
+        assert found["variance"] == pytest.approx(values.var(ddof=1), rel=1e-12)
     assert outcome.result["age"]["missing"] == 4
 
 
@@ -203,78 +203,11 @@ def test_the_same_question_is_masked_anew_in_another_attempt(bench: Bench):
     assert not any((one == other).any() for one, other in zip(*seen, strict=True))
 
 
-# --- encrypted
-
-
-def test_an_encrypted_sum_is_opened_by_the_researcher_alone(researcher: paillier.SecretKey):
-    bench = make_bench("encrypted_sum")
-    bench.encryption_key = researcher.public
-    for node in bench.nodes.values():
-        node.encryption_key = researcher.public
-    outcome = bench.run()
-    assert isinstance(outcome, Completed)
-    assert outcome.result is None
-    assert outcome.ciphertexts is not None
-    sums = read_ciphertexts(outcome.ciphertexts, researcher.public)
-    words = paillier.decrypt_words(researcher, sums, parties=4)
-    result = replay(find_task("encrypted_sum"), bench.plan, lambda _: words)
-    assert result["sums"]["visits"] == int(_pooled(bench, "visits").sum())
-    assert result["sums"]["age"] == pytest.approx(_pooled(bench, "age").sum(), rel=1e-13)
-    # Even the key's holder sees noise in a single contribution: nodes mask before they encrypt.
-    lone = outcome.rounds[0].open(JOB, 1)[ASSETS[0]].ciphertexts or ()
-    opened = paillier.decrypt_words(
-        researcher, read_ciphertexts(lone, researcher.public), parties=1
-    )
-    with pytest.raises(TaskError):
-        decode_aggregate(outcome.rounds[0].question.layout, opened)
-
-
-@pytest.mark.parametrize("damage", ["words", "short", "zero"])
-def test_what_is_no_ciphertext_is_refused_by_name(researcher: paillier.SecretKey, damage: str):
-    bench = make_bench("encrypted_sum")
-    bench.encryption_key = researcher.public
-    for node in bench.nodes.values():
-        node.encryption_key = researcher.public
-    width = researcher.public.ciphertext_bytes
-
-    def spoil(contribution: Contribution) -> Contribution:
-        parts = contribution.ciphertexts or ()
-        if damage == "words":
-            return replace(contribution, ciphertexts=None, words=bytes(8 * len(parts)))
-        bad = parts[0][:-1] if damage == "short" else bytes(width)
-        return replace(contribution, ciphertexts=(bad, *parts[1:]))
-
-    _spoil(bench, ASSETS[1], spoil)
-    _expect_failure(bench, {ASSETS[1]: "wrong_form"})
-
-
 # --- nodes that misbehave
 
 
-def _spoil(bench: Bench, asset: str, change: Callable[[Contribution], Contribution]) -> None:
-    """Lets one node change each contribution before it is sent."""
-
-    def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
-        reply = read_reply(ask(body))
-        return (change(reply) if isinstance(reply, Contribution) else reply).to_bytes()
-
-    bench.services[asset] = Saying(say, bench.nodes[asset])
-
-
-def _expect_failure(bench: Bench, reasons: dict[str, str]) -> Failed:
-    outcome = bench.run()
-    assert isinstance(outcome, Failed)
-    assert outcome.reasons == reasons
-    assert outcome.error is None
-    # The others are told, so that they close their reservations.
-    for asset in set(ASSETS) - set(reasons):
-        assert bench.nodes[asset].finished == ["failed"]
-        assert asset in outcome.receipts
-    return outcome
-
-
 def test_a_node_that_says_the_same_through_the_hook_is_accepted(bench: Bench):
-    _spoil(bench, ASSETS[1], lambda contribution: contribution)
+    spoil(bench, ASSETS[1], lambda contribution: contribution)
     assert isinstance(bench.run(), Completed)
 
 
@@ -293,8 +226,8 @@ def test_a_node_that_says_the_same_through_the_hook_is_accepted(bench: Bench):
 def test_a_contribution_other_than_asked_for_is_refused(
     bench: Bench, change: dict[str, Any], reason: str
 ):
-    _spoil(bench, ASSETS[1], lambda contribution: replace(contribution, **change))
-    assert _expect_failure(bench, {ASSETS[1]: reason}).rounds == ()
+    spoil(bench, ASSETS[1], lambda contribution: replace(contribution, **change))
+    assert expect_failure(bench, {ASSETS[1]: reason}).rounds == ()
 
 
 def test_an_old_contribution_sent_again_is_refused(bench: Bench):
@@ -304,8 +237,8 @@ def test_an_old_contribution_sent_again_is_refused(bench: Bench):
         kept.append(contribution)
         return kept[0]
 
-    _spoil(bench, ASSETS[1], repeat)
-    assert len(_expect_failure(bench, {ASSETS[1]: "wrong_round"}).rounds) == 1
+    spoil(bench, ASSETS[1], repeat)
+    assert len(expect_failure(bench, {ASSETS[1]: "wrong_round"}).rounds) == 1
 
 
 def test_a_node_that_repeats_another_is_refused(bench: Bench):
@@ -328,7 +261,56 @@ def test_a_node_that_repeats_another_is_refused(bench: Bench):
 
     bench.services[ASSETS[0]] = Saying(first, bench.nodes[ASSETS[0]])
     bench.services[ASSETS[1]] = Saying(second, bench.nodes[ASSETS[1]])
-    _expect_failure(bench, {ASSETS[1]: "wrong_asset"})
+    expect_failure(bench, {ASSETS[1]: "wrong_asset"})
+
+
+class _Doubling(InProcessGrid):
+    """Delivers the answer of one node twice."""
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        replies = super().send_and_receive(messages, timeout=timeout)
+        return [*replies, *(r for r in replies if r.metadata.src_node_id == 2)]
+
+
+def test_a_second_answer_from_one_node_is_refused(bench: Bench):
+    bench.grid = _Doubling
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reasons == {ASSETS[1]: "duplicate"}
+
+
+class _Breaking(InProcessGrid):
+    """Has an error of Flower's own in place of one node's answers."""
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        kept = list(messages)
+        replies = super().send_and_receive(kept, timeout=timeout)
+        for at, sent in enumerate(kept):
+            if sent.metadata.dst_node_id == 2:
+                replies[at] = Message(Error(0, f"row 0 has {CANARY}"), reply_to=sent)
+        return replies
+
+
+def test_an_error_of_flowers_own_is_named_without_its_text(bench: Bench):
+    bench.grid = _Breaking
+    outcome = bench.run()
+    assert isinstance(outcome, Failed)
+    assert outcome.reasons == {ASSETS[1]: "node_error"}
+    assert str(CANARY) not in repr(outcome)
+
+
+class _Stray(InProcessGrid):
+    """Delivers messages of a node that is not in the cohort."""
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        replies = super().send_and_receive(messages, timeout=timeout)
+        stray = self.create_message(pack(b"{}"), MESSAGE_TYPE, 99, "1")
+        return [Message(pack(b"{}"), reply_to=stray), *replies]
+
+
+def test_what_a_stranger_sends_changes_nothing(bench: Bench):
+    bench.grid = _Stray
+    assert isinstance(bench.run(), Completed)
 
 
 @pytest.mark.parametrize("at", [0, 10, -1])
@@ -339,7 +321,7 @@ def test_a_damaged_reply_is_refused(bench: Bench, at: int):
         return bytes(reply)
 
     bench.services[ASSETS[3]] = Saying(say, bench.nodes[ASSETS[3]])
-    _expect_failure(bench, {ASSETS[3]: "malformed"})
+    expect_failure(bench, {ASSETS[3]: "malformed"})
 
 
 def test_a_changed_word_is_found_by_its_receipt_or_by_the_sum(bench: Bench):
@@ -348,7 +330,7 @@ def test_a_changed_word_is_found_by_its_receipt_or_by_the_sum(bench: Bench):
         words[0] ^= 1
         return replace(contribution, words=bytes(words))
 
-    _spoil(bench, ASSETS[1], flip)
+    spoil(bench, ASSETS[1], flip)
     outcome = bench.run()
     assert isinstance(outcome, Failed)
     assert outcome.reasons == {ASSETS[1]: "bad_receipt"}
@@ -380,7 +362,7 @@ def test_a_mask_key_of_another_round_is_refused_before_it_is_passed_on(bench: Be
         return ask(body)
 
     bench.services[ASSETS[1]] = Saying(say, node)
-    _expect_failure(bench, {ASSETS[1]: "bad_mask_key"})
+    expect_failure(bench, {ASSETS[1]: "bad_mask_key"})
 
 
 def test_an_operator_who_swaps_a_mask_key_is_refused_by_the_nodes(bench: Bench):
@@ -397,7 +379,7 @@ def test_an_operator_who_swaps_a_mask_key_is_refused_by_the_nodes(bench: Bench):
         return ask(body)
 
     bench.services[ASSETS[0]] = Saying(say, node)
-    _expect_failure(bench, {ASSETS[0]: "internal"})
+    expect_failure(bench, {ASSETS[0]: "internal"})
     assert node.sent == []
 
 
@@ -408,7 +390,7 @@ def test_a_node_that_raises_is_named_with_a_fixed_word(bench: Bench):
         raise ValueError(f"row 0 has {CANARY}")
 
     bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
-    outcome = _expect_failure(bench, {ASSETS[1]: "internal"})
+    outcome = expect_failure(bench, {ASSETS[1]: "internal"})
     assert str(CANARY) not in repr(outcome)
     assert not any(str(CANARY).encode() in data for _, _, data in bench.crossed)
     assert [each.asset for each in bench.progress if each.state == "failed"] == [ASSETS[1]]
@@ -421,7 +403,7 @@ def test_a_node_that_fails_is_named_with_its_word(bench: Bench):
         return ask(body)
 
     bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
-    _expect_failure(bench, {ASSETS[1]: "out_of_bounds"})
+    expect_failure(bench, {ASSETS[1]: "out_of_bounds"})
 
 
 def test_a_node_that_does_not_answer_in_time_is_named(bench: Bench):
@@ -433,7 +415,7 @@ def test_a_node_that_does_not_answer_in_time_is_named(bench: Bench):
 
     bench.services[ASSETS[1]] = Saying(say, bench.nodes[ASSETS[1]])
     bench.timeout = 0.3
-    _expect_failure(bench, {ASSETS[1]: "no_reply"})
+    expect_failure(bench, {ASSETS[1]: "no_reply"})
     release.set()
 
 
@@ -457,7 +439,7 @@ def test_a_refusal_is_reported_with_its_receipt_and_the_others_are_released(benc
 def test_a_refusal_in_the_name_of_another_is_a_failure(bench: Bench):
     refusal = Refusal(JOB, ASSETS[2], "revoked", None).to_bytes()
     bench.services[ASSETS[1]] = Saying(lambda *_: refusal, bench.nodes[ASSETS[1]])
-    _expect_failure(bench, {ASSETS[1]: "unexpected"})
+    expect_failure(bench, {ASSETS[1]: "unexpected"})
 
 
 def test_a_task_that_cannot_work_asks_no_node(bench: Bench):

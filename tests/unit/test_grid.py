@@ -228,6 +228,13 @@ def test_an_unknown_node_is_an_error_and_nothing_is_sent():
         assert seen == []
 
 
+def test_a_closed_grid_sends_nothing():
+    with _grid(_echo) as grid:
+        messages = _ask(grid, 1)
+    with pytest.raises(GridError, match="closed"):
+        grid.send_and_receive(messages)
+
+
 def test_a_context_of_another_node_is_an_error():
     with pytest.raises(GridError, match="node 1 has the context of node 2"):
         InProcessGrid({1: (_app(_echo), _context(2))})

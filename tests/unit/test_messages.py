@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federated.errors import MessageError, PeerKeyError
+from federated.errors import ContributionError, MessageError, PeerKeyError
 from federated.messages import (
     MASK_KEY_TYPE,
     Contribution,
@@ -21,6 +24,8 @@ from federated.messages import (
     KeysRequest,
     PublicMaskKey,
     Refusal,
+    Reply,
+    Request,
     RoundRequest,
     body_digest,
     cohort_digest,
@@ -28,9 +33,12 @@ from federated.messages import (
     read_reply,
     read_request,
 )
+from federated.plan import Question
 from ledger.encoding import canonical, parse
 from ledger.keys import SigningKey
 from ledger.statements import envelope
+
+SERVER_APP = Path(__file__).parents[2] / "federated" / "server_app.py"
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 BLOB = st.binary(min_size=1, max_size=40)
@@ -254,3 +262,38 @@ def test_a_signature_for_another_purpose_is_no_mask_key():
 def test_the_cohort_digest_is_of_the_set():
     assert cohort_digest(["a", "b"]) == cohort_digest(["b", "a"])
     assert cohort_digest(["a", "b"]) != cohort_digest(["ab"])
+
+
+PAGE = (Path(__file__).parents[2] / "federated" / "PROTOCOL.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+
+
+def _on_the_wire(example: str) -> bytes:
+    """Undoes what makes the page readable: the layout, and `…` for the rest of an id or base64."""
+    return canonical(json.loads(example.replace("…", "")))
+
+
+def test_the_page_shows_every_message_and_each_example_reads():
+    shown = set()
+    for example in EXAMPLES:
+        body = _on_the_wire(example)
+        try:
+            shown.add(type(read_request(body)))
+        except MessageError:
+            shown.add(type(read_reply(body)))
+    assert shown == {*get_args(Request), *get_args(Reply)}
+
+
+def test_the_questions_on_the_page_are_questions():
+    requests = [json.loads(e.replace("…", "")) for e in EXAMPLES if '"question"' in e]
+    assert [Question.from_json(each["question"]).words for each in requests] == [4]
+
+
+def test_the_page_explains_every_field_and_every_word_of_the_coordinator():
+    for kind in (*get_args(Request), *get_args(Reply)):
+        for item in dataclasses.fields(kind):
+            assert f"`{item.name}`" in PAGE, item.name
+    words = re.findall(r'^[A-Z_]+: Final = "(\w+)"', SERVER_APP.read_text("utf-8"), re.MULTILINE)
+    assert len(words) == 7
+    for word in (*words, *re.findall(r"wrong_\w+", ContributionError.__doc__ or "")):
+        assert f"`{word}`" in PAGE, word
