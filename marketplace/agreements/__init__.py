@@ -1,0 +1,1 @@
+"""Negotiations, agreements, and the uses that agreements permit."""

@@ -1,0 +1,1 @@
+"""Assets with their data cards, and offers on them."""

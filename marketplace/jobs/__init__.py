@@ -1,0 +1,1 @@
+"""Jobs: from the researcher's request to the release, with grants and receipts on the way."""

@@ -1,0 +1,128 @@
+"""What the worker needs of whatever computes: one method, and the ways it can end.
+
+The composition root hands in an engine; it may drive nodes in this process or far away. The worker
+knows nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ledger.statements import Job
+
+
+@dataclass(frozen=True)
+class CohortMember:
+    """One asset of the cohort, with where its proofs stand in the log.
+
+    Attributes:
+        name: the asset's name.
+        node_key: verifier key of the node that guards it.
+        asset_index: log index of the asset's statement; likewise for agreement and grant.
+    """
+
+    asset: str
+    name: str
+    provider: str
+    node_key: str
+    asset_index: int
+    agreement: str
+    agreement_index: int
+    grant: str
+    grant_index: int
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job to run.
+
+    Attributes:
+        id: id of the job statement.
+        index: its log index.
+        statement: what the researcher signed.
+        attempt: 1 for the first; more when an earlier worker lost its lease.
+        plan: the plan as JSON (`federated.plan.Plan.from_json` reads it).
+        cohort: in the job's order.
+    """
+
+    id: str
+    index: int
+    statement: Job
+    attempt: int
+    plan: Mapping[str, Any]
+    cohort: tuple[CohortMember, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: `done` of `of` parties have answered `step` of round `round`."""
+
+    round: int
+    done: int
+    of: int
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """The exact bytes of one request to a node and of its reply; rounds count from 1."""
+
+    asset: str
+    round: int
+    request: bytes
+    reply: bytes
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Every node answered every round and signed its receipt.
+
+    Attributes:
+        result: the document that the researcher gets: JSON with finite numbers.
+        contributions: of every asset, every round.
+        receipts: ids of the nodes' receipts, which the nodes submitted or are submitting.
+    """
+
+    result: Mapping[str, Any]
+    contributions: tuple[Contribution, ...]
+    receipts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """At least one node will not compute: a reason word by asset."""
+
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job could not be finished.
+
+    Attributes:
+        reasons: a word by asset; empty where the task itself failed.
+        task_reason: the task's own word, such as `separation`.
+        message: for people; names column or party and what to do.
+    """
+
+    reasons: Mapping[str, str]
+    task_reason: str
+    message: str
+
+
+Outcome = Completed | Refused | Failed
+
+
+class JobEngine(Protocol):
+    """Runs one job across its nodes."""
+
+    def run(self, request: JobRequest, progress: Callable[[Progress], None]) -> Outcome:
+        """Run a job to its end; blocks.
+
+        Args:
+            request: the job.
+            progress: to be called after each step. It raises when the job was cancelled or taken
+                over; the engine must let that pass, telling its nodes that the job is over.
+        """

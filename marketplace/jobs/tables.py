@@ -1,0 +1,68 @@
+"""Rows of jobs, their parties, their results and their contributions."""
+
+from sqlalchemy import BigInteger, CheckConstraint
+from sqlmodel import Field, SQLModel
+
+
+class Job(SQLModel, table=True):
+    """A job; the statement is in the log under the same id.
+
+    `fence` grows with every move and every new lease: whoever writes names the value it has seen,
+    so a worker that lost its lease cannot write any more.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (CheckConstraint("fence >= 0", name="ck_job_fence"),)
+
+    id: str = Field(primary_key=True, max_length=128)
+    researcher_id: str = Field(foreign_key="participant.id", index=True, max_length=128)
+    name: str = Field(max_length=4096)
+    task: str = Field(max_length=4096)
+    purpose: str = Field(max_length=4096)
+    state: str = Field(index=True, max_length=16)
+    fence: int = Field(default=0, sa_type=BigInteger)
+    lease_until: int | None = Field(default=None, sa_type=BigInteger)
+    progress: str = "{}"
+    """Canonical JSON."""
+    error_reason: str | None = Field(default=None, max_length=64)
+    error_message: str | None = Field(default=None, max_length=4096)
+    release_id: str | None = Field(default=None, max_length=128)
+    created: int = Field(sa_type=BigInteger)
+    finished: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class JobParty(SQLModel, table=True):
+    """One asset of a job: its grant and its receipt."""
+
+    __tablename__ = "job_party"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    asset_id: str = Field(primary_key=True, foreign_key="asset.id", index=True, max_length=128)
+    agreement_id: str = Field(foreign_key="agreement.id", index=True, max_length=128)
+    provider_id: str = Field(foreign_key="participant.id", index=True, max_length=128)
+    position: int
+    state: str = Field(default="waiting", max_length=16)
+    reason: str | None = Field(default=None, max_length=64)
+    grant_id: str | None = Field(default=None, unique=True, max_length=128)
+    receipt_id: str | None = Field(default=None, unique=True, max_length=128)
+
+
+class Result(SQLModel, table=True):
+    """The released document: canonical JSON bytes, whose digest is in the release."""
+
+    __tablename__ = "job_result"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    document: bytes
+
+
+class JobContribution(SQLModel, table=True):
+    """What one node was asked and what it sent, masked or encrypted, in one round."""
+
+    __tablename__ = "job_contribution"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    asset_id: str = Field(primary_key=True, foreign_key="asset.id", max_length=128)
+    round: int = Field(primary_key=True)
+    request: bytes
+    reply: bytes

@@ -1,0 +1,1 @@
+"""Participants: enrolment by one-time code, API keys, and who may do what."""

@@ -1,0 +1,132 @@
+"""Settings of the service: a data folder and environment variables named RONGSHU_….
+
+This is the only place of the service that reads the environment. Every field of `Settings` but the
+folder has its variable: `fee_ppm` is RONGSHU_FEE_PPM. What the variables do not set keeps its
+default; a value that cannot be meant is refused and named.
+
+    settings = Settings.load(Path("data"))      # environment and defaults
+    settings = Settings(folder=Path("data"))    # defaults alone, as tests do
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from marketplace.errors import SettingsError
+
+PREFIX = "RONGSHU_"
+PPM = 1_000_000
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?(:[0-9]{1,5})?")
+
+
+def _setting(default: Any, help_: str, least: int = 0, most: int = 0) -> Any:
+    return field(default=default, metadata={"help": help_, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one service runs. The metadata of each field says what it does and its limits.
+
+    Raises:
+        SettingsError: a value outside its limits; the message names the variable.
+    """
+
+    folder: Path
+    name: str = _setting("rongshu.local", "name of this marketplace; origin of its log and keys")
+    operator_name: str = _setting("Rongshu operator", "the operator's name as participants see it")
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(8448, "port to listen on; 0 takes a free one", 0, 65535)
+    fee_ppm: int = _setting(50_000, "operator's fee in parts per million of the price", 0, PPM)
+    max_body_bytes: int = _setting(2 << 20, "largest request body", 1 << 10, 1 << 30)
+    log_wait_seconds: int = _setting(10, "longest wait for a checkpoint before 503", 1, 600)
+    lease_seconds: int = _setting(600, "after this time without progress a job is taken over", 1)
+    busy_seconds: int = _setting(30, "longest wait for the database's write lock", 1, 600)
+    enrolment_hours: int = _setting(24, "validity of an enrolment code", 1, 24 * 365)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SettingsError(
+                f"{PREFIX}NAME: {self.name!r} is no host name (lower case letters, digits, . and -)"
+            )
+        if not self.operator_name.strip() or not self.operator_name.isprintable():
+            raise SettingsError(f"{PREFIX}OPERATOR_NAME: must be one line of printable text")
+        for each in dataclasses.fields(self):
+            value, least, most = getattr(self, each.name), 0, 0
+            if each.metadata and type(value) is int:
+                least, most = each.metadata["least"], each.metadata["most"] or 1 << 31
+                if not least <= value <= most:
+                    raise SettingsError(
+                        f"{PREFIX}{each.name.upper()}: {value} is not between {least} and {most}"
+                    )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the settings of this process's environment.
+
+        Raises:
+            SettingsError: see the class.
+        """
+        return cls.from_environment(os.environ, folder)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], folder: Path) -> Self:
+        """Return the settings of a given environment.
+
+        Raises:
+            SettingsError: see the class; also for a number that is none.
+        """
+        values: dict[str, Any] = {}
+        for each in dataclasses.fields(cls):
+            variable = PREFIX + each.name.upper()
+            if each.metadata and variable in environment:
+                values[each.name] = _read(variable, environment[variable], each.default)
+        return cls(folder=folder, **values)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "rongshu.db"
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the newest checkpoint is kept, apart from the database."""
+        return self.folder / "log"
+
+    @property
+    def log_key(self) -> Path:
+        """The log's signing key (0600)."""
+        return self.folder / "keys" / "log" / "signing.key"
+
+    @property
+    def operator_key(self) -> Path:
+        """The operator's signing key (0600)."""
+        return self.folder / "keys" / "operator" / "signing.key"
+
+    @property
+    def operator_api_key(self) -> Path:
+        """The operator's API key (0600)."""
+        return self.folder / "keys" / "operator" / "api.key"
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Return variable, default and meaning of every setting, for the documentation."""
+    return [
+        (PREFIX + each.name.upper(), str(each.default), each.metadata["help"])
+        for each in dataclasses.fields(Settings)
+        if each.metadata
+    ]
+
+
+def _read(variable: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    # Not int(): it takes underscores, spaces and digits of other scripts.
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise SettingsError(f"{variable}: {text[:40]!r} is not a whole number from 0 up")
+    return int(text)
