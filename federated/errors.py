@@ -13,6 +13,7 @@
     ├── RefusedError         a job that this node will not compute; `.reason` is a fixed word
     ├── JournalError         a node's journal that cannot be trusted or written
     ├── NodeError            a node that is set up wrongly
+    ├── ReceiptError         a receipt that is not the node's account of what crossed
     └── GridError            a Grid used against its rules
 
 No message holds a cell of the data: at most a file's name, a line, a column or a party.
@@ -116,6 +117,10 @@ class ContributionError(FederatedError):
         """Takes the asset that sent it and the fixed word."""
         super().__init__(f"the contribution of {asset} has the {reason.replace('_', ' ')}")
         self.asset, self.reason = asset, reason
+
+
+class ReceiptError(FederatedError):
+    """A receipt is not this node's account of what was asked of it and what it sent."""
 
 
 class GridError(FederatedError):

@@ -14,15 +14,19 @@ missing nothing but noise is left, which `decode_aggregate` nearly always refuse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from federated.errors import ContributionError, MessageError
+from federated.errors import ContributionError, MessageError, ReceiptError
 from federated.messages import Contribution, body_digest
 from federated.plan import Question, Words
+from ledger.errors import LedgerError
+from ledger.keys import VerifyKey
+from ledger.statements.envelope import open_
+from ledger.statements.receipt import Receipt
 from privacy import masking, paillier
 from privacy.errors import CiphertextError
 
@@ -107,6 +111,40 @@ def read_contribution(
         if has != wants:
             raise ContributionError(asset, f"wrong_{name}")
     return found
+
+
+def open_receipt(
+    data: bytes, key: VerifyKey, *, asset: str, job: str, rounds: Sequence[RoundRecord]
+) -> Receipt:
+    """Verify that a node receipted exactly the rounds that took place.
+
+    Args:
+        data: the signed receipt.
+        key: the node's key, from its asset statement.
+        asset: whose account it must be.
+        job: of which job.
+        rounds: all of them, in order.
+
+    Raises:
+        ReceiptError: not signed by `key`, malformed, not of a completed job, or about other rounds,
+            requests or contributions than these.
+    """
+    try:
+        receipt = Receipt.from_payload(open_(data, Receipt.media_type(), key))
+    except LedgerError as error:
+        raise ReceiptError(f"receipt of {asset}: {error}") from None
+    listed = [(item.round, item.request, item.reply) for item in receipt.contributions]
+    kept = [(each.number, each.request_digest, each.digests.get(asset)) for each in rounds]
+    pairs = {
+        "state": (receipt.state, "completed"),
+        "asset": (receipt.asset, asset),
+        "job": (receipt.job, job),
+        "contributions": (listed, kept),
+    }
+    for name, (has, wants) in pairs.items():
+        if has != wants:
+            raise ReceiptError(f"receipt of {asset}: {name} differs from what took place")
+    return receipt
 
 
 def add_words(contributions: Mapping[str, Contribution]) -> Words:

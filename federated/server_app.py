@@ -24,7 +24,15 @@ from typing import Any, Final, TypeVar
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from federated.errors import ContributionError, FederatedError, MessageError, PeerKeyError
+from federated.errors import (
+    ContributionError,
+    FederatedError,
+    GridError,
+    MessageError,
+    PeerKeyError,
+    ReceiptError,
+    TaskError,
+)
 from federated.messages import (
     Contribution,
     Failure,
@@ -40,12 +48,9 @@ from federated.messages import (
 )
 from federated.plan import Plan, Question, Words
 from federated.records import MESSAGE_TYPE, pack, unpack
-from federated.rounds import RoundRecord, add_ciphertexts, add_words
+from federated.rounds import RoundRecord, add_ciphertexts, add_words, open_receipt
 from federated.tasks import Task, replay
-from ledger.errors import LedgerError
 from ledger.keys import VerifyKey
-from ledger.statements.envelope import open_
-from ledger.statements.receipt import Receipt
 from privacy.paillier import PublicKey
 
 NO_REPLY: Final = "no_reply"
@@ -161,6 +166,11 @@ class Session:
         timeout: seconds that one exchange may take; no limit where None.
         deliver: called once, with the outcome.
         progress: called for each node and exchange.
+
+    Raises:
+        TaskError: an encrypted task without a key (the sum would be open to the operator), or a
+            key for a task that does not encrypt.
+        GridError: one node for two assets.
     """
 
     job: str
@@ -172,6 +182,15 @@ class Session:
     encryption_key: PublicKey | None = None
     timeout: float | None = None
     progress: Callable[[Progress], None] = _no_progress
+
+    def __post_init__(self) -> None:
+        if self.task.encrypted != (self.encryption_key is not None):
+            has = "needs" if self.task.encrypted else "has no use for"
+            raise TaskError(
+                "bad_parameter", f"task {self.task.name} {has} an encryption key; change the job"
+            )
+        if len({member.node_id for member in self.members.values()}) != len(self.members):
+            raise GridError("two assets of the cohort have the same node")
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -340,26 +359,18 @@ class _Conversation:
         )
         stop = _StoppedError()
         for asset, (reply, _) in replies.items():
-            if not self._receipted(asset, reply.receipt):
+            try:
+                open_receipt(
+                    reply.receipt,
+                    self._session.members[asset].key,
+                    asset=asset,
+                    job=self._session.job,
+                    rounds=self._rounds,
+                )
+            except ReceiptError:
                 stop.failures[asset] = BAD_RECEIPT
         stop.raise_if_any()
         return {asset: reply.receipt for asset, (reply, _) in replies.items()}
-
-    def _receipted(self, asset: str, receipt: bytes) -> bool:
-        """Tell whether a node signed for exactly what was asked of it and received from it."""
-        try:
-            payload = open_(receipt, Receipt.media_type(), self._session.members[asset].key)
-            found = Receipt.from_payload(payload)
-        except LedgerError:
-            return False
-        sent = [(item.round, item.request, item.reply) for item in found.contributions]
-        kept = [(each.number, each.request_digest, each.digests[asset]) for each in self._rounds]
-        return (found.state, found.asset, found.job, sent) == (
-            "completed",
-            asset,
-            self._session.job,
-            kept,
-        )
 
     def _stopped(self, stop: _StoppedError) -> Outcome:
         receipts = self._abandon(stop.refusals)

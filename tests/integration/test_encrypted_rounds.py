@@ -43,6 +43,13 @@ def test_an_encrypted_sum_is_opened_by_the_researcher_alone(researcher: paillier
         decode_aggregate(outcome.rounds[0].question.layout, opened)
 
 
+def test_an_encrypted_task_without_a_key_is_refused_before_any_node_is_asked():
+    bench = make_bench("encrypted_sum")
+    with pytest.raises(TaskError, match="needs an encryption key"):
+        bench.run()
+    assert bench.crossed == []
+
+
 @pytest.mark.parametrize("damage", ["words", "short", "zero"])
 def test_what_is_no_ciphertext_is_refused_by_name(researcher: paillier.SecretKey, damage: str):
     bench = make_bench("encrypted_sum")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message
 
-from federated.errors import TaskError
+from federated.errors import ReceiptError, TaskError
 from federated.grid import TO_SERVER, InProcessGrid
 from federated.messages import (
     Contribution,
@@ -34,6 +36,7 @@ from federated.records import MESSAGE_TYPE, pack
 from federated.rounds import (
     RoundRecord,
     add_words,
+    open_receipt,
 )
 from federated.server_app import (
     Completed,
@@ -123,6 +126,12 @@ def _noticed(bench: Bench, rounds: tuple[RoundRecord, ...], result: Any) -> bool
     return replay(find_task("statistics"), bench.plan, total) != result or not all(questions)
 
 
+def test_a_buyer_needs_no_flower_for_it():
+    names = "federated.rounds, federated.messages, federated.tasks"
+    code = f"import sys, {names}; sys.exit('flwr' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_receipts_name_exactly_what_crossed(bench: Bench):
     outcome = bench.run()
     assert isinstance(outcome, Completed)
@@ -132,6 +141,27 @@ def test_receipts_name_exactly_what_crossed(bench: Bench):
         listed = Receipt.from_payload(payload).contributions
         assert [item.reply for item in listed] == [r.digests[asset] for r in outcome.rounds]
         assert [item.request for item in listed] == [r.request_digest for r in outcome.rounds]
+
+
+def test_a_receipt_of_other_rounds_is_refused(bench: Bench):
+    outcome = bench.run()
+    assert isinstance(outcome, Completed)
+    asset, rounds = ASSETS[1], outcome.rounds
+    data, key = outcome.receipts[asset], bench.keys[asset].verify_key
+    assert open_receipt(data, key, asset=asset, job=JOB, rounds=rounds).asset == asset
+    twins: list[dict[str, Any]] = [
+        {"asset": ASSETS[2]},
+        {"job": "job:" + "9" * 64},
+        {"rounds": rounds[:1]},
+        {"rounds": rounds[::-1]},
+        {"rounds": (replace(rounds[0], request=b"other"), rounds[1])},
+        {"rounds": (replace(rounds[0], contributions={}), rounds[1])},
+    ]
+    for change in twins:
+        with pytest.raises(ReceiptError, match="differs"):
+            open_receipt(data, key, **{"asset": asset, "job": JOB, "rounds": rounds, **change})
+    with pytest.raises(ReceiptError):
+        open_receipt(data[:-1], key, asset=asset, job=JOB, rounds=rounds)
 
 
 def test_progress_names_each_node_in_each_exchange(bench: Bench):
