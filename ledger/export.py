@@ -8,15 +8,24 @@ see), `log.vkey` (a claim, never to be trusted) and `manifest`, which lists all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ledger.checkpoint import open_checkpoint
 from ledger.encoding import sha256_text
-from ledger.errors import ExportError
+from ledger.errors import ExportError, NoteError, StatementError
 from ledger.keys import SigningKey
 from ledger.log import Log
-from ledger.manifest import CHECKPOINT, CLAIMED_KEY, FILE, File, Manifest, openings_path, spans
+from ledger.manifest import (
+    CHECKPOINT,
+    CLAIMED_KEY,
+    FILE,
+    MAX_EXPORT,
+    File,
+    Manifest,
+    openings_path,
+    spans,
+)
 from ledger.tiles import WIDTH, layout
 
 
@@ -34,10 +43,14 @@ def export(
         now: Unix milliseconds.
 
     Raises:
-        ExportError: the folder has something in it; nothing was written.
+        ExportError: the folder has something in it, the key is another log's, or the log is too
+            large for one export; nothing was written. Also when the disk refuses: what was
+            written until then lacks the manifest, and no verifier accepts it.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ExportError(f"{folder} is not empty; name a new folder")
+    if key.verify_key != log.vkey:
+        raise ExportError(f"the key of {key.name!r} is not the key of this log")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ExportError(f"{folder} is not an empty folder; name a new one")
     signed = log.checkpoint()
     size = open_checkpoint(signed, log.vkey).size
     opened_spans = spans(index for index in opened if index < size)
@@ -62,9 +75,23 @@ def export(
             File(path, len(data), sha256_text(data)) for path, data in sorted(contents.items())
         ),
     )
-    contents[FILE] = manifest.sign(key)
-    for path, data in contents.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    total = sum(len(data) for data in contents.values())
+    if total > MAX_EXPORT:
+        raise ExportError(f"an export of {total} bytes is too large; open fewer entries")
+    try:
+        contents[FILE] = manifest.sign(key)
+    except (NoteError, StatementError) as error:
+        raise ExportError(f"this cannot be one export; open fewer spans ({error})") from error
+    _write(folder, contents)
     return manifest
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    # The manifest comes last: a folder without it was not finished.
+    try:
+        for path, data in contents.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error.strerror}") from error

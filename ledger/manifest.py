@@ -26,7 +26,8 @@ HEADING = "rongshu/export-manifest/v1"
 FILE = "manifest"
 CHECKPOINT = "checkpoint"
 CLAIMED_KEY = "log.vkey"
-MAX_BYTES = 1 << 24
+# Most bytes that an export's files have together; a verifier holds them in memory.
+MAX_EXPORT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class Manifest(Record):
                 raise StatementError(f"{where}.opened: spans overlap, touch or leave the log")
             last = span.stop
         paths = [file.path for file in self.files]
+        # Counted first: naming the files of a size that nobody could export would not end.
+        if self.size // WIDTH > len(paths):
+            raise StatementError(f"{where}.files: not the files of a log of {self.size} entries")
         if paths != sorted(set(paths)):
             raise StatementError(f"{where}.files: not sorted, or a path stands twice")
         if set(paths) != set(expected_files(self.size, self.opened)):
@@ -81,8 +85,15 @@ class Manifest(Record):
         return {index for span in self.opened for index in range(span.start, span.stop)}
 
     def sign(self, key: SigningKey) -> bytes:
-        """Return the manifest as a signed note."""
-        body = canonical(self.payload()).decode()
+        """Return the manifest as a signed note.
+
+        Raises:
+            StatementError: it contradicts itself, or lists more than a verifier reads.
+            NoteError: it is longer than a note may be.
+        """
+        payload = self.payload()
+        type(self).from_payload(payload)
+        body = canonical(payload).decode()
         return note.sign(f"{HEADING}\n{body}\n", [key])
 
 
@@ -99,7 +110,7 @@ def open_manifest(data: bytes, key: VerifyKey) -> Manifest:
     if heading != HEADING:
         raise NoteError(f"the manifest does not begin with {HEADING}")
     try:
-        return Manifest.from_payload(parse(body.removesuffix("\n").encode(), limit=MAX_BYTES))
+        return Manifest.from_payload(parse(body.removesuffix("\n").encode()))
     except (EncodingError, StatementError) as error:
         raise NoteError(f"malformed manifest: {error}") from error
 

@@ -39,6 +39,7 @@ from ledger.manifest import (
     CHECKPOINT,
     CLAIMED_KEY,
     FILE,
+    MAX_EXPORT,
     Manifest,
     open_manifest,
     openings_path,
@@ -205,6 +206,10 @@ def _check_files(reader: _Reader, manifest: Manifest) -> dict[str, bytes]:
     """Read every listed file whose length and digest are right; report all others."""
     verdict = reader.verdict
     contents = {}
+    total = sum(listed.length for listed in manifest.files)
+    if total > MAX_EXPORT:
+        # Whoever wrote the key that the folder claims wrote these lengths too.
+        raise EncodingError(f"lists {total} bytes of files, at most {MAX_EXPORT} are read")
     for listed in manifest.files:
         reader.current = listed.path
         try:
@@ -230,9 +235,15 @@ def _check_files(reader: _Reader, manifest: Manifest) -> dict[str, bytes]:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    """Yield the path of everything in a folder: files, links, and folders without files."""
     with os.scandir(folder) as found:
-        for item in sorted(found, key=lambda entry: entry.name):
-            path = f"{prefix}{item.name}"
+        items = sorted(found, key=lambda entry: entry.name)
+        if prefix and not items:
+            yield prefix
+        for item in items:
+            # A name that is not UTF-8 is somebody's, and no text: it must still be printable.
+            name = os.fsencode(item.name).decode("utf-8", "backslashreplace")
+            path = f"{prefix}{name}"
             # Deeper than any path of the layout: whatever lies there is unlisted anyway.
             if item.is_dir(follow_symlinks=False) and path.count("/") < 8:
                 yield from _walk(Path(item.path), f"{path}/")
@@ -287,7 +298,10 @@ def _read_openings(
     for number in sorted({index // WIDTH for index in wanted}):
         path = openings_path(number)
         reader.current = path
-        for line in files.get(path, b"").splitlines():
+        *lines, rest = files.get(path, b"").split(b"\n")
+        if rest:
+            raise EntryError("its last line does not end")
+        for line in lines:
             opening = Opening.from_bytes(line)
             fits = opening.index in wanted and opening.index // WIDTH == number
             if not fits or opening.index in openings:
@@ -311,8 +325,10 @@ def _replay(
         try:
             if entry.index in openings:
                 opened = openings[entry.index].reveal(entry)
-        except (EntryError, StatementError) as error:
+        except EntryError as error:
             _find(verdict.findings, "wrong_opening", where, str(error))
+        except StatementError as error:
+            _find(verdict.findings, "malformed_statement", where, str(error))
         try:
             rules.admit(history, entry, leaf, opened)
         except RuleError as error:
