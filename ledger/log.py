@@ -197,9 +197,16 @@ class Log:
             LogError: another process wrote to this log.
         """
         with self._write_lock:
-            batch = self._commit_batch()
-            if batch:
-                self._apply(batch)
+            try:
+                batch = self._commit_batch()
+            except sa.exc.IntegrityError as error:
+                # Nothing was stored. Another process made these entries: ours would be a fork.
+                raise LogError(
+                    "another process writes to this log; stop one of them and start again"
+                ) from error
+            self._apply(batch)
+            # Not only after a batch: an earlier try may have failed between commit and disk.
+            if self._tree.size > self._size:
                 self._publish()
             return len(batch)
 
@@ -305,8 +312,18 @@ class Log:
     def _refuse_rollback(self) -> None:
         path = self._folder / CHECKPOINT_FILE
         if not path.exists():
-            return
-        signed = checkpoints.open_checkpoint(path.read_bytes(), self.vkey)
+            if self._tree.size == 0:
+                return
+            # A log signs its empty tree before its first entry, so the file was there once.
+            raise LogError(
+                f"the database has {self._tree.size} entries, but {path} is missing, so nobody "
+                "can tell whether the database is the newest. Put the newest checkpoint there: "
+                "every reader of the log has a copy"
+            )
+        try:
+            signed = checkpoints.open_checkpoint(path.read_bytes(), self.vkey)
+        except LedgerError as error:
+            raise LogError(f"{path} is not a checkpoint of this log's key: {error}") from error
         if signed.size > self._tree.size:
             raise LogError(
                 f"the database has {self._tree.size} entries, but {signed.size} were signed "

@@ -11,7 +11,7 @@ import secrets
 
 import sqlalchemy as sa
 
-from ledger.entry import SALT_BYTES
+from ledger.entry import MAX_REFERENCES, SALT_BYTES
 from ledger.errors import LogError
 from ledger.statements import Receipt, Statement, read
 
@@ -54,9 +54,16 @@ def submit(connection: sa.Connection, envelope: bytes, *, now: int) -> str:
 
     Raises:
         StatementError: the envelope is malformed.
-        LogError: it refers to a statement that is neither in the log nor waiting for it.
+        LogError: it refers to a statement that is neither in the log nor waiting for it, or to
+            more statements than an entry can hold.
     """
     unverified = read(envelope)
+    if len(unverified.statement.references()) > MAX_REFERENCES:
+        # Accepted, it would stand in the sequencer's way for ever: no entry can hold it.
+        raise LogError(
+            f"{unverified.statement.kind} refers to more than {MAX_REFERENCES} statements; "
+            "name fewer assets or receipts"
+        )
     if _stored(connection, unverified.id):
         return unverified.id
     for reference in _needed(unverified.statement):
