@@ -118,7 +118,7 @@ class History:
         logged = self.by_id.get(statement_id)
         if logged is None:
             if index is not None:
-                raise EvidenceError(f"entry {index} ({kind.kind}) stayed sealed")
+                raise EvidenceError(f"entry {index} ({kind.kind}) stayed sealed or was refused")
             raise RuleError("unknown_reference", f"{kind.kind} is not in the log")
         if not isinstance(logged.statement, kind):
             raise RuleError("unknown_reference", f"entry {logged.index} is no {kind.kind}")

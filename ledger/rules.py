@@ -38,6 +38,7 @@ from ledger.statements import (
     Settlement,
     Statement,
     Unverified,
+    postings,
 )
 from ledger.terms import Request, evaluate
 
@@ -163,7 +164,9 @@ def _check_reference_kinds(history: History, entry: Entry) -> None:
         raise RuleError(
             "references_mismatch", f"entry {entry.index} ({entry.kind}) refers to the wrong kinds"
         )
-    if None in kinds and entry.kind != "receipt":
+    # A refusal may name a job that is not in the log, or have no grant; its asset is always there.
+    absent = kinds[:1] if entry.kind == "receipt" else kinds
+    if None in absent:
         raise RuleError("references_mismatch", f"entry {entry.index} lacks a reference")
 
 
@@ -379,7 +382,10 @@ def _completed_receipt(case: Case, statement: Receipt) -> None:
         "too_many_rounds", len(statement.contributions) <= grant.rounds, "more rounds than granted"
     )
     before = case.history.completed.get(statement.job, [])
-    repeats = any(_as_receipt(item).asset == statement.asset for item in before)
+    repeats = any(
+        isinstance(item.statement, Receipt) and item.statement.asset == statement.asset
+        for item in before
+    )
     case.require("duplicate_receipt", not repeats, "this job was receipted already")
     agreement = case.history.get(grant.agreement, Agreement)
     uses = case.history.completed_uses[grant.agreement] + 1
@@ -437,8 +443,8 @@ def _settlement(case: Case) -> None:
             (line.price_cents, line.provider) == (agreement.price_cents, agreement.provider),
             "a line is not the price agreed",
         )
-    balance = sum(posting.amount_cents for posting in statement.postings)
-    case.require("unbalanced", balance == 0, "the postings do not add up to zero")
+    balanced = statement.postings == postings(statement.researcher, statement.lines)
+    case.require("unbalanced", balanced, "the postings do not balance what the lines bill")
 
 
 def _revocation(case: Case) -> None:
@@ -476,12 +482,6 @@ def _as(case: Case, kind: type[S]) -> S:
     if not isinstance(statement, kind):
         raise StatementError(f"entry {case.logged.index} is no {kind.kind}")
     return statement
-
-
-def _as_receipt(logged: Logged) -> Receipt:
-    if not isinstance(logged.statement, Receipt):
-        raise StatementError(f"entry {logged.index} is no receipt")
-    return logged.statement
 
 
 _RULES: dict[str, Callable[[Case], Any]] = {
