@@ -71,6 +71,14 @@ def row_sets(task: Task, plan: Plan, rows: Rows) -> list[bytes]:
     return [bitmap for bitmap in bitmaps if any(bitmap)]
 
 
+def rows_in(bitmaps: list[bytes]) -> int:
+    """Return how many rows are in at least one of the bitmaps."""
+    union = 0
+    for bitmap in bitmaps:
+        union |= int.from_bytes(bitmap, "big")
+    return union.bit_count()
+
+
 def refuse_close_rows(wanted: list[bytes], answered: list[bytes], minimum_rows: int) -> None:
     """Refuse a row set that is almost an answered one: the difference would be those few rows.
 

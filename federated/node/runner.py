@@ -27,7 +27,6 @@ from typing import Protocol
 from federated.code import code_digest
 from federated.errors import (
     FederatedError,
-    JournalError,
     MessageError,
     NodeError,
     PeerKeyError,
@@ -52,7 +51,7 @@ from federated.messages import (
     open_mask_key,
     read_request,
 )
-from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets
+from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.journal import Journal
 from federated.node.rows import Rows, prepare
@@ -109,6 +108,7 @@ class _Work:
     keys: dict[int, MaskKey] = field(default_factory=dict, repr=False)
     rows: Rows | None = field(default=None, repr=False)
     answered: list[Receipted] = field(default_factory=list)
+    rows_used: int = 0
 
 
 class Node:
@@ -244,17 +244,20 @@ class Node:
         with self._journal.write() as book:
             stored = book.reply(request.job, self.asset, request.attempt, step)
         if stored is not None:
-            if stored[0] != asked:
+            # A job ends once: whatever is said about its end later, the receipt stays the same.
+            if stored[0] != asked and not isinstance(request, FinishRequest):
                 raise RefusedError("grant_mismatch", f"another request for {step} was answered")
             return stored[1]
         if isinstance(request, KeysRequest):
             return self._keys(request, asked)
         work = self._work.get(request.job)
-        if work is None or work.attempt != request.attempt:
+        if work is not None and work.attempt != request.attempt:
+            work = None
+        if isinstance(request, FinishRequest):
+            return self._finish(work, request, asked)
+        if work is None:
             raise RefusedError("grant_mismatch", "no such attempt is under way here")
-        if isinstance(request, RoundRequest):
-            return self._round(work, request, asked)
-        return self._finish(work, request, asked)
+        return self._round(work, request, asked)
 
     def _keys(self, request: KeysRequest, asked: str) -> bytes:
         self._log.sync()
@@ -328,14 +331,20 @@ class Node:
         with self._journal.write() as book:
             refuse_close_rows(wanted, book.row_sets(self.asset), self._minimum_rows)
             book.answer_rows(work.permit.job_id, self.asset, wanted)
-        work.rows = rows
+        work.rows, work.rows_used = rows, rows_in(wanted)
         return rows
 
-    def _finish(self, work: _Work, request: FinishRequest, asked: str) -> bytes:
-        complete = request.state == "completed" and request.rounds == len(work.answered) > 0
-        reason = None if complete else "cancelled"
+    def _finish(self, work: _Work | None, request: FinishRequest, asked: str) -> bytes:
+        answered = 0 if work is None else len(work.answered)
+        complete = request.state == "completed" and request.rounds == answered > 0
+        with self._journal.write() as book:
+            if work is None and not book.is_reserved(request.job, self.asset):
+                raise NodeError("no such job is under way here")
         receipt = self._receipt(
-            work.permit.job_id, work, "completed" if complete else "failed", reason
+            request.job,
+            work,
+            "completed" if complete else "failed",
+            None if complete else "cancelled",
         )
         reply = FinishReply(receipt).to_bytes()
         with self._journal.write() as book:
@@ -347,14 +356,18 @@ class Node:
 
     def _refuse(self, job_id: str, reason: str) -> bytes:
         """Receipt a refusal, hand it in and return the reply that names it."""
+        with self._journal.write() as book:
+            made = book.decision(job_id, self.asset)
+        if made is not None and made[0] == reason:
+            return Refusal(job_id, self.asset, reason, made[1]).to_bytes()
         try:
             receipt = self._receipt(job_id, None, "refused", reason)
-            with self._journal.write() as book:
-                book.decide(job_id, self.asset, reason, receipt)
-                if book.is_reserved(job_id, self.asset):
-                    book.finish(job_id, self.asset, "ended")
-        except (LedgerError, JournalError) as error:
+        except LedgerError as error:
             raise NodeError(f"the refusal could not be receipted: {error}") from error
+        with self._journal.write() as book:
+            book.decide(job_id, self.asset, reason, receipt)
+            if book.is_reserved(job_id, self.asset):
+                book.finish(job_id, self.asset, "ended")
         self._work.pop(job_id, None)
         try:
             self._service.submit("receipt", receipt)
@@ -374,7 +387,7 @@ class Node:
             reason=reason,
             code_digest=NO_CODE if work is None else _code(work.permit.job),
             log_size=self._log.size if work is None else work.permit.log_size,
-            rows=0 if work is None or work.rows is None else work.rows.count("all"),
+            rows=0 if work is None else work.rows_used,
             contributions=() if work is None else tuple(work.answered),
             journal=position,
             issued=self._clock(),

@@ -1,0 +1,112 @@
+"""The coordinator's side of a job: the only door through which the marketplace runs one.
+
+    outcome = run(grid, Assignment(job_id, 1, plan, seats, encryption_key), progress=show)
+    if isinstance(outcome, Completed):
+        released = document(outcome)
+
+Decides nothing: the conversation is in `federated.server_app`, the sums in `federated.rounds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from federated.errors import FederatedError
+from federated.plan import Plan
+from federated.server_app import (
+    Completed,
+    Failed,
+    Member,
+    Outcome,
+    Progress,
+    Refused,
+    Session,
+    make_server_app,
+    run_in_process,
+)
+from federated.tasks import find_task
+from ledger.encoding import b64encode
+from ledger.keys import VerifyKey
+from privacy.paillier import PublicKey
+
+__all__ = [
+    "Assignment",
+    "Completed",
+    "Failed",
+    "Outcome",
+    "Progress",
+    "Refused",
+    "Seat",
+    "document",
+    "run",
+]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One node's place in a job: Flower's number for it, its key, and the grant it gave."""
+
+    node_id: int
+    key: VerifyKey
+    grant: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt at one job.
+
+    Attributes:
+        seats: by asset id, the whole cohort.
+        encryption_key: the researcher's public key as the signed job carries it, or None.
+        timeout: seconds that one exchange may take.
+    """
+
+    job: str
+    attempt: int
+    plan: Plan
+    seats: Mapping[str, Seat]
+    encryption_key: Mapping[str, Any] | None = None
+    timeout: float | None = None
+
+
+def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
+    """Drive a job to its outcome over a Flower Grid; blocks.
+
+    What `progress` raises ends the job at the nodes and comes out here.
+
+    Raises:
+        FederatedError: the task is unknown.
+        PrivacyError: the encryption key is none.
+    """
+    outcomes: list[Outcome] = []
+    task = find_task(assignment.plan.task)
+    if task.encrypted != (assignment.encryption_key is not None):
+        raise FederatedError(f"task {task.name}: exactly an encrypted task has an encryption key")
+    key = assignment.encryption_key
+    session = Session(
+        job=assignment.job,
+        attempt=assignment.attempt,
+        plan=assignment.plan,
+        task=task,
+        members={
+            asset: Member(seat.node_id, seat.key, {"grant": seat.grant})
+            for asset, seat in assignment.seats.items()
+        },
+        deliver=outcomes.append,
+        encryption_key=None if key is None else PublicKey.from_json(key),
+        timeout=assignment.timeout,
+        progress=progress,
+    )
+    run_in_process(make_server_app(session), grid)
+    return outcomes[0]
+
+
+def document(outcome: Completed) -> dict[str, Any]:
+    """Return what is released: the result, or the encrypted sum that only the buyer can open."""
+    if outcome.result is not None:
+        return outcome.result
+    return {"ciphertexts": [b64encode(each) for each in outcome.ciphertexts or ()]}

@@ -1,0 +1,426 @@
+"""The Python client: what a provider or researcher does, signed by its own key on its own machine.
+
+    home = Home.create(Path("basel"), "Basel hospital", "http://127.0.0.1:8448", log_key)
+    provider = Provider(home)
+    provider.enrol(code, ("provider",))
+    asset = provider.list_asset(…)
+
+Keys never leave their folder: the service gets signed statements. What the service says about the
+log is believed only after `ledger.client` verified it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from federated.code import code_digest
+from federated.tasks import find_task
+from ledger import durable
+from ledger.client import LogClient
+from ledger.encoding import b64decode, parse
+from ledger.errors import LedgerError
+from ledger.keys import SigningKey, VerifyKey
+from ledger.statements import (
+    Agreement,
+    Asset,
+    Job,
+    Measurement,
+    Offer,
+    Participant,
+    Receipt,
+    Release,
+    Revocation,
+    Valuation,
+)
+from ledger.statements.envelope import countersign, from_json
+from ledger.statements.registry import read
+from ledger.terms import Terms
+from marketplace.errors import MarketplaceError
+from marketplace.recompute import Evidence, ResultError, recompute
+from privacy.paillier import SecretKey
+from privacy.secure_random import random_bytes
+
+ENDED = ("released", "refused", "failed", "cancelled")
+
+
+class ClientError(MarketplaceError):
+    """The service refused, or cannot be reached; `code` is its fixed word."""
+
+    default_code = "client"
+
+
+def now_ms() -> int:
+    """Return this machine's time in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Home:
+    """One party's folder: keys (0600), API key (0600), and whom it trusts.
+
+    Attributes:
+        folder: the folder.
+        name: the party's name.
+        service: base address of the service.
+        log_key: the log's verifier key, from elsewhere.
+    """
+
+    folder: Path
+    name: str
+    service: str
+    log_key: VerifyKey
+
+    @classmethod
+    def create(cls, folder: Path, name: str, service: str, log_key: VerifyKey) -> Home:
+        """Make a folder with a fresh signing key.
+
+        Raises:
+            ClientError: there is a party in it already.
+        """
+        if (folder / "party.json").exists():
+            raise ClientError(f"{folder} is a party's home already")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        SigningKey.generate(_key_name(name)).save(folder / "signing.key")
+        home = cls(folder, name, service, log_key)
+        home._write({"name": name, "service": service, "log_key": log_key.text})
+        return home
+
+    @classmethod
+    def load(cls, folder: Path) -> Home:
+        """Open a party's folder.
+
+        Raises:
+            ClientError: it is none.
+        """
+        try:
+            value = json.loads((folder / "party.json").read_text())
+            log_key = VerifyKey.from_text(value["log_key"])
+            return cls(folder, value["name"], value["service"], log_key)
+        except (OSError, ValueError, KeyError, LedgerError) as error:
+            raise ClientError(f"{folder} is no party's home; make one with `enrol`") from error
+
+    def signing_key(self) -> SigningKey:
+        """Return the party's signing key."""
+        return SigningKey.load(self.folder / "signing.key")
+
+    def encryption_key(self) -> SecretKey:
+        """Return the researcher's decryption key; made when it is first needed."""
+        path = self.folder / "encryption.key"
+        if not path.exists():
+            SecretKey.generate().save(path)
+        return SecretKey.load(path)
+
+    def participant(self) -> str:
+        """Return the party's participant id.
+
+        Raises:
+            ClientError: it is not enrolled.
+        """
+        found = self._read().get("participant")
+        if not isinstance(found, str):
+            raise ClientError(f"{self.name} is not enrolled yet")
+        return found
+
+    def api_key(self) -> str | None:
+        """Return the API key, None before enrolment."""
+        path = self.folder / "api.key"
+        return path.read_text().strip() if path.exists() else None
+
+    def remember_enrolment(self, participant: str, api_key: str) -> None:
+        """Keep the participant id, and the API key in a file of its own (0600)."""
+        descriptor = os.open(self.folder / "api.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(api_key + "\n")
+        self._write(self._read() | {"participant": participant})
+
+    def _read(self) -> dict[str, Any]:
+        value = json.loads((self.folder / "party.json").read_text())
+        return value if isinstance(value, dict) else {}
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+        durable.replace(self.folder / "party.json", text.encode())
+
+
+class Client:
+    """What every party can do.
+
+    Args:
+        home: the party's folder.
+        http: a client with the service as base address; by default one over the network.
+        clock: returns Unix milliseconds.
+    """
+
+    def __init__(
+        self, home: Home, http: httpx.Client | None = None, clock: Callable[[], int] = now_ms
+    ) -> None:
+        self.home = home
+        self.http = http or httpx.Client(base_url=home.service, timeout=60.0)
+        self.clock = clock
+        key = home.api_key()
+        if key is not None:
+            self.http.headers["Authorization"] = f"Bearer {key}"
+        self._log: LogClient | None = None
+
+    @property
+    def log(self) -> LogClient:
+        """This party's own reader of the log."""
+        if self._log is None:
+            memory = self.home.folder / "checkpoint"
+            self._log = LogClient(self.http, self.home.log_key, memory)
+        return self._log
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Call the service and return its JSON.
+
+        Raises:
+            ClientError: it refused, or cannot be reached.
+        """
+        try:
+            answer = self.http.request(method, f"/v1{path}", json=body)
+        except httpx.HTTPError as error:
+            raise ClientError(f"{self.home.service} cannot be reached: {error}") from error
+        if answer.is_error:
+            raise _problem(answer)
+        return answer.json() if answer.content else None
+
+    def submit(self, path: str, envelope: bytes) -> dict[str, Any]:
+        """Hand in a signed statement and return what the service says of it."""
+        found = self.call("POST", path, {"statement": parse(envelope)})
+        return found if isinstance(found, dict) else {}
+
+    def enrol(self, code: str, roles: Sequence[str]) -> str:
+        """Enrol with a one-time code and return the participant's id."""
+        key = self.home.signing_key()
+        statement = Participant(
+            name=self.home.name,
+            roles=tuple(roles),
+            key=key.verify_key.text,
+            recovery_key=None,
+            issued=self.clock(),
+        )
+        body = {"code": code, "statement": parse(statement.sign(key))}
+        found = self.call("POST", "/participants", body)
+        self.home.remember_enrolment(found["participant"], found["api_key"])
+        self.http.headers["Authorization"] = f"Bearer {found['api_key']}"
+        return str(found["participant"])
+
+    def revoke(self, target: str, cause: str) -> int:
+        """End something of one's own; return the log index from which on it is void."""
+        statement = Revocation(self.home.participant(), target, cause, self.clock())
+        found = self.submit("/revocations", statement.sign(self.home.signing_key()))
+        return int(found["index"])
+
+
+class Provider(Client):
+    """Lists assets, offers them and signs agreements."""
+
+    def list_asset(
+        self,
+        *,
+        name: str,
+        description: str,
+        use_rights: str,
+        node_key: str,
+        measurement: Mapping[str, Any],
+        cost_cents: int,
+    ) -> str:
+        """Sign a data card around the node's measurement and list it; return the asset's id.
+
+        Raises:
+            StatementError, SignatureError: the measurement is not the node's.
+            ClientError: the service refused.
+        """
+        draft = Asset(
+            provider=self.home.participant(),
+            name=name,
+            description=description,
+            use_rights=use_rights,
+            node_key=node_key,
+            measurement=dict(measurement),
+            valuation=Valuation.of(cost_cents, 0),
+            issued=self.clock(),
+        )
+        measured: Measurement = draft.measured()
+        card = Asset(
+            **{
+                **{each: getattr(draft, each) for each in draft.__dataclass_fields__},
+                "valuation": Valuation.of(cost_cents, measured.quality.score_ppm),
+            }
+        )
+        return str(self.submit("/assets", card.sign(self.home.signing_key()))["id"])
+
+    def offer(self, asset: str, terms: Terms, price_cents: int) -> str:
+        """Offer an asset under terms, at a price for each use; return the offer's id."""
+        statement = Offer(self.home.participant(), asset, terms, price_cents, self.clock())
+        return str(self.submit("/offers", statement.sign(self.home.signing_key()))["id"])
+
+    def agree(self, negotiation: Mapping[str, Any]) -> None:
+        """Sign the agreement on what is on the table now."""
+        statement = Agreement(
+            provider=self.home.participant(),
+            researcher=negotiation["researcher"],
+            asset=negotiation["asset"],
+            offer=negotiation["offer"],
+            terms=Terms.from_payload(negotiation["terms"]),
+            preparation=negotiation["preparation"],
+            price_cents=negotiation["price_cents"],
+            issued=self.clock(),
+        )
+        path = f"/negotiations/{negotiation['id']}/agreement"
+        self.submit(path, statement.sign(self.home.signing_key()))
+
+    def agree_by_rule(self) -> int:
+        """Sign every request that asks for exactly what was offered; return how many."""
+        offers = {offer["id"]: offer for offer in self.call("GET", "/offers")}
+        signed = 0
+        for negotiation in self.call("GET", "/negotiations"):
+            offer = offers.get(negotiation["offer"])
+            if negotiation["state"] not in ("REQUESTED", "ACCEPTED") or offer is None:
+                continue
+            same = negotiation["terms"] == offer["terms"]
+            if same and negotiation["price_cents"] >= offer["price_cents"]:
+                self.agree(negotiation)
+                signed += 1
+        return signed
+
+
+class Researcher(Client):
+    """Negotiates, asks for jobs, and checks what it gets."""
+
+    def negotiate(self, offer: Mapping[str, Any], preparation: Mapping[str, Any]) -> str:
+        """Ask for an agreement on an offer as it stands; return the negotiation's id."""
+        body = {
+            "offer": offer["id"],
+            "terms": offer["terms"],
+            "preparation": dict(preparation),
+            "price_cents": offer["price_cents"],
+        }
+        return str(self.call("POST", "/negotiations", body)["id"])
+
+    def countersign(self, negotiation_id: str) -> str:
+        """Check the agreement that the provider signed, sign it too, and return its id.
+
+        Raises:
+            ClientError: it is not what was negotiated, or nothing was signed yet.
+        """
+        view = self.call("GET", f"/negotiations/{negotiation_id}")
+        if view["proposal"] is None:
+            raise ClientError(f"the provider has not signed yet (state {view['state']})")
+        envelope = from_json(view["proposal"])
+        proposed = read(envelope).statement
+        same = ("terms", "preparation", "price_cents", "offer", "asset", "researcher", "provider")
+        payload = proposed.payload()
+        if not isinstance(proposed, Agreement) or any(payload[k] != view[k] for k in same):
+            raise ClientError("the provider signed something else than what was negotiated")
+        signed = countersign(envelope, self.home.signing_key())
+        found = self.submit(f"/negotiations/{negotiation_id}/verification", signed)
+        return str(found["agreement"])
+
+    def submit_job(
+        self,
+        *,
+        name: str,
+        task: str,
+        parameters: Mapping[str, Any],
+        preparation: Mapping[str, Any],
+        purpose: str,
+        agreements: Mapping[str, str],
+    ) -> str:
+        """Sign a job and hand it in; return its id.
+
+        Args:
+            name: for people.
+            task: name of the computation.
+            parameters: of the task.
+            preparation: as the agreements fix it.
+            purpose: one of those that the agreements permit.
+            agreements: asset id to agreement id.
+
+        Raises:
+            TaskError: an unknown task, or parameters that it does not have.
+            ClientError: the service refused.
+        """
+        known = find_task(task)
+        key = self.home.encryption_key().public.to_json() if known.encrypted else None
+        statement = Job(
+            researcher=self.home.participant(),
+            name=name,
+            task=known.name,
+            task_version=known.version,
+            code_digest=code_digest(known.name, known.version),
+            parameters=known.parse_parameters(parameters),
+            preparation=dict(preparation),
+            purpose=purpose,
+            assets=tuple(agreements),
+            agreements=tuple(agreements.values()),
+            encryption_key=key,
+            nonce=random_bytes(16).hex(),
+            issued=self.clock(),
+        )
+        return str(self.submit("/jobs", statement.sign(self.home.signing_key()))["job"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job's state, progress and parties."""
+        found = self.call("GET", f"/jobs/{job_id}")
+        return found if isinstance(found, dict) else {}
+
+    def result(self, job_id: str) -> dict[str, Any]:
+        """Return a job's result after adding up the receipted contributions oneself.
+
+        Raises:
+            ResultError: the result is not theirs.
+            ClientError: there is none yet.
+        """
+        released = self.call("GET", f"/jobs/{job_id}/result")
+        exchanges = {
+            (item["asset"], item["round"]): (b64decode(item["request"]), b64decode(item["reply"]))
+            for item in self.call("GET", f"/jobs/{job_id}/contributions")
+        }
+        evidence = self._evidence(job_id, exchanges)
+        secret = self.home.encryption_key() if evidence.job.encryption_key else None
+        return recompute(evidence, released, secret)
+
+    def _evidence(
+        self, job_id: str, exchanges: Mapping[tuple[str, int], tuple[bytes, bytes]]
+    ) -> Evidence:
+        """Read the log and return the statements that a job's result rests on."""
+        self.log.sync()
+        history = self.log.history
+        release = history.released.get(job_id)
+        if release is None or not isinstance(release.statement, Release):
+            raise ResultError("the log holds no release of this job")
+        if release.id in history.broken:
+            raise ResultError(f"the release breaks a rule of the log: {history.broken[release.id]}")
+        job = history.get(job_id, Job)
+        return Evidence(
+            job_id=job_id,
+            job=job,
+            assets={asset: history.get(asset, Asset) for asset in job.assets},
+            receipts={each: history.get(each, Receipt) for each in release.statement.receipts},
+            release=release.statement,
+            exchanges=exchanges,
+        )
+
+
+def _problem(answer: httpx.Response) -> ClientError:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict) or "detail" not in body:
+        return ClientError(f"the service answered {answer.status_code}")
+    return ClientError(str(body["detail"]), code=str(body.get("code", "client")))
+
+
+def _key_name(name: str) -> str:
+    """Return a name as a key may carry it: no blanks and no plus sign."""
+    return "-".join(name.replace("+", " ").split()) or "party"

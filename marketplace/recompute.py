@@ -1,0 +1,168 @@
+"""The researcher's own check of a released result: add up what the receipts name, once more.
+
+The nodes signed, in their receipts, the digest of every byte they were asked and sent. So whoever
+holds those bytes can add the masked contributions again and run the task again; an operator who
+added to a sum, dropped a party or changed a result would need a node's signature to go with it.
+
+    result = recompute(evidence, released, secret)      # the verified result, or ResultError
+
+Pure: statements and bytes in, the result out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from federated.errors import FederatedError
+from federated.messages import RoundRequest, body_digest
+from federated.plan import Plan, Question, Words
+from federated.planning import plan_of
+from federated.rounds import (
+    RoundRecord,
+    add_ciphertexts,
+    add_words,
+    read_ciphertexts,
+)
+from federated.tasks import Task, replay
+from ledger.encoding import b64encode, canonical, sha256_text
+from ledger.statements import Asset, Job, Receipt, Release
+from marketplace.errors import MarketplaceError
+from privacy.errors import PrivacyError
+from privacy.paillier import PublicKey, SecretKey, decrypt_words
+
+
+class ResultError(MarketplaceError):
+    """The released result is not what the receipted contributions add up to."""
+
+    default_code = "result_differs"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the researcher read from the log and got from the service.
+
+    Attributes:
+        job_id: id of the job.
+        job: as signed.
+        assets: by id, the data cards of the job's assets.
+        receipts: by id, the receipts that the release lists.
+        release: as signed by the operator.
+        exchanges: (asset, round) to the bytes of request and reply; not trusted.
+    """
+
+    job_id: str
+    job: Job
+    assets: Mapping[str, Asset]
+    receipts: Mapping[str, Receipt]
+    release: Release
+    exchanges: Mapping[tuple[str, int], tuple[bytes, bytes]]
+
+
+def recompute(
+    evidence: Evidence, released: Mapping[str, Any], secret: SecretKey | None
+) -> dict[str, Any]:
+    """Return the result if it is exactly what the receipted contributions lead to.
+
+    Args:
+        evidence: see there.
+        released: the document that the service handed out.
+        secret: the researcher's decryption key, for an encrypted task.
+
+    Raises:
+        ResultError: it is not; says where they part.
+    """
+    if sha256_text(canonical(released)) != evidence.release.result:
+        raise ResultError("the document handed out is not the one that was released")
+    try:
+        task, plan = plan_of(evidence.job, evidence.assets)
+        rounds = _rounds(evidence)
+        if task.encrypted:
+            return _decrypted(evidence, task, plan, rounds, released, secret)
+        again = _replayed(evidence, task, plan, rounds)
+    except (FederatedError, PrivacyError) as error:
+        raise ResultError(f"the contributions do not lead to a result: {error}") from error
+    if canonical(again) != canonical(released):
+        raise ResultError("the result is not that of the contributions that the nodes receipted")
+    return again
+
+
+def _rounds(evidence: Evidence) -> list[RoundRecord]:
+    """Return the rounds whose bytes are those that every node receipted."""
+    by_asset = {receipt.asset: receipt for receipt in evidence.receipts.values()}
+    if set(by_asset) != set(evidence.job.assets) or len(by_asset) != len(evidence.receipts):
+        raise ResultError("the release does not rest on one receipt of each party")
+    numbers = {len(receipt.contributions) for receipt in by_asset.values()}
+    if len(numbers) != 1:
+        raise ResultError("the nodes receipted different numbers of rounds")
+    return [_round(evidence, by_asset, number + 1) for number in range(numbers.pop())]
+
+
+def _round(evidence: Evidence, receipts: Mapping[str, Receipt], number: int) -> RoundRecord:
+    requests, replies = set(), {}
+    for asset, receipt in receipts.items():
+        found = evidence.exchanges.get((asset, number))
+        if found is None:
+            raise ResultError(f"the service keeps back round {number}")
+        request, reply = found
+        receipted = receipt.contributions[number - 1]
+        if (body_digest(request), body_digest(reply)) != (receipted.request, receipted.reply):
+            raise ResultError(f"round {number} differs from what a node receipted")
+        requests.add(request)
+        replies[asset] = reply
+    if len(requests) != 1:
+        raise ResultError(f"the nodes were asked different things in round {number}")
+    request = requests.pop()
+    asked = RoundRequest.from_bytes(request)
+    if asked.job != evidence.job_id:
+        raise ResultError(f"round {number} belongs to another job")
+    return RoundRecord(number, Question.from_json(asked.question), request, replies)
+
+
+def _replayed(
+    evidence: Evidence, task: Task, plan: Plan, rounds: list[RoundRecord]
+) -> dict[str, Any]:
+    waiting = iter(rounds)
+
+    def words(question: Question) -> Words:
+        record = next(waiting, None)
+        if record is None or record.question != question:
+            raise ResultError("the nodes were asked something that this job does not lead to")
+        return add_words(record.open(evidence.job_id, _attempt(record)))
+
+    result = replay(task, plan, words)
+    if next(waiting, None) is not None:
+        raise ResultError("the nodes were asked more than this job needs")
+    return result
+
+
+def _decrypted(
+    evidence: Evidence,
+    task: Task,
+    plan: Plan,
+    rounds: list[RoundRecord],
+    released: Mapping[str, Any],
+    secret: SecretKey | None,
+) -> dict[str, Any]:
+    if secret is None:
+        raise ResultError("the result is encrypted: the researcher's secret key is needed")
+    if evidence.job.encryption_key != secret.public.to_json():
+        raise ResultError("the job was signed with another encryption key than this one")
+    (record,) = rounds
+    public = PublicKey.from_json(evidence.job.encryption_key)
+    total = add_ciphertexts(record.open(evidence.job_id, _attempt(record)), public)
+    if released != {"ciphertexts": [b64encode(each) for each in total]}:
+        raise ResultError("the encrypted sum is not that of the receipted contributions")
+    parties = len(evidence.job.assets)
+
+    def words(question: Question) -> Words:
+        if record.question != question:
+            raise ResultError("the nodes were asked something that this job does not lead to")
+        return decrypt_words(secret, read_ciphertexts(total, public), parties)
+
+    return replay(task, plan, words)
+
+
+def _attempt(record: RoundRecord) -> int:
+    return RoundRequest.from_bytes(record.request).attempt
