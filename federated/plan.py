@@ -8,7 +8,7 @@ A `Question` is what nodes are asked in one round; its `Field`s say how the answ
     plan.magnitude("age")    # every |age| of every party is at most 2 to this power
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
@@ -274,7 +274,8 @@ class Field:
         name, length, bound = given["name"], given["length"], given["bound"]
         if not isinstance(name, str) or type(length) is not int or not 0 <= length <= _MAX_LENGTH:
             raise TaskError("layout_mismatch", "a field has a name and a length")
-        if type(bound) not in (int, float) or not math.isfinite(bound) or bound < 0:
+        # Compared as it is: an integer beyond float64 cannot be asked whether it is finite.
+        if type(bound) not in (int, float) or not 0 <= bound <= sys.float_info.max:
             raise TaskError("layout_mismatch", f"field {name!r} has no finite bound")
         if type(given["integers"]) is not bool:
             raise TaskError("layout_mismatch", f"field {name!r} does not say if it is integer")

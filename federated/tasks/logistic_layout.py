@@ -20,6 +20,7 @@ import numpy as np
 
 from federated.errors import TaskError
 from federated.plan import Floats, Plan, Question
+from federated.tasks import parameters as read
 from federated.tasks.question import real_field, whole_field
 from federated.tasks.statistics import unit_sizes
 
@@ -77,9 +78,9 @@ class ModelPoint:
         if set(given) != _POINT_KEYS:
             raise TaskError("bad_parameter", f"a model point has {sorted(_POINT_KEYS)}")
         unit = units(plan)
-        mean, sd = (_numbers(name, given[name], len(unit)) for name in ("mean", "sd"))
-        beta = _numbers("beta", given["beta"], len(unit))
-        intercept = _numbers("intercept", [given["intercept"]], 1)
+        mean, sd = (read.numbers(name, given[name], len(unit)) for name in ("mean", "sd"))
+        beta = read.numbers("beta", given["beta"], len(unit))
+        intercept = read.numbers("intercept", [given["intercept"]], 1)
         rows = given["rows"]
         if type(rows) is not int or not 2 <= rows <= sum(party.rows for party in plan.cohort):
             raise TaskError("bad_parameter", "rows: not a possible number of training rows")
@@ -135,7 +136,7 @@ def question(plan: Plan, step: str, parameters: Mapping[str, Any]) -> Question:
             ),
         )
     if step == "spread" and set(parameters) == {"mean"}:
-        mean = _numbers("mean", parameters["mean"], width)
+        mean = read.numbers("mean", parameters["mean"], width)
         if bool(np.any(np.abs(mean) > units(plan) * _SLACK)):
             raise TaskError("bad_parameter", "mean: not a possible mean under the data cards")
         return Question(
@@ -179,21 +180,3 @@ def _model_question(plan: Plan, step: str, point: ModelPoint) -> Question:
 def _reach(theta: Floats, widest: Floats) -> float:
     """Returns the largest |eta| that values within `widest` can have."""
     return float(abs(theta[0]) + np.abs(theta[1:]) @ widest)
-
-
-def _numbers(name: str, given: Any, length: int) -> Floats:
-    """Returns finite float64[length] from unverified JSON.
-
-    Raises:
-        TaskError: bad_parameter.
-    """
-    shaped = isinstance(given, list) and len(given) == length
-    if not shaped or any(type(number) not in (int, float) for number in given):
-        raise TaskError("bad_parameter", f"{name}: {length} numbers are needed")
-    try:
-        numbers = np.array(given, dtype=np.float64)
-    except OverflowError:
-        raise TaskError("bad_parameter", f"{name}: a number is too large") from None
-    if not bool(np.all(np.isfinite(numbers))):
-        raise TaskError("bad_parameter", f"{name}: finite numbers are needed")
-    return numbers

@@ -6,8 +6,10 @@ Every function returns the checked value or raises a `TaskError` that names the 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from federated.errors import PreparationError, TaskError, suggestion
-from federated.plan import Plan
+from federated.plan import Floats, Plan
 from federated.preparation import decimal_text
 from federated.tasks.question import ROW_CHOICES
 
@@ -93,3 +95,21 @@ def cohort(plan: Plan) -> None:
             f"the cohort is {names} alone: the sum of one party is its own numbers; "
             f"name assets of at least {FEWEST_PARTIES} parties",
         )
+
+
+def numbers(name: str, given: Any, length: int) -> Floats:
+    """Returns finite float64[length] from unverified JSON.
+
+    Raises:
+        TaskError: bad_parameter.
+    """
+    shaped = isinstance(given, list) and len(given) == length
+    if not shaped or any(type(number) not in (int, float) for number in given):
+        raise TaskError("bad_parameter", f"{name}: {length} numbers are needed")
+    try:
+        numbers = np.array(given, dtype=np.float64)
+    except OverflowError:
+        raise TaskError("bad_parameter", f"{name}: a number is too large") from None
+    if not bool(np.all(np.isfinite(numbers))):
+        raise TaskError("bad_parameter", f"{name}: finite numbers are needed")
+    return numbers

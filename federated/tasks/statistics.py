@@ -181,9 +181,8 @@ def centred_squares(square: float, deviation: float, count: int) -> float:
 
 def _check_means(plan: Plan, columns: list[str], means: Any) -> None:
     """Checks that each proposed mean is a number that the cards allow."""
-    if not isinstance(means, list) or len(means) != len(columns):
-        raise TaskError("bad_parameter", "mean: one number for each column is needed")
-    for column, mean, unit in zip(columns, means, unit_sizes(plan, columns), strict=True):
-        known = type(mean) in (int, float) and math.isfinite(mean)
-        if not known or abs(mean) > unit * _MEAN_SLACK:
-            raise TaskError("bad_parameter", f"mean: not a possible mean of column {column!r}")
+    found = read.numbers("mean", means, len(columns))
+    beyond = np.abs(found) > unit_sizes(plan, columns) * _MEAN_SLACK
+    if beyond.any():
+        column = columns[int(np.argmax(beyond))]
+        raise TaskError("bad_parameter", f"mean: not a possible mean of column {column!r}")

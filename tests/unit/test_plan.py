@@ -82,6 +82,8 @@ def test_a_card_without_columns_is_refused():
         lambda question: question.update(layout={}),
         lambda question: question["layout"][0].update(length=-1),
         lambda question: question["layout"][0].update(bound="1"),
+        lambda question: question["layout"][0].update(bound=10**400),
+        lambda question: question["layout"][0].update(bound=float("nan")),
         lambda question: question["layout"][0].update(integers=1),
         lambda question: question["layout"][0]["scale"].update(words=3),
         lambda question: question["layout"][0].pop("name"),
