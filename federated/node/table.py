@@ -134,7 +134,7 @@ class Table:
     file: str
     columns: tuple[Column, ...]
     rows: int
-    lines: tuple[int, ...]
+    lines: Sequence[int]
     """The file's line (for Parquet, the row from 1) at which each row ends."""
 
     @property
@@ -356,7 +356,7 @@ def _read_parquet(data: bytes, spec: ReadingSpec, file: str) -> Table:
     rows = len(fetched[0].values) if fetched else 0
     if not rows:
         raise TableError(file, "the file has no rows")
-    return Table(file, tuple(fetched), rows, tuple(range(1, rows + 1)))
+    return Table(file, tuple(fetched), rows, range(1, rows + 1))
 
 
 _NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*|BOOLEAN)\Z")
@@ -379,34 +379,43 @@ def _fetch(
     for name in header if spec.columns is None else spec.columns:
         if name not in kinds:
             raise TableError(file, f"no column {name!r}{suggestion(name, header)}")
-        quoted = '"' + name.replace('"', '""') + '"'
-        if _NUMERIC.match(kinds[name]):
-            query = f"select {quoted}::double, {quoted}::varchar from asset order by rowid"  # noqa: S608
-        elif _PLAIN.match(kinds[name]):
-            query = f"select null, {quoted}::varchar from asset order by rowid"  # noqa: S608
-        else:
+        kind = kinds[name]
+        if not (_NUMERIC.match(kind) or _PLAIN.match(kind)):
             raise TableError(file, "nested or binary values are not supported", column=name)
-        rows = connection.execute(query).fetchall()
-        columns.append(_parquet_column(name, rows, spec.missing, kinds[name], file))
+        quoted = '"' + name.replace('"', '""') + '"'
+        gone = f"{quoted} is null or list_contains(?::varchar[], trim({quoted}::varchar))"
+        absent = _vector(connection, gone, [list(spec.missing)]).astype(np.bool_)
+        if _NUMERIC.match(kind):
+            numbers = _vector(connection, f"coalesce({quoted}::double, 'nan'::double)", [])
+            column = _parquet_numbers(name, numbers, absent, file)
+            long = bool((np.abs(numbers[~absent]) > LARGEST_INTEGER).any())
+            if "INT" not in kind or not long:
+                columns.append(column)
+                continue
+        texts = _vector(connection, f"coalesce(trim({quoted}::varchar), '')", []).astype(object)
+        texts[absent] = ""
+        columns.append(Column(name, "text", texts, absent))
     return columns
 
 
-def _parquet_column(
-    name: str, rows: Sequence[tuple[Any, ...]], missing: Sequence[str], kind: str, file: str
+def _vector(
+    connection: duckdb.DuckDBPyConnection, expression: str, values: list[Any]
+) -> npt.NDArray[Any]:
+    """Computes an expression without nulls over the table `asset`, in the file's order."""
+    # The expression is built above, from quoted column names and fixed words.
+    query = f"select {expression} as v from asset order by rowid"  # noqa: S608
+    return np.array(connection.execute(query, values).fetchnumpy()["v"])
+
+
+def _parquet_numbers(
+    name: str, numbers: npt.NDArray[np.float64], absent: npt.NDArray[np.bool_], file: str
 ) -> Column:
-    """Builds a column from (number, text) pairs; null and the missing markers are no value."""
-    markers = frozenset(missing)
-    absent = np.fromiter(
-        (text is None or text.strip() in markers for _, text in rows), np.bool_, len(rows)
-    )
-    texts = np.array(
-        ["" if gone else row[1].strip() for row, gone in zip(rows, absent, strict=True)], object
-    )
-    if not _NUMERIC.match(kind):
-        return Column(name, "text", texts, absent)
-    numbers = np.array(
-        [np.nan if gone else row[0] for row, gone in zip(rows, absent, strict=True)], np.float64
-    )
+    """Builds a numeric column; null and the missing markers are no value.
+
+    Raises:
+        TableError: For an infinite or undefined number.
+    """
+    numbers[absent] = np.nan
     unusable = ~absent & ~np.isfinite(numbers)
     if unusable.any():
         raise TableError(
@@ -415,6 +424,4 @@ def _parquet_column(
             line=int(np.argmax(unusable)) + 1,
             column=name,
         )
-    if "INT" in kind and bool((np.abs(numbers[~absent]) > LARGEST_INTEGER).any()):
-        return Column(name, "text", texts, absent)
     return Column(name, _number_type(numbers), numbers, absent)
