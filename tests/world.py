@@ -27,6 +27,7 @@ sleeps. A test that wants equal bytes in two runs fixes the salts (`fixed_salts`
 
 import hashlib
 import itertools
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -211,6 +212,16 @@ class World:
         world = cls(folder, providers)
         world.use = world.one_use()
         return world
+
+    def copy(self, folder: Path) -> "World":
+        """The same world in another folder; quicker than living its life again."""
+        shutil.copytree(self.folder, folder)
+        twin = World(folder, len(self.providers), enrolled=False)
+        twin.terms, twin.use, twin.clock.now = self.terms, self.use, self.clock.now
+        twin.operator, twin.researcher = replace(self.operator), replace(self.researcher)
+        twin.providers = [replace(provider) for provider in self.providers]
+        twin.keys, twin.statements = dict(self.keys), dict(self.statements)
+        return twin
 
     def open_log(self) -> Log:
         """A log over the same database and folder, as after a restart."""

@@ -1,0 +1,645 @@
+"""Every rule: a dishonest operator logs what breaks it, and exactly that finding appears.
+
+Each case is a pair of worlds that differ in one thing. The honest twin is sound, so the finding
+comes from the lie and from nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ledger.encoding import sha256_text
+from ledger.errors import EvidenceError, RuleError, SignatureError
+from ledger.keys import SigningKey
+from ledger.statements import (
+    Line,
+    Posting,
+    Receipt,
+    Settlement,
+    Summand,
+    Unverified,
+    Valuation,
+    postings,
+    read,
+)
+from tests.world import SECOND, YEAR, Party, World, key_of
+
+OTHER_CODE = sha256_text(b"other code")
+
+Story = Callable[[World], object]
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What goes into the log: `story` with the lie, `twin` without it."""
+
+    code: str
+    story: Story
+    twin: Story
+    about: str = ""
+    enrolled: bool = True
+
+
+def participant(name: str, *roles: str, key: str = "") -> Story:
+    def story(world: World) -> None:
+        party = Party(name, key_of(key or name))
+        statement = world.participant(party, *roles)
+        world.insecure_put(statement.sign(party.key))
+
+    return story
+
+
+def same_key_twice(world: World) -> None:
+    # Another name for the same secret key, which only the curve point gives away.
+    first = world.providers[0].key
+    alias = SigningKey("alias.example", first._private)
+    statement = world.participant(Party("alias.example", alias), "provider")
+    world.insecure_put(statement.sign(alias))
+
+
+def asset(measured_by: str = "", valued_ppm: int = 0) -> Story:
+    def story(world: World) -> None:
+        provider = world.providers[0]
+        measurement = world.measurement(provider)
+        key = key_of(measured_by) if measured_by else world.node_key(provider)
+        quality = valued_ppm or measurement.quality.score_ppm
+        world.insecure_put(
+            world.asset(
+                provider,
+                name="another",
+                measurement=measurement.sign(key),
+                valuation=Valuation.of(100, quality),
+            )
+        )
+
+    return story
+
+
+def asset_by_researcher(world: World) -> None:
+    researcher = world.researcher
+    provider = replace(world.providers[0], id=researcher.id)
+    world.insecure_put(world.asset(provider))
+
+
+def offer_of(asset_of: int) -> Story:
+    def story(world: World) -> None:
+        first = world.providers[0]
+        world.insecure_put(world.offer(first, asset=world.providers[asset_of].asset))
+
+    return story
+
+
+def agreement_with(offer_of: int, asset_of: int) -> Story:
+    def story(world: World) -> None:
+        offer, subject = world.providers[offer_of], world.providers[asset_of]
+        world.insecure_put(
+            world.agreement(world.providers[0], offer=offer.offer, asset=subject.asset)
+        )
+
+    return story
+
+
+def agreement_with_another_asset(world: World) -> None:
+    first = world.providers[0]
+    second = world.put(world.asset(first, name="second"))
+    world.insecure_put(world.agreement(first, asset=second))
+
+
+def agreement_with_right_asset(world: World) -> None:
+    first = world.providers[0]
+    world.put(world.asset(first, name="second"))
+    world.insecure_put(world.agreement(first))
+
+
+def agreement_by(role_of: str) -> Story:
+    def story(world: World) -> None:
+        party = world.researcher if role_of == "researcher" else world.providers[1]
+        world.insecure_put(world.agreement(world.providers[0], researcher=party.id))
+
+    return story
+
+
+def job_with_swapped_agreements(*, swapped: bool) -> Story:
+    def story(world: World) -> None:
+        agreements = [provider.agreement for provider in world.providers]
+        if swapped:
+            agreements[:2] = agreements[1::-1]
+        world.insecure_put(world.job(agreements=tuple(agreements)))
+
+    return story
+
+
+def job_by_a_second_researcher(*, with_own_agreements: bool) -> Story:
+    def story(world: World) -> None:
+        second = Party("second.example", key_of("second.example"))
+        world.keys[world.insecure_put(world.participant(second, "researcher").sign(second.key))] = (
+            second.key
+        )
+        second.id = list(world.statements)[-1]
+        agreements = [provider.agreement for provider in world.providers]
+        if with_own_agreements:
+            agreements = [
+                world.put(world.agreement(provider, researcher=second.id))
+                for provider in world.providers
+            ]
+        world.insecure_put(world.job(researcher=second.id, agreements=tuple(agreements)))
+
+    return story
+
+
+def grant(job: dict[str, object] | None = None, **changes: object) -> Story:
+    """One grant for one job; `cohort=int` names that many assets."""
+
+    def story(world: World) -> None:
+        provider = world.providers[0]
+        name = world.put(world.job(**(job or {})))
+        fields = dict(changes)
+        if isinstance(cohort := fields.get("cohort"), int):
+            fields["cohort"] = tuple(item.asset for item in world.providers[:cohort])
+        world.insecure_put(world.grant(provider, name, **fields))
+
+    return story
+
+
+def grant_of_anothers_agreement(world: World) -> None:
+    first, second = world.providers[:2]
+    job = world.put(world.job())
+    world.insecure_put(world.grant(first, job, agreement=second.agreement, asset=second.asset))
+
+
+def grant_of_own_agreement(world: World) -> None:
+    world.insecure_put(world.grant(world.providers[0], world.put(world.job())))
+
+
+def grant_for_an_unused_asset(*, used: bool) -> Story:
+    def story(world: World) -> None:
+        first, *others = world.providers
+        some = world.providers if used else others
+        job = world.put(
+            world.job(
+                assets=tuple(item.asset for item in some),
+                agreements=tuple(item.agreement for item in some),
+            )
+        )
+        world.insecure_put(world.grant(first, job))
+
+    return story
+
+
+def grant_after(milliseconds: int) -> Story:
+    def story(world: World) -> None:
+        job = world.put(world.job())
+        world.clock.advance(milliseconds)
+        world.insecure_put(world.grant(world.providers[0], job))
+
+    return story
+
+
+def receipt(*, early: bool = False, **changes: object) -> Story:
+    """One completed receipt; `early` claims a log that had no grant yet."""
+
+    def story(world: World) -> None:
+        provider = world.providers[0]
+        size = world.log.size
+        job, grants = world.granted_job()
+        fields = dict(changes)
+        if early:
+            fields["log_size"] = size
+        if isinstance(rounds := fields.pop("rounds", None), int):
+            fields["contributions"] = world.contributions(provider, job, rounds)
+        world.insecure_put(world.receipt(provider, job, grants[0], **fields))
+
+    return story
+
+
+def receipt_under_the_grant_of(which: int) -> Story:
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        world.insecure_put(world.receipt(world.providers[0], job, grants[which]))
+
+    return story
+
+
+def receipt_from_the_future(ahead: int) -> Story:
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        size = world.log.size + ahead
+        world.insecure_put(world.receipt(world.providers[0], job, grants[0], log_size=size))
+
+    return story
+
+
+def receipt_of_a_job_that_is_not_logged(state: str) -> Story:
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        ghost = "job:" + "0" * 64
+        refused = {"state": "refused", "reason": "not_proven"} if state == "refused" else {}
+        name = grants[0] if state == "completed" else None
+        world.insecure_put(world.receipt(world.providers[0], ghost, name, **refused))
+        del job
+
+    return story
+
+
+def receipts(times: int) -> Story:
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        for number in range(times):
+            world.insecure_put(
+                world.receipt(world.providers[0], job, grants[0], issued=world.clock() + number)
+            )
+
+    return story
+
+
+def uses(times: int) -> Story:
+    """As many completed jobs under agreements that permit three, all granted before the first."""
+
+    def story(world: World) -> None:
+        granted = [world.granted_job() for _ in range(times)]
+        for job, grants in granted:
+            world.insecure_put(world.receipt(world.providers[0], job, grants[0]))
+
+    return story
+
+
+def grant_after_uses(times: int) -> Story:
+    def story(world: World) -> None:
+        for _ in range(times):
+            job, grants = world.granted_job()
+            world.put(world.receipt(world.providers[0], job, grants[0]))
+        last = world.put(world.job())
+        world.insecure_put(world.grant(world.providers[0], last))
+
+    return story
+
+
+def release(*, without: int = 0, times: int = 1, changed_reply: bool = False) -> Story:
+    def story(world: World) -> None:
+        job, _, names = world.receipted_job()
+        names = names[: len(names) - without]
+        for number in range(times):
+            statement = world.release(job, names, issued=world.clock() + number)
+            if changed_reply:
+                first, *rest = statement.contributions
+                false = Summand(first.receipt, first.round, sha256_text(b"added by the operator"))
+                statement = replace(statement, contributions=(false, *rest))
+            world.insecure_put(statement)
+
+    return story
+
+
+def release_resting_on_a_refusal(*, refused: bool) -> Story:
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        pairs = list(zip(world.providers, grants, strict=True))
+        names = [world.put(world.receipt(p, job, g)) for p, g in pairs[1:]]
+        first, granted = pairs[0]
+        if refused:
+            contributions = world.contributions(first, job)
+            # A failed receipt may carry contributions; the result may not rest on them.
+            failed = {"state": "failed", "reason": "internal", "contributions": contributions}
+            names.append(world.put(world.receipt(first, job, granted, **failed)))
+        else:
+            names.append(world.put(world.receipt(first, job, granted)))
+        world.insecure_put(world.release(job, names))
+
+    return story
+
+
+def settled(change: Callable[[World, Settlement], Settlement] | None = None) -> Story:
+    def story(world: World) -> None:
+        job, _, names = world.receipted_job()
+        released = world.put(world.release(job, names))
+        statement = world.settlement(job, released)
+        world.insecure_put(change(world, statement) if change else statement)
+
+    return story
+
+
+def one_line_short(world: World, bill: Settlement) -> Settlement:
+    return world.settlement(bill.job, bill.release, lines=bill.lines[1:])
+
+
+def dearer(world: World, bill: Settlement) -> Settlement:
+    first, *rest = bill.lines
+    line = Line(first.agreement, first.provider, 1_001, 101, 900)
+    return world.settlement(bill.job, bill.release, lines=(line, *rest))
+
+
+def paid_to_another(world: World, bill: Settlement) -> Settlement:
+    first, *rest = bill.lines
+    line = replace(first, provider=world.providers[1].id)
+    return world.settlement(bill.job, bill.release, lines=(line, *rest))
+
+
+def skimmed(_world: World, bill: Settlement) -> Settlement:
+    first, *middle, fees = bill.postings
+    return replace(bill, postings=(first, *middle, Posting(fees.account, fees.amount_cents + 1)))
+
+
+def billed_to_another(world: World, bill: Settlement) -> Settlement:
+    other = world.providers[0].id
+    return replace(bill, researcher=other, postings=postings(other, bill.lines))
+
+
+def settled_for_another_job(*, another: bool) -> Story:
+    def story(world: World) -> None:
+        first, _, names = world.receipted_job()
+        released = world.put(world.release(first, names))
+        second = world.put(world.job())
+        world.insecure_put(world.settlement(second if another else first, released))
+
+    return story
+
+
+def settled_times(times: int) -> Story:
+    def story(world: World) -> None:
+        job, _, names = world.receipted_job()
+        released = world.put(world.release(job, names))
+        for number in range(times):
+            bill = world.settlement(job, released, issued=world.clock() + number)
+            world.insecure_put(bill)
+
+    return story
+
+
+def revoked(target: str, then: Story, *, before: bool = True) -> Story:
+    """Revoke something of the first provider before or after what rests on it."""
+
+    def story(world: World) -> None:
+        provider = world.providers[0]
+        revocation = world.revoke(provider, getattr(provider, target))
+        if before:
+            world.put(revocation)
+        then(world)
+        if not before:
+            world.put(revocation)
+
+    return story
+
+
+def receipt_under_a_revoked_grant(*, seen: bool) -> Story:
+    """The node had read the revocation, or had not: its log size says so."""
+
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        size = world.log.size
+        world.put(world.revoke(world.providers[0], grants[0]))
+        size += 1 if seen else 0
+        world.insecure_put(world.receipt(world.providers[0], job, grants[0], log_size=size))
+
+    return story
+
+
+def revocation_by(who: str) -> Story:
+    def story(world: World) -> None:
+        issuer = {
+            "owner": world.providers[0],
+            "stranger": world.providers[1],
+            "operator": world.operator,
+        }[who]
+        world.insecure_put(world.revoke(issuer, world.providers[0].offer))
+
+    return story
+
+
+def key_revoked_by(who: str) -> Story:
+    def story(world: World) -> None:
+        issuer = world.operator if who == "operator" else world.providers[1]
+        world.insecure_put(world.revoke(issuer, world.providers[0].id))
+
+    return story
+
+
+def an_offer(world: World) -> None:
+    world.insecure_put(world.offer(world.providers[0]))
+
+
+def an_agreement(world: World) -> None:
+    world.insecure_put(world.agreement(world.providers[0]))
+
+
+LIES = [
+    Lie(
+        "second_operator",
+        participant("rival.example", "operator"),
+        participant("rival.example", "auditor"),
+    ),
+    Lie(
+        "no_operator",
+        participant("early.example", "provider"),
+        participant("early.example", "operator"),
+        enrolled=False,
+    ),
+    Lie("duplicate_key", same_key_twice, participant("alias.example", "provider")),
+    Lie("wrong_role", asset_by_researcher, asset(), "asset"),
+    Lie("wrong_role", agreement_by("provider"), agreement_by("researcher"), "agreement"),
+    Lie("measurement_invalid", asset(measured_by="somebody.example"), asset()),
+    Lie("wrong_valuation", asset(valued_ppm=1_000_000), asset()),
+    Lie("not_owner", offer_of(1), offer_of(0), "offer"),
+    Lie("not_owner", agreement_with(1, 1), agreement_with(0, 0), "agreement"),
+    Lie("not_owner", grant_of_anothers_agreement, grant_of_own_agreement, "grant"),
+    Lie("not_owner", revocation_by("stranger"), revocation_by("owner"), "revocation"),
+    Lie("not_owner", revocation_by("operator"), key_revoked_by("operator"), "operator"),
+    Lie("not_owner", key_revoked_by("stranger"), key_revoked_by("operator"), "key"),
+    Lie("agreement_mismatch", agreement_with_another_asset, agreement_with_right_asset, "asset"),
+    Lie(
+        "agreement_mismatch",
+        job_with_swapped_agreements(swapped=True),
+        job_with_swapped_agreements(swapped=False),
+        "job",
+    ),
+    Lie(
+        "agreement_mismatch",
+        job_by_a_second_researcher(with_own_agreements=False),
+        job_by_a_second_researcher(with_own_agreements=True),
+        "researcher",
+    ),
+    Lie(
+        "grant_mismatch",
+        grant_for_an_unused_asset(used=False),
+        grant_for_an_unused_asset(used=True),
+        "asset",
+    ),
+    Lie("grant_mismatch", grant(cohort=2, minimum_parties=2), grant(cohort=3), "cohort"),
+    Lie("grant_mismatch", grant(minimum_parties=2), grant(minimum_parties=3), "parties"),
+    Lie("grant_mismatch", receipt_under_the_grant_of(1), receipt_under_the_grant_of(0), "receipt"),
+    Lie("outside_terms", grant({"task": "intersection"}), grant({"task": "logistic"}), "task"),
+    Lie(
+        "outside_terms", grant({"purpose": "marketing"}), grant({"purpose": "research"}), "purpose"
+    ),
+    Lie("outside_terms", grant_after(YEAR), grant_after(YEAR - 3600 * SECOND), "expiry"),
+    Lie(
+        "outside_terms",
+        grant({"preparation": {"complete_rows": False}}),
+        grant({"preparation": {"complete_rows": True}}),
+        "preparation",
+    ),
+    Lie("outside_terms", grant_after_uses(3), grant_after_uses(2), "uses"),
+    Lie("not_seen_yet", receipt_from_the_future(1), receipt_from_the_future(0)),
+    Lie("not_proven", receipt(early=True), receipt()),
+    Lie(
+        "unknown_reference",
+        receipt_of_a_job_that_is_not_logged("completed"),
+        receipt_of_a_job_that_is_not_logged("refused"),
+    ),
+    Lie("code_unknown", receipt(code_digest=OTHER_CODE), receipt()),
+    Lie("too_many_rounds", receipt(rounds=3), receipt(rounds=2)),
+    Lie("duplicate_receipt", receipts(2), receipts(1)),
+    Lie("over_quota", uses(4), uses(3)),
+    Lie(
+        "revoked",
+        receipt_under_a_revoked_grant(seen=True),
+        receipt_under_a_revoked_grant(seen=False),
+        "receipt",
+    ),
+    Lie("revoked", revoked("asset", an_offer), revoked("asset", an_offer, before=False), "asset"),
+    Lie(
+        "revoked",
+        revoked("offer", an_agreement),
+        revoked("offer", an_agreement, before=False),
+        "offer",
+    ),
+    Lie(
+        "revoked",
+        revoked("agreement", grant()),
+        revoked("agreement", grant(), before=False),
+        "agreement",
+    ),
+    Lie("revoked_key", revoked("id", an_offer), revoked("id", an_offer, before=False), "owner"),
+    Lie("release_without_receipts", release(without=1), release(), "missing"),
+    Lie(
+        "release_without_receipts",
+        release_resting_on_a_refusal(refused=True),
+        release_resting_on_a_refusal(refused=False),
+        "failed",
+    ),
+    Lie("contributions_differ", release(changed_reply=True), release()),
+    Lie("duplicate_release", release(times=2), release(times=1)),
+    Lie("settlement_mismatch", settled(one_line_short), settled(), "line"),
+    Lie("settlement_mismatch", settled(billed_to_another), settled(), "researcher"),
+    Lie(
+        "settlement_mismatch",
+        settled_for_another_job(another=True),
+        settled_for_another_job(another=False),
+        "job",
+    ),
+    Lie("wrong_price", settled(dearer), settled(), "price"),
+    Lie("wrong_price", settled(paid_to_another), settled(), "provider"),
+    Lie("unbalanced", settled(skimmed), settled()),
+    Lie("duplicate_settlement", settled_times(2), settled_times(1)),
+]
+
+
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("enrolled") / "world", 3)
+
+
+@pytest.fixture
+def world(enrolled: World, tmp_path: Path) -> World:
+    return enrolled.copy(tmp_path / "world")
+
+
+def world_for(lie: Lie, enrolled: World, folder: Path) -> World:
+    return enrolled.copy(folder) if lie.enrolled else World(folder, 3, enrolled=False)
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: f"{lie.code} {lie.about}".strip())
+def test_a_lie_in_the_log_is_the_one_finding_and_its_twin_is_sound(
+    lie: Lie, enrolled: World, tmp_path: Path
+):
+    world = world_for(lie, enrolled, tmp_path / "lie")
+    lie.story(world)
+    verdict = world.audit()
+    assert [finding.code for finding in verdict.findings] == [lie.code]
+    assert verdict.missing == []
+    assert verdict.status == "tampered"
+    assert verdict.findings[0].where.startswith("entry ")
+    assert world.log.findings == [verdict.findings[0].message]
+
+    honest = world_for(lie, enrolled, tmp_path / "twin")
+    lie.twin(honest)
+    verdict = honest.audit()
+    assert (verdict.status, verdict.findings, verdict.missing) == ("sound", [], [])
+
+
+def test_recipient_outside_the_terms(tmp_path: Path):
+    world = World(tmp_path / "lie", 3, terms={"recipients": ("participant:" + "0" * 64,)})
+    grant()(world)
+    assert [finding.code for finding in world.audit().findings] == ["outside_terms"]
+    world = World(tmp_path / "twin", 3, terms={"recipients": ("*",)})
+    grant()(world)
+    assert world.audit().status == "sound"
+
+
+def test_a_receipt_signed_by_anybody_but_the_node_is_a_bad_signature(world: World):
+    job, grants = world.granted_job()
+    statement = world.receipt(world.providers[0], job, grants[0])
+    with pytest.raises(SignatureError, match="entry"):
+        world.put(statement.sign(world.providers[0].key))
+    world.put(statement.sign(world.node_key(world.providers[0])))
+    world.insecure_put(replace(statement, asset=world.providers[1].asset).sign(key_of("x.example")))
+    assert [finding.code for finding in world.audit().findings] == ["bad_signature"]
+
+
+def test_what_the_log_would_show_is_refused_before_it_is_logged(enrolled: World, tmp_path: Path):
+    # The same function guards the server's door: no lie of the table gets in by `put`.
+    for number, lie in enumerate(item for item in LIES if item.enrolled):
+        if number % 6:
+            continue
+        world = enrolled.copy(tmp_path / str(number))
+        world.insecure_put, kept = world.put, world.log.findings
+        with pytest.raises(RuleError) as caught:
+            lie.story(world)
+        assert caught.value.code == lie.code
+        assert kept == []
+
+
+def test_check_leaves_the_history_as_it_was(world: World):
+    before = (world.log.history.size, dict(world.log.history.checked))
+    world.log.check(world.sign(world.job()))
+    assert (world.log.history.size, dict(world.log.history.checked)) == before
+
+
+def test_node_key_ends_with_its_asset(world: World):
+    job, grants = world.granted_job()
+    first = world.providers[0]
+    size = world.log.size
+    world.put(world.revoke(first, first.asset))
+    world.insecure_put(world.receipt(first, job, grants[0], log_size=size))
+    assert [finding.code for finding in world.audit().findings] == ["revoked_key"]
+
+
+def test_an_authors_statement_in_the_history_is_what_was_signed(tmp_path: Path):
+    world = World.with_one_use(tmp_path, 3)
+    assert world.use is not None
+    logged = world.log.history.by_id[world.use.receipts[0]]
+    assert isinstance(logged.statement, Receipt)
+    assert logged.statement == read(world.openings()[logged.index].envelope).statement
+
+
+def test_an_unverified_statement_verifies_only_under_all_of_its_keys(world: World):
+    envelope = world.sign(world.agreement(world.providers[0]))
+    unverified: Unverified = read(envelope)
+    keys = [world.providers[0].key.verify_key, world.researcher.key.verify_key]
+    assert unverified.verify(*keys) == unverified.statement
+    with pytest.raises(SignatureError):
+        unverified.verify(keys[0])
+    with pytest.raises(SignatureError):
+        unverified.verify(*keys, world.operator.key.verify_key)
+
+
+def test_a_rule_that_needs_a_sealed_entry_says_so(world: World):
+    world.put(world.offer(world.providers[0]))
+    offer_index = world.log.size - 1
+    verdict = world.audit(opened=[offer_index])
+    assert [(item.code, item.where) for item in verdict.missing] == [
+        ("sealed_evidence", f"entry {offer_index}")
+    ]
+    assert (verdict.status, verdict.sealed) == ("incomplete", offer_index)
+    with pytest.raises(EvidenceError):
+        world.log.history.get("asset:" + "0" * 64, Receipt)
