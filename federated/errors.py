@@ -49,7 +49,7 @@ class TaskError(FederatedError):
 
     `reason` is one of: unknown_task unknown_step unknown_parameter bad_parameter unknown_column
     not_numeric one_party one_class constant_column collinear separation not_converged no_rows
-    overflow out_of_bounds layout_mismatch isolating_parameters.
+    overflow out_of_bounds layout_mismatch out_of_order isolating_parameters.
     """
 
     def __init__(self, reason: str, message: str) -> None:

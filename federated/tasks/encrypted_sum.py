@@ -11,7 +11,7 @@ Result: {"sums": {column: value}}, whole numbers for integer columns.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from federated.tasks.question import (
     Conversation,
     PreparedRows,
     expect,
+    in_order,
     real,
     real_field,
     whole,
@@ -42,6 +43,7 @@ class EncryptedSum:
     version: ClassVar[int] = 1
     encrypted: ClassVar[bool] = True
     most_questions: ClassVar[int] = 1
+    steps: ClassVar[tuple[tuple[str, int], ...]] = (("sum", 1),)
 
     def parse_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns {"columns": […], "rows": "all"}.
@@ -93,6 +95,14 @@ class EncryptedSum:
             else:
                 sums[column] = float(real(aggregate, field.name)[0] * unit)
         return {"sums": sums}
+
+    def check_order(self, earlier: Sequence[Question], question: Question) -> None:
+        """Checks a question against the earlier ones of its job.
+
+        Raises:
+            TaskError: out_of_order.
+        """
+        in_order(self, earlier, question)
 
     def answer(self, plan: Plan, question: Question, rows: PreparedRows) -> dict[str, Floats]:
         """Returns this node's column sums.

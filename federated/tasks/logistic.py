@@ -14,7 +14,7 @@ Not decided here: who may ask (the guard), whether the row choice was agreed (th
 """
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,11 +26,14 @@ from federated.tasks import logistic_layout as layout
 from federated.tasks import newton
 from federated.tasks import parameters as read
 from federated.tasks.logistic_layout import ModelPoint
-from federated.tasks.question import Conversation, PreparedRows, expect, real, whole
+from federated.tasks.question import Conversation, PreparedRows, expect, in_order, real, whole
 from federated.tasks.statistics import centred_squares, pooled_means
 
 MOST_STEPS = 30
 MOST_HALVINGS = 10
+MOST_POINTS = 60
+"""Model points that one job may ask about. An honest fit takes 6 to 15; each answered point is an
+exact fact about the rows, so a node stops here too."""
 
 GRADIENT_TOLERANCE = 1e-9
 """Largest gradient entry at the end, for each row."""
@@ -65,8 +68,9 @@ Step = Generator[Question, Aggregate, "Evaluation"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The penalised objective at one point, from one aggregate."""
+    """The penalised objective at one point, from one aggregate; `number` counts points asked."""
 
+    number: int
     theta: Floats
     gradient: Floats
     hessian: Floats
@@ -80,7 +84,13 @@ class Logistic:
     name: ClassVar[str] = "logistic"
     version: ClassVar[int] = 1
     encrypted: ClassVar[bool] = False
-    most_questions: ClassVar[int] = 3 + 1 + MOST_STEPS * (MOST_HALVINGS + 1)
+    most_questions: ClassVar[int] = MOST_POINTS + 3
+    steps: ClassVar[tuple[tuple[str, int], ...]] = (
+        ("moments", 1),
+        ("spread", 1),
+        ("newton", MOST_POINTS),
+        ("score", 1),
+    )
 
     def parse_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns {"columns": […], "ridge": "1" or null}.
@@ -143,6 +153,24 @@ class Logistic:
         counted = yield layout.question(plan, "score", point.to_json())
         which = "test" if tested else "train"
         return _result(plan, point, steps, _metrics(counted, which))
+
+    def check_order(self, earlier: Sequence[Question], question: Question) -> None:
+        """Checks a question against the earlier ones of its job.
+
+        The scaling must not change between model points, and "score" is asked at the last of them:
+        counts at a point of the operator's choice would be a cut through the rows.
+
+        Raises:
+            TaskError: out_of_order.
+        """
+        in_order(self, earlier, question)
+        points = [asked.parameters for asked in earlier if asked.step == "newton"]
+        if question.step == "newton" and points:
+            same = all(points[0][key] == question.parameters[key] for key in ("mean", "sd", "rows"))
+        else:
+            same = question.step != "score" or (bool(points) and points[-1] == question.parameters)
+        if not same:
+            raise TaskError("out_of_order", f"step {question.step!r} is not at this fit's point")
 
     def answer(self, plan: Plan, question: Question, rows: PreparedRows) -> dict[str, Floats]:
         """Returns one node's part of a step.
@@ -263,8 +291,10 @@ def _standardise(
     return ModelPoint(np.array(means), sds * units, rows, zero), test_rows > 0
 
 
-def _evaluate(plan: Plan, scaling: ModelPoint, theta: Floats) -> Step:
-    """Asks one Newton round and adds the penalty."""
+def _evaluate(plan: Plan, scaling: ModelPoint, theta: Floats, number: int) -> Step:
+    """Asks one Newton round, the given one, and adds the penalty."""
+    if number > MOST_POINTS:
+        raise TaskError("not_converged", f"no optimum after {MOST_POINTS} model points")
     try:
         aggregate = yield layout.question(plan, "newton", scaling.at(theta).to_json())
     except TaskError as error:
@@ -278,6 +308,7 @@ def _evaluate(plan: Plan, scaling: ModelPoint, theta: Floats) -> Step:
     penalty[0] = 0.0
     loss = float(real(aggregate, "loss")[0])
     return Evaluation(
+        number=number,
         theta=theta,
         gradient=real(aggregate, "gradient") + penalty * theta,
         hessian=newton.unpack(real(aggregate, "hessian"), len(theta)) + np.diag(penalty),
@@ -289,7 +320,7 @@ def _evaluate(plan: Plan, scaling: ModelPoint, theta: Floats) -> Step:
 def _fit(plan: Plan, scaling: ModelPoint) -> Generator[Question, Aggregate, tuple[Evaluation, int]]:
     """Runs damped Newton steps to the optimum; returns it and the number of steps taken."""
     free = plan.parameters["ridge"] is None
-    here = yield from _evaluate(plan, scaling, scaling.theta)
+    here = yield from _evaluate(plan, scaling, scaling.theta, 1)
     if free:
         features = layout.features(plan)
         dependent = newton.collinear_features(here.hessian, features)
@@ -321,11 +352,11 @@ def _converged(here: Evaluation, direction: Floats, rows: int) -> bool:
 def _descend(plan: Plan, scaling: ModelPoint, here: Evaluation, direction: Floats) -> Step:
     """Takes a Newton step, halved until the objective does not rise."""
     share = 1.0
-    for _ in range(MOST_HALVINGS + 1):
+    for tried in range(1, MOST_HALVINGS + 2):
         theta = here.theta - share * direction
         if np.abs(theta).max() > layout.LARGEST_COEFFICIENT:
             raise newton.separation()
-        there = yield from _evaluate(plan, scaling, theta)
+        there = yield from _evaluate(plan, scaling, theta, here.number + tried)
         # Near the optimum the objective is flat to its last digits; the slack lets a step pass.
         if there.loss <= here.loss + 1e-12 * abs(here.loss):
             return there

@@ -12,7 +12,7 @@ whose layout differs from the one it derives. Questions travel, so they are cano
 """
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -67,6 +67,9 @@ class Task(Protocol):
     encrypted: ClassVar[bool]
     """Whether contributions travel encrypted under the buyer's key (one question then)."""
     most_questions: ClassVar[int]
+    """How many questions one job may ask: the sum over its steps."""
+    steps: ClassVar[tuple[tuple[str, int], ...]]
+    """The steps in their order, each with how often it may be asked in one job."""
 
     def parse_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns canonical parameters without floats, or raises TaskError."""
@@ -79,6 +82,9 @@ class Task(Protocol):
 
     def row_choices(self, plan: Plan) -> tuple[str, ...]:
         """Returns which of `ROW_CHOICES` the answers to this plan cover."""
+
+    def check_order(self, earlier: Sequence[Question], question: Question) -> None:
+        """Raises TaskError unless a job with these earlier questions may ask this one next."""
 
     def conduct(self, plan: Plan) -> Conversation:
         """Asks, is sent aggregates, and returns the result as plain JSON."""
@@ -141,6 +147,25 @@ def expect(task: Task, plan: Plan, question: Question) -> None:
             "layout_mismatch",
             f"the layout of step {question.step!r} is not the one that this plan leads to; "
             "both sides must run the same code",
+        )
+
+
+def in_order(task: Task, earlier: Sequence[Question], question: Question) -> None:
+    """Checks at a node that a job's questions keep to the task's steps and their numbers.
+
+    Raises:
+        TaskError: out_of_order, naming the step.
+    """
+    names = [name for name, _ in task.steps]
+    asked = [names.index(one.step) if one.step in names else len(names) for one in earlier]
+    at = names.index(question.step) if question.step in names else -1
+    # The steps before must each have been asked, later ones not, and this one not too often.
+    late = any(before > at for before in asked) or set(range(at)) - set(asked)
+    if at < 0 or late or asked.count(at) >= task.steps[at][1]:
+        raise TaskError(
+            "out_of_order",
+            f"a job of task {task.name} does not ask step {question.step!r} after "
+            f"{len(earlier)} questions",
         )
 
 

@@ -14,7 +14,7 @@ Result: {column: {"count", "missing", "mean", "variance"}}; mean is null without
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from federated.tasks.question import (
     Conversation,
     PreparedRows,
     expect,
+    in_order,
     real,
     real_field,
     whole,
@@ -42,6 +43,7 @@ class Statistics:
     version: ClassVar[int] = 1
     encrypted: ClassVar[bool] = False
     most_questions: ClassVar[int] = 2
+    steps: ClassVar[tuple[tuple[str, int], ...]] = (("moments", 1), ("spread", 1))
 
     def parse_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns {"columns": […], "rows": "all"}.
@@ -122,6 +124,14 @@ class Statistics:
                 "variance": variance,
             }
         return result
+
+    def check_order(self, earlier: Sequence[Question], question: Question) -> None:
+        """Checks a question against the earlier ones of its job.
+
+        Raises:
+            TaskError: out_of_order.
+        """
+        in_order(self, earlier, question)
 
     def answer(self, plan: Plan, question: Question, rows: PreparedRows) -> dict[str, Floats]:
         """Returns this node's counts and sums, or centred sums.

@@ -118,3 +118,42 @@ def test_replay_closes_a_task_that_asks_without_end():
             cohort.plan("encrypted_sum", columns=["a"]),
             lambda q: np.zeros(q.words, np.uint64),
         )
+
+
+def test_honest_jobs_ask_in_order():
+    for task, parameters in (
+        ("statistics", {}),
+        ("encrypted_sum", {}),
+        ("logistic", {"ridge": 1}),
+        ("logistic", {}),
+    ):
+        cohort = Cohort.hospitals()
+        cohort.run(task, columns=["age", "chol"], **parameters)
+        for at, question in enumerate(cohort.asked):
+            find_task(task).check_order(cohort.asked[:at], question)
+
+
+def test_questions_out_of_order_are_refused():
+    cohort, task = Cohort.hospitals(), find_task("logistic")
+    cohort.run("logistic", columns=["age"], ridge=1)
+    moments, spread, *points, score = cohort.asked
+    wrong = [
+        ([], spread),
+        ([moments], moments),
+        ([moments], points[0]),
+        ([moments, spread, points[0]], spread),
+        ([moments, spread], score),
+        ([moments, spread, points[0]], score),
+        (cohort.asked, score),
+        (cohort.asked, points[0]),
+        ([moments, spread, *points[:1] * 60], points[0]),
+        (
+            [moments, spread, points[0]],
+            replace(points[1], parameters={**points[1].parameters, "sd": [1.0]}),
+        ),
+        ([moments], replace(spread, step="peek")),
+    ]
+    for earlier, question in wrong:
+        with pytest.raises(TaskError) as caught:
+            task.check_order(earlier, question)
+        assert reason_of(caught) == "out_of_order"

@@ -12,6 +12,11 @@ def test_the_known_tasks():
     }
 
 
+def test_no_task_asks_more_than_its_steps():
+    for task in known_tasks().values():
+        assert task.most_questions == sum(times for _, times in task.steps)
+
+
 def test_an_unknown_task_names_the_nearest_and_all():
     with pytest.raises(TaskError, match=r"did you mean 'logistic'.*encrypted_sum") as caught:
         find_task("logistics")
