@@ -1,8 +1,8 @@
 """The output gate: decides, without doing anything, whether a result may be released.
 
 A result is released only when every party's completed receipt is in the log, and the contributions
-that made it are, byte for byte, those that the receipts name. It does not decide whether
-the sum is right — the researcher's client recomputes it from the same contributions.
+that made it are, byte for byte, those that the receipts name. It does not decide whether the sum is
+right: the researcher's client recomputes it from the same contributions.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ class Job(SQLModel, table=True):
     purpose: str = Field(max_length=4096)
     state: str = Field(index=True, max_length=16)
     fence: int = Field(default=0, sa_type=BigInteger)
+    attempts: int = 0
+    """How many workers took it: more than one only after a lease ended."""
     lease_until: int | None = Field(default=None, sa_type=BigInteger)
     progress: str = "{}"
     """Canonical JSON."""

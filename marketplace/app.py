@@ -1,0 +1,165 @@
+"""The composition root: the only file that knows every feature.
+
+    app = create_app(Settings.load(Path("data")), engine=engine)
+    uvicorn.run(app, host="127.0.0.1", port=8448)
+
+Building the app touches nothing. Its lifespan opens the database, makes the keys and enrols the
+operator at the first start, runs the log's sequencer and the job worker, and stops both at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Literal
+
+from fastapi import APIRouter, FastAPI
+from fastapi.concurrency import contextmanager_in_threadpool
+from pydantic import BaseModel
+
+from ledger.log import Log
+from marketplace import log_routes, problems
+from marketplace.agreements import routes as agreements
+from marketplace.catalog import routes as catalog
+from marketplace.context import Context, Ctx
+from marketplace.database import open_database
+from marketplace.jobs import routes as jobs
+from marketplace.jobs.engine import JobEngine
+from marketplace.jobs.worker import Worker
+from marketplace.participants import bootstrap
+from marketplace.participants import routes as participants
+from marketplace.settings import Settings
+from marketplace.settlement import routes as settlement
+from marketplace.settlement.service import settle
+
+VERSION = "0.1.0"
+PREFIX = "/v1"
+DESCRIPTION = """
+A marketplace for data elements that stay usable but invisible.
+
+Every fact is a statement signed by its author and sent as a DSSE envelope; the service never signs
+for a party. An answer with an `index` means that a checkpoint of the public log covers it.
+"""
+
+
+class Health(BaseModel):
+    """The service runs, and its log has this many entries under a checkpoint."""
+
+    status: Literal["ok"]
+    version: str
+    log_size: int
+
+
+def now_ms() -> int:
+    """Return the system's time in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def create_app(
+    settings: Settings,
+    *,
+    engine: JobEngine | None = None,
+    clock: Callable[[], int] = now_ms,
+    insecure_skip_checks: bool = False,
+) -> FastAPI:
+    """Return the service's ASGI application.
+
+    Args:
+        settings: how it runs.
+        engine: what computes jobs; without one, granted jobs wait.
+        clock: returns Unix milliseconds.
+        insecure_skip_checks: for tests alone. The operator takes jobs and grants without holding
+            them against terms, quotas, code and log rules, as a dishonest one would; signatures
+            are still verified. It shows that nodes refuse by themselves.
+    """
+    app = FastAPI(
+        title="Rongshu",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=_lifespan(settings, engine, clock, insecure_skip_checks=insecure_skip_checks),
+        responses=problems.RESPONSES,
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+    )
+    for router in (
+        _health_router(),
+        participants.router,
+        catalog.router,
+        agreements.router,
+        jobs.router,
+        settlement.router,
+        log_routes.router,
+    ):
+        app.include_router(router, prefix=PREFIX)
+    problems.install(app)
+    app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes)
+    return app
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    engine: JobEngine | None,
+    clock: Callable[[], int],
+    *,
+    insecure_skip_checks: bool = False,
+) -> Iterator[Context]:
+    """Run log and worker over a data folder, and yield the context that the routes work with.
+
+    Raises:
+        DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
+    """
+    database = open_database(settings.database, settings.busy_seconds)
+    log_key = bootstrap.log_key(settings, database)
+    context = Context(
+        settings=settings,
+        engine=database,
+        log=Log(database, log_key, settings.log_folder, clock),
+        clock=clock,
+        operator="",
+        operator_key=bootstrap.operator_key(settings, database),
+        insecure_skip_checks=insecure_skip_checks,
+    )
+    context = bootstrap.enrol_operator(context)
+    context.log.start()
+    worker = Worker(context, engine, settle) if engine is not None else None
+    try:
+        context.logged(context.operator)
+        if worker is not None:
+            worker.start()
+        yield context
+    finally:
+        if worker is not None:
+            worker.stop()
+        context.log.stop()
+        database.dispose()
+
+
+def _lifespan(
+    settings: Settings,
+    engine: JobEngine | None,
+    clock: Callable[[], int],
+    *,
+    insecure_skip_checks: bool,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
+        async with contextmanager_in_threadpool(life) as context:
+            app.state.context = context
+            yield
+
+    return lifespan
+
+
+def _health_router() -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", summary="See whether the service runs")
+    def get_health(context: Ctx) -> Health:
+        """Need no key."""
+        return Health(status="ok", version=VERSION, log_size=context.log.size)
+
+    return router

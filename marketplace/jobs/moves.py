@@ -1,0 +1,63 @@
+"""Moving a job from state to state: one conditional update, guarded by the fencing counter."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from marketplace.agreements import uses
+from marketplace.errors import LeaseLostError
+from marketplace.jobs import states
+from marketplace.jobs.tables import Job, JobParty
+
+MAX_MESSAGE = 4096
+
+
+def move(session: Session, job: Job, state: states.State, now: int) -> None:
+    """Move a job, if nobody moved it since `job` was read.
+
+    Raises:
+        TransitionError: the table of moves has no such move.
+        LeaseLostError: the job is not any more as it was read.
+    """
+    states.check(job.state, state)
+    finished = now if state in states.TERMINAL else None
+    fenced_update(session, job, state=state, lease_until=None, finished=finished)
+    if state in states.ENDS:
+        uses.give_back(session, job.id, now)
+
+
+def end(
+    session: Session, job: Job, state: states.State, now: int, *, reason: str, message: str
+) -> None:
+    """Move a job to an end without a result, and return its unused reservations.
+
+    Raises:
+        TransitionError, LeaseLostError: as `move`.
+    """
+    move(session, job, state, now)
+    job.error_reason = reason
+    job.error_message = message[:MAX_MESSAGE]
+
+
+def fenced_update(session: Session, job: Job, **values: object) -> None:
+    """Write to a job and raise its fencing counter, if the counter is what `job` says.
+
+    Raises:
+        LeaseLostError: it is not; nothing was written.
+    """
+    session.flush()
+    result = session.connection().execute(
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.fence) == job.fence)
+        .values(fence=job.fence + 1, **values)
+    )
+    if result.rowcount != 1:
+        raise LeaseLostError
+    session.refresh(job)
+
+
+def parties(session: Session, job_id: str) -> list[JobParty]:
+    """Return a job's parties, in the job's order."""
+    query = select(JobParty).where(JobParty.job_id == job_id).order_by(col(JobParty.position))
+    return list(session.exec(query).all())

@@ -1,0 +1,287 @@
+"""Submitting, cancelling and looking at jobs."""
+
+from __future__ import annotations
+
+import inspect
+
+from sqlmodel import Session, col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from federated.code import code_digest
+from federated.planning import plan_of
+from federated.tasks import Task, known_tasks
+from ledger.encoding import b64encode
+from ledger.statements import Agreement as AgreementStatement
+from ledger.statements import Asset as AssetStatement
+from ledger.statements import Job as JobStatement
+from ledger.terms import Request
+from marketplace.agreements import uses
+from marketplace.catalog.tables import Asset
+from marketplace.context import Context, Verified, load
+from marketplace.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    TermsError,
+)
+from marketplace.jobs import moves, schemas, states
+from marketplace.jobs.tables import Job, JobContribution, JobParty, Result
+from marketplace.participants.access import Caller, still_enrolled
+from marketplace.participants.service import names
+
+
+def readable(caller: Caller) -> SelectOfScalar[Job]:
+    """Return the query that every look at jobs starts from.
+
+    The researcher's own, those that use a provider's assets, and all for auditors and operator.
+    """
+    if caller.sees_all:
+        return select(Job)
+    asked = select(JobParty.job_id).where(JobParty.provider_id == caller.id)
+    return select(Job).where(or_(Job.researcher_id == caller.id, col(Job.id).in_(asked)))
+
+
+def tasks() -> list[schemas.TaskView]:
+    """Return the computations that can be asked for."""
+    return [
+        schemas.TaskView(
+            name=task.name, version=task.version, summary=_summary(task), encrypted=task.encrypted
+        )
+        for task in known_tasks().values()
+    ]
+
+
+def examine(context: Context, job: JobStatement) -> None:
+    """Hold a job against this installation and the data cards; the terms come at reservation.
+
+    Raises:
+        TermsError: `code_unknown` or `row_selection_not_allowed`.
+        FederatedError: an unknown task, or one that these data cards cannot serve.
+        InvalidError: a key for encryption where none is used, or none where one is.
+    """
+    if context.insecure_skip_checks:
+        return
+    assets = {asset: context.find(asset, AssetStatement) for asset in job.assets}
+    task, _ = plan_of(job, assets)
+    if job.code_digest != code_digest(job.task, job.task_version):
+        raise TermsError("this code is not installed at the operator", code="code_unknown")
+    if task.encrypted != (job.encryption_key is not None):
+        word = "needs" if task.encrypted else "takes no"
+        raise InvalidError(f"the task {task.name} {word} encryption_key", code="encryption_key")
+    for agreement_id in job.agreements:
+        if context.find(agreement_id, AgreementStatement).preparation != job.preparation:
+            raise TermsError(
+                f"the agreement {agreement_id} fixes another preparation",
+                code="row_selection_not_allowed",
+            )
+
+
+def submit(
+    session: Session, context: Context, caller: Caller, verified: Verified[JobStatement]
+) -> Job:
+    """Store a job and reserve one use of each agreement, all or nothing.
+
+    The same statement again changes nothing.
+
+    Raises:
+        ForbiddenError: the job is another researcher's.
+        TermsError: the terms of an agreement do not permit it; `code` is the reason.
+    """
+    statement, now = verified.statement, context.clock()
+    caller.must_be(statement.researcher)
+    still_enrolled(session, caller)
+    stored = session.get(Job, verified.id)
+    if stored is not None:
+        return stored
+    job = Job(
+        id=verified.id,
+        researcher_id=caller.id,
+        name=statement.name,
+        task=statement.task,
+        purpose=statement.purpose,
+        state=states.INITIAL,
+        created=now,
+    )
+    session.add(job)
+    session.flush()
+    request = Request(
+        task=statement.task,
+        purpose=statement.purpose,
+        recipient=caller.id,
+        parties=len(statement.assets),
+        exact=True,
+        time=now,
+    )
+    pairs = zip(statement.assets, statement.agreements, strict=True)
+    for position, (asset, agreement_id) in enumerate(pairs):
+        agreement = uses.reserve(session, context, agreement_id, job.id, request)
+        session.add(
+            JobParty(
+                job_id=job.id,
+                asset_id=asset,
+                agreement_id=agreement.id,
+                provider_id=agreement.provider_id,
+                position=position,
+            )
+        )
+    session.flush()
+    context.submit(session, verified.envelope)
+    return job
+
+
+def cancel(session: Session, context: Context, caller: Caller, job_id: str) -> None:
+    """End a job at the wish of its researcher.
+
+    Raises:
+        NotFoundError: not a job that the caller sees.
+        ForbiddenError: somebody else's.
+        TransitionError: it has ended.
+    """
+    job = _readable(session, caller, job_id)
+    if job.researcher_id != caller.id:
+        raise ForbiddenError("only its researcher can cancel a job")
+    moves.end(
+        session,
+        job,
+        "cancelled",
+        context.clock(),
+        reason="cancelled",
+        message="cancelled by the researcher",
+    )
+
+
+def jobs(session: Session, caller: Caller) -> list[schemas.JobView]:
+    """Return the jobs that the caller may see, newest first."""
+    query = readable(caller).order_by(col(Job.created).desc(), col(Job.id))
+    known = names(session)
+    return [_view(session, job, known) for job in session.exec(query).all()]
+
+
+def job_view(session: Session, caller: Caller, job_id: str) -> schemas.JobView:
+    """Return one job.
+
+    Raises:
+        NotFoundError: not a job that the caller sees.
+    """
+    return _view(session, _readable(session, caller, job_id), names(session))
+
+
+def released(session: Session, caller: Caller, job_id: str) -> tuple[str, bytes]:
+    """Return the id of a job's release and the released document.
+
+    Raises:
+        NotFoundError: not a job of the caller's.
+        ConflictError: nothing was released.
+    """
+    job = _own(session, caller, job_id)
+    result = session.get(Result, job_id)
+    if job.release_id is None or result is None:
+        raise ConflictError(f"nothing was released: the job is {job.state}", code="not_released")
+    return job.release_id, result.document
+
+
+def contributions(session: Session, caller: Caller, job_id: str) -> list[schemas.ContributionView]:
+    """Return what each node sent, for the researcher to add up again; in round order.
+
+    Raises:
+        NotFoundError: not a job of the caller's.
+        ConflictError: nothing was released.
+    """
+    released(session, caller, job_id)
+    query = (
+        select(JobContribution)
+        .where(JobContribution.job_id == job_id)
+        .order_by(col(JobContribution.round), col(JobContribution.asset_id))
+    )
+    return [
+        schemas.ContributionView(
+            asset=row.asset_id,
+            round=row.round,
+            request=b64encode(row.request),
+            reply=b64encode(row.reply),
+        )
+        for row in session.exec(query).all()
+    ]
+
+
+def asset_uses(session: Session, caller: Caller, asset_id: str) -> list[schemas.UseView]:
+    """Return who used an asset, newest first.
+
+    Raises:
+        NotFoundError: no such asset, or another provider's.
+    """
+    asset = session.get(Asset, asset_id)
+    if asset is None or not (caller.sees_all or asset.provider_id == caller.id):
+        raise NotFoundError("there is no such asset of yours")
+    known = names(session)
+    query = (
+        select(Job, JobParty)
+        .where(JobParty.job_id == Job.id, JobParty.asset_id == asset_id)
+        .order_by(col(Job.created).desc(), col(Job.id))
+    )
+    return [
+        schemas.UseView(
+            job=job.id,
+            name=job.name,
+            researcher=job.researcher_id,
+            researcher_name=known[job.researcher_id],
+            task=job.task,
+            purpose=job.purpose,
+            state=party.state,
+            reason=party.reason,
+            receipt=party.receipt_id,
+            created=job.created,
+            finished=job.finished,
+        )
+        for job, party in session.exec(query).all()
+    ]
+
+
+def _readable(session: Session, caller: Caller, job_id: str) -> Job:
+    job = session.exec(readable(caller).where(Job.id == job_id)).first()
+    if job is None:
+        raise NotFoundError("there is no such job")
+    return job
+
+
+def _own(session: Session, caller: Caller, job_id: str) -> Job:
+    job = _readable(session, caller, job_id)
+    if job.researcher_id != caller.id:
+        raise NotFoundError("only the researcher gets what a job computed")
+    return job
+
+
+def _view(session: Session, job: Job, known: dict[str, str]) -> schemas.JobView:
+    error = None
+    if job.error_reason is not None:
+        error = schemas.ErrorView(reason=job.error_reason, message=job.error_message or "")
+    return schemas.JobView(
+        job=job.id,
+        name=job.name,
+        task=job.task,
+        state=job.state,
+        purpose=job.purpose,
+        researcher=job.researcher_id,
+        progress=load(job.progress),
+        parties=[
+            schemas.PartyView(
+                asset=party.asset_id,
+                provider=party.provider_id,
+                provider_name=known[party.provider_id],
+                state=party.state,
+                reason=party.reason,
+                grant=party.grant_id,
+                receipt=party.receipt_id,
+            )
+            for party in moves.parties(session, job.id)
+        ],
+        error=error,
+        release=job.release_id,
+        created=job.created,
+        finished=job.finished,
+    )
+
+
+def _summary(task: Task) -> str:
+    return (inspect.getdoc(type(task)) or task.name).partition("\n")[0]

@@ -1,0 +1,266 @@
+"""Runs granted jobs one after another, and releases what the gate lets through.
+
+Every write names the fencing counter that the worker got with its lease. A job that was cancelled,
+revoked or taken over meanwhile has another counter: the worker then drops what it has, releases
+nothing and bills nothing. A crash anywhere leaves the job `running` until the lease ends; then the
+next worker runs it again, and the nodes answer the same requests with the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from sqlmodel import Session, and_, col, or_, select
+
+from federated.errors import FederatedError
+from federated.planning import plan_of
+from ledger.encoding import canonical
+from ledger.errors import LedgerError
+from ledger.ids import statement_id
+from ledger.statements import Asset, Receipt
+from ledger.statements import Job as JobStatement
+from marketplace.context import Context
+from marketplace.errors import LeaseLostError, ReleaseError
+from marketplace.jobs import gate, moves, states
+from marketplace.jobs.engine import (
+    CohortMember,
+    Completed,
+    Failed,
+    JobEngine,
+    JobRequest,
+    Outcome,
+    Progress,
+    Refused,
+)
+from marketplace.jobs.tables import Job, JobContribution, Result
+
+IDLE_SECONDS = 0.05
+_logger = logging.getLogger(__name__)
+
+Settle = Callable[[Session, Context, str, JobStatement, str], str]
+"""Bills a release in the transaction that stores it: session, context, job id, job, release id."""
+
+
+@dataclass
+class _Lease:
+    """What a worker holds: the job, and the fencing counter that its next write must name."""
+
+    job: str
+    fence: int
+    attempt: int
+
+
+class Worker:
+    """Takes granted jobs under a lease.
+
+    Args:
+        context: the service's context.
+        engine: what computes.
+        settle: what bills; it belongs to a feature above this one.
+    """
+
+    def __init__(self, context: Context, engine: JobEngine, settle: Settle) -> None:
+        self._context = context
+        self._engine = engine
+        self._settle = settle
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run in a thread of its own until `stop`."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Stop after the job under way; one that takes longer is taken over after its lease."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            self._thread = None
+
+    def run_once(self) -> str | None:
+        """Run one job to its end; return its id, or None when none is ready."""
+        lease = self._claim()
+        if lease is None:
+            return None
+        try:
+            self._finish(lease, self._compute(lease))
+        except LeaseLostError:
+            _logger.info("%s was ended or taken over by somebody else", lease.job)
+        return lease.job
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                idle = self.run_once() is None
+            except Exception:
+                # One broken job or a busy database must not stop all later jobs.
+                _logger.exception("the job worker met an unexpected error")
+                idle = True
+            if idle:
+                self._stopping.wait(IDLE_SECONDS)
+
+    def _claim(self) -> _Lease | None:
+        now = self._context.clock()
+        query = (
+            select(Job)
+            .where(
+                or_(
+                    Job.state == "granted",
+                    and_(Job.state == "running", col(Job.lease_until) < now),
+                )
+            )
+            .order_by(col(Job.created), col(Job.id))
+            .limit(1)
+        )
+        # Looked at without the write lock first: an idle worker must not hold up anybody.
+        with self._context.reading() as session:
+            if session.exec(query).first() is None:
+                return None
+        with self._context.writing() as session:
+            job = session.exec(query).first()
+            if job is None:
+                return None
+            if job.state == "granted":
+                moves.move(session, job, "running", now)
+            moves.fenced_update(session, job, lease_until=self._until(), attempts=job.attempts + 1)
+            return _Lease(job.id, job.fence, job.attempts)
+
+    def _until(self) -> int:
+        return self._context.clock() + self._context.settings.lease_seconds * 1000
+
+    @contextmanager
+    def _holding(self, lease: _Lease) -> Iterator[tuple[Session, Job]]:
+        """Run one writing transaction in which the lease is known to hold.
+
+        Raises:
+            LeaseLostError: it does not.
+        """
+        with self._context.writing() as session:
+            job = session.get_one(Job, lease.job)
+            if (job.fence, job.state) != (lease.fence, "running"):
+                raise LeaseLostError
+            yield session, job
+            fence = job.fence
+        # Only now: had the commit failed, the counter in the database would be the old one.
+        lease.fence = fence
+
+    def _compute(self, lease: _Lease) -> Outcome:
+        """Run the engine; whatever it raises but a lost lease is a failure of this job alone."""
+
+        def progress(step: Progress) -> None:
+            text = canonical(asdict(step)).decode()
+            with self._holding(lease) as (session, job):
+                moves.fenced_update(session, job, lease_until=self._until(), progress=text)
+
+        try:
+            return self._engine.run(self._request(lease), progress)
+        except LeaseLostError:
+            raise
+        except FederatedError as error:
+            return Failed({}, getattr(error, "reason", "task_error"), str(error))
+        except Exception:
+            _logger.exception("the engine failed at %s", lease.job)
+            return Failed({}, "internal", "the computation met an unexpected error")
+
+    def _request(self, lease: _Lease) -> JobRequest:
+        statement = self._context.find(lease.job, JobStatement)
+        assets = {name: self._context.find(name, Asset) for name in statement.assets}
+        _, plan = plan_of(statement, assets)
+        with self._context.reading() as session:
+            parties = moves.parties(session, lease.job)
+        return JobRequest(
+            id=lease.job,
+            index=self._context.entry(lease.job).index,
+            statement=statement,
+            attempt=lease.attempt,
+            plan=plan.to_json(),
+            cohort=tuple(
+                CohortMember(
+                    asset=party.asset_id,
+                    name=assets[party.asset_id].name,
+                    provider=party.provider_id,
+                    node_key=assets[party.asset_id].node_key,
+                    asset_index=self._context.entry(party.asset_id).index,
+                    agreement=party.agreement_id,
+                    agreement_index=self._context.entry(party.agreement_id).index,
+                    grant=party.grant_id or "",
+                    grant_index=self._context.logged(party.grant_id or ""),
+                )
+                for party in parties
+            ),
+        )
+
+    def _finish(self, lease: _Lease, outcome: Outcome) -> None:
+        if isinstance(outcome, Completed):
+            try:
+                self._release(lease, outcome)
+            except (ReleaseError, LedgerError) as error:
+                self._end(lease, Failed({}, "release_refused", str(error)))
+        else:
+            self._end(lease, outcome)
+
+    def _end(self, lease: _Lease, outcome: Refused | Failed) -> None:
+        """End a job without a result: nothing is released and nothing billed."""
+        state: states.State = "refused" if isinstance(outcome, Refused) else "failed"
+        first = next(iter(outcome.reasons.values()), state)
+        listed = ", ".join(f"{asset}: {reason}" for asset, reason in outcome.reasons.items())
+        reason, message = first, f"{state}: {listed}"
+        if isinstance(outcome, Failed):
+            reason, message = outcome.task_reason or first, outcome.message or message
+        with self._holding(lease) as (session, job):
+            for party in moves.parties(session, job.id):
+                # Its own receipt, which may still come, says more than the engine can.
+                if party.receipt_id is None and party.asset_id in outcome.reasons:
+                    party.reason = outcome.reasons[party.asset_id]
+            now = self._context.clock()
+            moves.end(session, job, state, now, reason=reason, message=message)
+
+    def _release(self, lease: _Lease, outcome: Completed) -> None:
+        """Store result, release and bill in one transaction.
+
+        Raises:
+            ReleaseError: the gate holds the result back.
+            LogError: a receipt did not come into the log in time.
+        """
+        context = self._context
+        for receipt_id in outcome.receipts:
+            context.logged(receipt_id)
+        statement, now = context.find(lease.job, JobStatement), context.clock()
+        release, document = gate.decide(
+            lease.job, statement, self._receipts(lease.job), outcome, now=now
+        )
+        envelope = release.sign(context.operator_key)
+        with self._holding(lease) as (session, job):
+            moves.move(session, job, "released", now)
+            job.release_id = context.submit(session, envelope)
+            session.add(Result(job_id=job.id, document=document))
+            session.add_all(_rows(job.id, outcome))
+            self._settle(session, context, job.id, statement, job.release_id)
+        context.logged(statement_id("release", envelope))
+
+    def _receipts(self, job_id: str) -> dict[str, Receipt]:
+        history = self._context.log.history
+        return {
+            logged.id: logged.statement
+            for logged in history.completed.get(job_id, [])
+            if isinstance(logged.statement, Receipt) and logged.id not in history.broken
+        }
+
+
+def _rows(job_id: str, outcome: Completed) -> list[JobContribution]:
+    return [
+        JobContribution(
+            job_id=job_id,
+            asset_id=item.asset,
+            round=item.round,
+            request=item.request,
+            reply=item.reply,
+        )
+        for item in outcome.contributions
+    ]

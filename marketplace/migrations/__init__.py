@@ -1,0 +1,1 @@
+"""Revisions of the database; `marketplace.database.open_database` applies them."""

@@ -1,0 +1,20 @@
+"""All tables that revisions are made for: the features' and the log's."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from ledger import store
+from marketplace.agreements import tables as agreements
+from marketplace.catalog import tables as catalog
+from marketplace.jobs import tables as jobs
+from marketplace.participants import tables as participants
+from marketplace.settlement import tables as settlement
+
+FEATURES = (participants, catalog, agreements, jobs, settlement)
+
+
+def all_metadata() -> list[sa.MetaData]:
+    """Return the metadata of every table of the service's database."""
+    return [SQLModel.metadata, store.metadata]
