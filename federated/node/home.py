@@ -1,0 +1,212 @@
+"""A node's folder: settings, keys and journal, and how a `Node` is opened from it.
+
+    node.json      name, data file, how it is read, whom the node trusts and answers to
+    node.key       signs measurements, mask keys and receipts (0600)
+    api.key        lets the node, and only the node, reach the marketplace (0600)
+    journal.db     what it reserved, answered and refused
+    checkpoint     the highest checkpoint of the log that it ever verified
+
+A node guards one asset. It is made before the asset is listed, because the data card carries the
+node's key and its measurement.
+
+    home = NodeHome.create(folder, settings)
+    measurement = home.measure(now)           # for the provider's data card
+    home.guard(asset_id, digest, api_key)     # from now on only these bytes, for this asset
+    node = home.open(http, clock)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from federated.errors import NodeError
+from federated.node.guard import Limits
+from federated.node.journal import Journal
+from federated.node.profile import measure
+from federated.node.runner import Identity, Node
+from federated.node.service import HttpService
+from federated.node.table import ReadingSpec, Table
+from federated.node.vault import MOST_BYTES, Listing, Vault
+from ledger import durable
+from ledger.client import LogClient
+from ledger.errors import LedgerError
+from ledger.keys import SigningKey, VerifyKey
+from ledger.statements import Measurement
+
+SETTINGS = "node.json"
+APPROVALS = ("rule", "hand")
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """How one node runs.
+
+    Attributes:
+        name: for people.
+        file: the data file.
+        reading: how it is read, as `ReadingSpec.to_json` writes it.
+        service: base address of the marketplace.
+        log_key: the log's verifier key, from elsewhere.
+        provider: id of the provider's participant statement.
+        provider_key: the provider's signing key, for grants.
+        approval: `rule` grants what the terms permit; `hand` waits for `rongshu node approve`.
+        minimum_rows: fewest rows in which two answered row sets may differ.
+        row_selections: most different row selections ever answered.
+        most_bytes: largest data file.
+        asset: id of the asset statement; empty until it is listed.
+        digest: digest of the listed bytes.
+    """
+
+    name: str
+    file: str
+    reading: Mapping[str, Any]
+    service: str
+    log_key: str
+    provider: str
+    provider_key: str
+    approval: str = "rule"
+    minimum_rows: int = 5
+    row_selections: int = 4
+    most_bytes: int = MOST_BYTES
+    asset: str = ""
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.approval not in APPROVALS:
+            raise NodeError(f"approval: {self.approval!r} is none of {', '.join(APPROVALS)}")
+        for name in ("minimum_rows", "row_selections", "most_bytes"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise NodeError(f"{name}: a whole number from 1 up is needed")
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """One node's folder with its settings."""
+
+    folder: Path
+    settings: NodeSettings
+
+    @classmethod
+    def create(cls, folder: Path, settings: NodeSettings) -> NodeHome:
+        """Make the folder and a fresh node key.
+
+        Raises:
+            NodeError: there is a node in it already.
+        """
+        if (folder / SETTINGS).exists():
+            raise NodeError(f"{folder} holds a node already")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key_name = "-".join(settings.name.replace("+", " ").split()) + "-node"
+        SigningKey.generate(key_name).save(folder / "node.key")
+        home = cls(folder, settings)
+        home._save()
+        return home
+
+    @classmethod
+    def load(cls, folder: Path) -> NodeHome:
+        """Open a node's folder.
+
+        Raises:
+            NodeError: it is none, or its settings cannot be meant.
+        """
+        path = folder / SETTINGS
+        try:
+            return cls(folder, NodeSettings(**json.loads(path.read_text())))
+        except FileNotFoundError:
+            raise NodeError(f"{folder} holds no node; `rongshu node init` makes one") from None
+        except (ValueError, TypeError) as error:
+            raise NodeError(f"{path}: {error}") from error
+
+    def node_key(self) -> SigningKey:
+        """Return the node's signing key."""
+        return SigningKey.load(self.folder / "node.key")
+
+    def vault(self) -> Vault:
+        """Return the vault with this node's one file; nothing is opened yet."""
+        settings = self.settings
+        spec = ReadingSpec.parse(settings.reading)
+        listing = Listing(Path(settings.file), spec, settings.digest or None)
+        name = settings.asset or settings.name
+        return Vault({name: listing}, most_bytes=settings.most_bytes)
+
+    def table(self) -> tuple[Table, str]:
+        """Read the data; return it with its content digest.
+
+        Raises:
+            VaultError, TableError: it cannot be used; names file, line and column.
+        """
+        return self.vault().table(self.settings.asset or self.settings.name)
+
+    def measure(self, now: int) -> tuple[dict[str, Any], str]:
+        """Measure the data; return the signed measurement and the content digest.
+
+        Raises:
+            VaultError, TableError: as `table`.
+        """
+        table, digest = self.table()
+        measured = Measurement.from_payload(measure(table, digest) | {"issued": now})
+        return measured.sign(self.node_key()), digest
+
+    def guard(self, asset: str, digest: str, api_key: str) -> NodeHome:
+        """Remember the listed asset; return the home that guards it."""
+        home = NodeHome(self.folder, replace(self.settings, asset=asset, digest=digest))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(self.folder / "api.key", flags, 0o600), "w") as file:
+            file.write(api_key + "\n")
+        home._save()
+        return home
+
+    def api_key(self) -> str:
+        """Return the node's API key.
+
+        Raises:
+            NodeError: the asset is not listed yet.
+        """
+        path = self.folder / "api.key"
+        if not path.exists():
+            raise NodeError(f"{self.settings.name}: its asset is not listed yet")
+        return path.read_text().strip()
+
+    def open(self, http: httpx.Client, clock: Callable[[], int]) -> Node:
+        """Open the node.
+
+        Args:
+            http: client with the marketplace as base address; gets the node's API key.
+            clock: returns Unix milliseconds.
+
+        Raises:
+            NodeError: its asset is not listed yet, or a key is missing.
+            JournalError: its journal cannot be trusted.
+        """
+        settings = self.settings
+        http.headers["Authorization"] = f"Bearer {self.api_key()}"
+        try:
+            log_key = VerifyKey.from_text(settings.log_key)
+            provider_key = SigningKey.load(Path(settings.provider_key))
+            node_key = self.node_key()
+        except LedgerError as error:
+            raise NodeError(f"{self.folder}: {error}") from error
+        journal = Journal(self.folder / "journal.db", clock)
+        journal.verify()
+        return Node(
+            Identity(settings.asset, settings.provider, provider_key, node_key),
+            log=LogClient(http, log_key, self.folder / "checkpoint"),
+            service=HttpService(http),
+            vault=self.vault(),
+            journal=journal,
+            clock=clock,
+            limits=Limits(row_selections=settings.row_selections),
+            minimum_rows=settings.minimum_rows,
+        )
+
+    def _save(self) -> None:
+        text = json.dumps(asdict(self.settings), indent=2, sort_keys=True) + "\n"
+        durable.replace(self.folder / SETTINGS, text.encode())
