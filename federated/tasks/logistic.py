@@ -172,6 +172,26 @@ class Logistic:
         if not same:
             raise TaskError("out_of_order", f"step {question.step!r} is not at this fit's point")
 
+    def local_notes(self, plan: Plan, rows: PreparedRows) -> tuple[str, ...]:
+        """Returns what is unusual in one node's training rows, for that node's own log only.
+
+        One class or a constant column at one party is no fault: the pooled fit uses those rows as
+        any others. It is a fact about one party that the aggregate hides, so it is never sent.
+
+        Raises:
+            RowsError: As `answer`.
+        """
+        features = layout.features(plan)
+        train, labels = rows.matrix(features, "train"), rows.labels("train")
+        if not len(train):
+            return ("no training rows here; this node contributes zeros",)
+        notes = []
+        if labels.min() == labels.max():
+            notes.append("the training rows here hold one class")
+        fixed = np.flatnonzero(np.ptp(train, axis=0) == 0)
+        notes += [f"column {features[at]!r} is constant in the training rows here" for at in fixed]
+        return tuple(notes)
+
     def answer(self, plan: Plan, question: Question, rows: PreparedRows) -> dict[str, Floats]:
         """Returns one node's part of a step.
 

@@ -86,6 +86,12 @@ def test_one_class_and_constant_columns_at_one_party_are_computed():
     swiss = cohort.rows()["switzerland"]
     assert swiss.labels("train").min() == 1
     assert np.ptp(swiss.column("chol", "train")) == 0
+    task, plan = logistic.Logistic(), cohort.plan("logistic", columns=["chol", "age"])
+    assert task.local_notes(plan, swiss) == (
+        "the training rows here hold one class",
+        "column 'chol' is constant in the training rows here",
+    )
+    assert task.local_notes(plan, cohort.rows()["va"]) == ()
     assert "chol" in cohort.run("logistic", columns=["chol", "age"])["coefficients"]
 
 
