@@ -286,3 +286,20 @@ def test_other_refusals_of_nodes_pass_through():
     with pytest.raises(TaskError, match="no") as caught:
         conversation.throw(TaskError("out_of_bounds", "no"))
     assert caught.value.reason == "out_of_bounds"
+
+
+def test_a_column_far_from_zero_keeps_its_digits():
+    made = [(1_700_000_000_000 + int(1000 * a), b * 1e-9, y) for a, b, y in noisy(5, 80)]
+    result = fitted(made, "t,s,y", ridge=1)
+    values = np.array([row[:2] for row in made], dtype=np.float64)
+    model = reference(values - [1_700_000_000_000, 0], np.array([row[2] for row in made]), 1)
+    np.testing.assert_allclose(
+        list(result["coefficients"].values()), model.coef_[0], rtol=0, atol=1e-6
+    )
+
+
+def test_more_columns_than_rows_need_a_ridge():
+    generator = np.random.default_rng(6)
+    made = [(*generator.normal(size=6).round(3), at % 2) for at in range(6)]
+    assert refused(made, "a,b,c,d,e,f,y").reason == "collinear"
+    assert fitted(made, "a,b,c,d,e,f,y", ridge=1)["rows"] == 6
