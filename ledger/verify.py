@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ledger import rules
@@ -225,9 +225,13 @@ def _check_files(reader: _Reader, manifest: Manifest) -> dict[str, bytes]:
             continue
         contents[listed.path] = data
     verdict.checked["files"] = len(contents)
-    listed_paths = {listed.path for listed in manifest.files} | {FILE}
+    belongs = {FILE}
+    for listed in manifest.files:
+        belongs.add(listed.path)
+        # A folder that lost its only file is told by that file.
+        belongs.update(f"{parent}/" for parent in PurePosixPath(listed.path).parents)
     for path in _walk(reader.folder, ""):
-        if path not in listed_paths:
+        if path not in belongs:
             _find(verdict.findings, "unlisted_file", path, "is not in the signed manifest")
             if len(verdict.findings) >= MAX_FINDINGS:
                 break
