@@ -18,7 +18,7 @@ history.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,8 @@ class Log:
                 raise LogError(
                     "another process writes to this log; stop one of them and start again"
                 ) from error
-            self._apply(batch)
+            for row in batch:
+                self._apply(row)
             # Not only after a batch: an earlier try may have failed between commit and disk.
             if self._tree.size > self._size:
                 self._publish()
@@ -224,7 +225,7 @@ class Log:
                 self._shown.notify_all()
             raise
 
-    def _commit_batch(self) -> list[tuple[bytes, str, bytes]]:
+    def _commit_batch(self) -> list[dict[str, Any]]:
         with self._engine.begin() as connection:
             waiting = connection.execute(
                 sa.select(store.pending).order_by(store.pending.c.sequence).limit(BATCH)
@@ -239,7 +240,7 @@ class Log:
                 )
             )
         # A crash here is harmless: the entries are durable and the next start signs them.
-        return [(row["data"], row["statement_id"], row["envelope"]) for row in rows]
+        return rows
 
     def _build(self, waiting: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -276,17 +277,17 @@ class Log:
             return None
         return fresh.get(statement_id, self._indexes.get(statement_id))
 
-    def _apply(self, batch: Sequence[tuple[bytes, str, bytes]]) -> None:
-        for data, statement_id, envelope in batch:
-            entry, leaf = Entry.from_bytes(data), leaf_hash(data)
-            self._tree.append(leaf)
-            self._indexes[statement_id] = entry.index
-            self._last_time = entry.time
-            try:
-                rules.admit(self.history, entry, leaf, read(envelope))
-            except LedgerError as error:
-                # It is in the log for good; every auditor will see the same finding.
-                self.findings.append(str(error))
+    def _apply(self, row: Mapping[str, Any]) -> None:
+        entry, leaf = Entry.from_bytes(row["data"]), leaf_hash(row["data"])
+        opened = Opening(entry.index, row["salt"], row["envelope"]).reveal(entry)
+        self._tree.append(leaf)
+        self._indexes[opened.id] = entry.index
+        self._last_time = entry.time
+        try:
+            rules.admit(self.history, entry, leaf, opened)
+        except LedgerError as error:
+            # It is in the log for good; every auditor will see the same finding.
+            self.findings.append(str(error))
 
     def _publish(self) -> None:
         current = Checkpoint(self.vkey.name, self._tree.size, self._tree.root())
@@ -300,12 +301,16 @@ class Log:
 
     def _recover(self) -> None:
         with self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.select(
-                    store.entries.c.data, store.entries.c.statement_id, store.entries.c.envelope
-                ).order_by(store.entries.c.index)
-            ).all()
-        self._apply([(row.data, row.statement_id, row.envelope) for row in rows])
+            query = sa.select(store.entries).order_by(store.entries.c.index)
+            rows = connection.execute(query).mappings().all()
+        for row in rows:
+            try:
+                self._apply(row)
+            except LedgerError as error:
+                raise LogError(
+                    f"the database is damaged at entry {row['index']}: {error}. Restore the "
+                    "newest backup"
+                ) from error
         self._refuse_rollback()
         self._publish()
 
