@@ -277,7 +277,7 @@ class Log:
             return None
         return fresh.get(statement_id, self._indexes.get(statement_id))
 
-    def _apply(self, row: Mapping[str, Any]) -> None:
+    def _apply(self, row: Mapping[str, Any] | sa.RowMapping) -> None:
         entry, leaf = Entry.from_bytes(row["data"]), leaf_hash(row["data"])
         opened = Opening(entry.index, row["salt"], row["envelope"]).reveal(entry)
         self._tree.append(leaf)

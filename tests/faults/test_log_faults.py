@@ -244,7 +244,7 @@ def test_a_changed_database_is_found_at_the_start(world: World, values: dict[str
     column = store.entries.c.index
     with world.engine.begin() as connection:
         connection.execute(sa.update(store.entries).where(column == 0).values(**values))
-    with pytest.raises(LogError, match="database is damaged at entry 0.*Restore"):
+    with pytest.raises(LogError, match=r"database is damaged at entry 0.*Restore"):
         world.open_log()
 
 
