@@ -93,6 +93,7 @@ def writing(engine: sa.Engine) -> Iterator[Session]:
     """
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
+            session.connection()  # takes the lock now, not at the first statement
             yield session
     except IntegrityError as error:
         raise ConflictError("something with the same identity is stored already") from error

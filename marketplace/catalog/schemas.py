@@ -17,11 +17,13 @@ class ColumnView(BaseModel):
 
 
 class QualityView(BaseModel):
-    """What could be computed, and what nobody assessed."""
+    """What could be computed, in parts per million, and what nobody assessed."""
 
     completeness_ppm: int
-    uniqueness_ppm: int
+    duplicate_rows_ppm: int
+    consistency_ppm: int
     score_ppm: int
+    formula: str
     not_assessed: list[str]
 
 
@@ -69,8 +71,10 @@ class DataCard(BaseModel):
                 "node_key": "cleveland+0f0f0f0f+AX…",
                 "quality": {
                     "completeness_ppm": 998000,
-                    "uniqueness_ppm": 1000000,
+                    "duplicate_rows_ppm": 0,
+                    "consistency_ppm": 1000000,
                     "score_ppm": 998000,
+                    "formula": "completeness × consistency × (1 - duplicate rows)",
                     "not_assessed": ["accuracy"],
                 },
                 "valuation": {

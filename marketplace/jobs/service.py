@@ -284,4 +284,6 @@ def _view(session: Session, job: Job, known: dict[str, str]) -> schemas.JobView:
 
 
 def _summary(task: Task) -> str:
-    return (inspect.getdoc(type(task)) or task.name).partition("\n")[0]
+    module = inspect.getmodule(type(task))
+    first = (inspect.getdoc(module) or task.name).partition("\n")[0]
+    return first.partition(": ")[2] or first
