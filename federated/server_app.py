@@ -60,6 +60,7 @@ MALFORMED: Final = "malformed"
 UNEXPECTED: Final = "unexpected"
 BAD_MASK_KEY: Final = "bad_mask_key"
 BAD_RECEIPT: Final = "bad_receipt"
+ISOLATING: Final = "isolating_parameters"
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,16 @@ class _Conversation:
         return None, add_ciphertexts(self._ask(self._first_question()), key)
 
     def _total(self, question: Question) -> Words:
-        return add_words(self._ask(question))
+        try:
+            return add_words(self._ask(question))
+        except _StoppedError as stop:
+            if stop.refusals or set(stop.failures.values()) != {ISOLATING}:
+                raise
+            # The nodes saw where the model is going, not a fault of theirs: the task knows what
+            # that means for the whole computation.
+            raise TaskError(
+                ISOLATING, "nodes refused a model point at which few rows count"
+            ) from stop
 
     def _first_question(self) -> Question:
         """Return what the task asks first; the same each time, as its generator is pure."""

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,12 +250,8 @@ class Provider(Client):
             issued=self.clock(),
         )
         measured: Measurement = draft.measured()
-        card = Asset(
-            **{
-                **{each: getattr(draft, each) for each in draft.__dataclass_fields__},
-                "valuation": Valuation.of(cost_cents, measured.quality.score_ppm),
-            }
-        )
+        value = Valuation.of(cost_cents, measured.quality.score_ppm)
+        card = replace(draft, valuation=value)
         return str(self.submit("/assets", card.sign(self.home.signing_key()))["id"])
 
     def offer(self, asset: str, terms: Terms, price_cents: int) -> str:

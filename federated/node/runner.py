@@ -109,6 +109,7 @@ class _Work:
     rows: Rows | None = field(default=None, repr=False)
     answered: list[Receipted] = field(default_factory=list)
     rows_used: int = 0
+    questions: list[Question] = field(default_factory=list)
 
 
 class Node:
@@ -287,6 +288,7 @@ class Node:
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
         peers = self._peers(work, request)
         question = Question.from_json(request.question)
+        work.task.check_order(work.questions, question)
         rows = work.rows or self._open_rows(work)
         bound_to = Round(request.job, request.attempt, number, work.permit.job.assets)
         words = masked_answer(
@@ -304,6 +306,7 @@ class Node:
             book.record_reply(request.job, self.asset, request.attempt, str(number), asked, reply)
         # A key serves one round: with it gone, no later code can mask anything else under it.
         del work.keys[number]
+        work.questions.append(question)
         work.answered.append(Receipted(number, asked, body_digest(reply)))
         return reply
 

@@ -1,0 +1,1 @@
+"""Plays the whole life of a use from one file."""
