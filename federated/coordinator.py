@@ -37,6 +37,7 @@ __all__ = [
     "Assignment",
     "Completed",
     "Failed",
+    "Grid",
     "Outcome",
     "Progress",
     "Refused",

@@ -26,12 +26,11 @@ from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
-from flwr.app import Context, RecordDict
-from flwr.serverapp import Grid
 
+from federated.coordinator import Grid
 from federated.errors import FederatedError
 from federated.grid import InProcessGrid, Tap, quieten_flower
-from federated.node.client_app import make_client_app
+from federated.node.client_app import seat
 from federated.node.home import SETTINGS, NodeHome, NodeSettings
 from federated.node.runner import Node
 from ledger.errors import LedgerError
@@ -222,15 +221,7 @@ class Embedded:
     @contextmanager
     def _open_grid(self, assets: Sequence[str]) -> Iterator[tuple[Grid, dict[str, int]]]:
         node_ids = {asset: number for number, asset in enumerate(assets, start=2)}
-        apps = {
-            number: (
-                make_client_app(self.nodes[asset]),
-                Context(
-                    run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}
-                ),
-            )
-            for asset, number in node_ids.items()
-        }
+        apps = {number: seat(self.nodes[asset], number) for asset, number in node_ids.items()}
         with InProcessGrid(apps, tap=self._tap) as grid:
             yield grid, node_ids
 

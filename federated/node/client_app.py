@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from federated.messages import Failure
@@ -45,3 +45,14 @@ def make_client_app(node: NodeService) -> ClientApp:
         return Message(pack(reply), reply_to=message)
 
     return app
+
+
+def seat(node: NodeService, node_id: int) -> tuple[ClientApp, Context]:
+    """Return a node's app and its Flower context, as `federated.grid.InProcessGrid` takes them.
+
+    Args:
+        node: the node.
+        node_id: Flower's number for it, from 2 up; 1 is the server's.
+    """
+    context = Context(run_id=1, node_id=node_id, node_config={}, state=RecordDict(), run_config={})
+    return make_client_app(node), context

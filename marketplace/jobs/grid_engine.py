@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from flwr.serverapp import Grid
-
 from federated import coordinator
+from federated.coordinator import Grid
 from federated.plan import Plan
 from ledger.keys import VerifyKey
 from ledger.statements import read
