@@ -1,0 +1,178 @@
+"""The examples of ledger/FORMATS.md are what the code writes.
+
+python tests/unit/test_formats.py       writes the examples anew
+"""
+
+import dataclasses
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pytest
+
+from ledger import note
+from ledger.encoding import canonical, digest
+from ledger.ids import short
+from ledger.manifest import HEADING
+from ledger.statements import KINDS, Asset, Measurement
+from ledger.terms import Terms
+from ledger.tiles import layout
+from tests.world import World, fixed_salts, key_of, read_files
+
+PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
+BLOCK = re.compile(r"(<!-- example: ([a-z]+) -->\n```[a-z]*\n)(.*?)(```\n)", re.DOTALL)
+ENTRY = 4  # the first offer: it has references
+
+
+def play(folder: Path) -> World:
+    with fixed_salts():
+        world = World.with_one_use(folder, providers=2)
+        world.put(world.revoke(world.providers[0], world.providers[0].offer))
+    return world
+
+
+def payload_of(kind: str) -> Callable[[World], str]:
+    def example(world: World) -> str:
+        first = next(item for item in world.statements.values() if item.kind == kind)
+        return indented(first.payload())
+
+    return example
+
+
+def indented(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def line(data: bytes) -> str:
+    return data.decode() + "\n"
+
+
+def keys(_world: World) -> str:
+    key = key_of("hospital1.example")
+    return f"{key.verify_key.text}\n{key.to_text()}\n{key.verify_key.fingerprint}\n"
+
+
+def hashed(_world: World) -> str:
+    value = digest("rongshu/statement-id/v1", b"abc").hex()
+    return f'SHA-256("rongshu/statement-id/v1" || 0x00 || "abc") =\n{value}\n'
+
+
+def statement_id(world: World) -> str:
+    provider = world.providers[0]
+    return f"{provider.offer}\n{short(provider.offer)}\n"
+
+
+def tiles(_world: World) -> str:
+    paths = [tile.path for tile in layout(70_000)]
+    levels = ("entries", "0", "1", "2")
+    rows = [[path for path in paths if path.startswith(f"tile/{level}/")] for level in levels]
+    ends = [[*row[:1], "…", *row[-2:]] if len(row) > 3 else row for row in rows]
+    return "".join(f"{path}\n" for row in ends for path in row)
+
+
+def measurement(world: World) -> str:
+    asset = world.statements[world.providers[0].asset]
+    assert isinstance(asset, Asset)
+    return indented(asset.measured().payload())
+
+
+def shown() -> dict[str, str]:
+    """The examples on the page, by name."""
+    return {name: text for _, name, text, _ in BLOCK.findall(PAGE.read_text())}
+
+
+def files(world: World) -> dict[str, bytes]:
+    path = world.folder / "example"
+    return read_files(path if path.exists() else world.export(path))
+
+
+EXAMPLES: dict[str, Callable[[World], str]] = {
+    "canonical": lambda _world: line(
+        canonical({"words": "蓉数 \n", "numbers": [1, 0.5, 1e21, -0.0], "empty": None, "é": True})
+    ),
+    "hash": hashed,
+    "keys": keys,
+    "id": statement_id,
+    "envelope": lambda world: line(world.openings()[ENTRY].envelope),
+    **{kind: payload_of(kind) for kind in KINDS},
+    "measurement": measurement,
+    "entry": lambda world: line(world.log.entry_bytes(ENTRY, ENTRY + 1)[0]),
+    "opening": lambda world: line(world.openings()[ENTRY].to_bytes()),
+    "note": lambda _world: note.sign("Data stays.\n", [key_of("operator.example")]).decode(),
+    "checkpoint": lambda world: world.log.checkpoint().decode(),
+    "tiles": tiles,
+    "export": lambda world: "".join(f"{name}\n" for name in sorted(files(world))),
+    "manifest": lambda world: files(world)["manifest"].decode(),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return play(tmp_path_factory.mktemp("world"))
+
+
+def test_every_example_is_on_the_page_and_every_marker_is_known():
+    assert list(shown()) == re.findall(r"<!-- example: (\S+)", PAGE.read_text())
+    assert sorted(shown()) == sorted(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_what_the_code_writes(world: World, name: str):
+    assert shown()[name] == EXAMPLES[name](world)
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^#+ {title}\n(.*?)(?=^#+ |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found, title
+    return found[1]
+
+
+def fields_in_table(text: str, heading: str = "field") -> set[str]:
+    table = text[text.index(f"| {heading} | meaning |") :]
+    names: set[str] = set()
+    for row in table.splitlines()[2:]:
+        if not row.startswith("|"):
+            break
+        names |= set(re.findall(r"`(\w+)`", row.split("|")[1]))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("title", "record"),
+    [*((kind, statement) for kind, statement in KINDS.items()), ("Measurement", Measurement)],
+)
+def test_the_page_lists_every_field(title: str, record: type):
+    assert fields_in_table(section(title)) == {item.name for item in dataclasses.fields(record)}
+
+
+def test_the_page_lists_every_term():
+    listed = fields_in_table(section("offer"), "field of `terms`")
+    assert listed == {item.name for item in dataclasses.fields(Terms)}
+
+
+def test_the_page_names_versions_and_links_lead_somewhere():
+    text = PAGE.read_text()
+    assert HEADING in text
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    titles = {heading.lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([a-z-]+)\)", text)) <= titles
+
+
+def write() -> None:
+    """Put what the code writes into the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = play(Path(folder))
+        text = BLOCK.sub(
+            lambda found: f"{found[1]}{EXAMPLES[found[2]](world)}{found[4]}", PAGE.read_text()
+        )
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    write()
