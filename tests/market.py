@@ -162,6 +162,7 @@ class Market:
     def post(
         self, path: str, caller: Party | str | None, body: Statement | bytes | Mapping[str, Any]
     ) -> httpx.Response:
+        self.clock.advance(1)
         if isinstance(body, Statement):
             body = self.sign(body)
         if isinstance(body, bytes):
@@ -380,6 +381,7 @@ class Market:
         shutil.copytree(self.settings.folder, folder)
         twin = Market(folder, **options)
         twin.providers = [replace(party) for party in self.providers]
+        twin.clock.now = self.clock.now
         twin.researcher, twin.auditor = replace(self.researcher), replace(self.auditor)
         return twin
 
