@@ -102,7 +102,7 @@ class Entry:
             raise EntryError(f"an entry has exactly the fields {', '.join(sorted(names))}")
         if type(value["v"]) is not int or value["v"] != VERSION:
             raise EntryError("unknown version of entry; a newer verifier may read it")
-        if value["kind"] not in KINDS:
+        if not isinstance(value["kind"], str) or value["kind"] not in KINDS:
             raise EntryError(f"unknown kind of entry: {str(value['kind'])[:40]!r}")
         index = _number(value["index"], "index")
         return cls(
