@@ -8,8 +8,7 @@ The row choices: "all" is every row of the file; "complete" those without a miss
 column that is not dropped; "train" and "test" divide the complete rows if the preparation keeps
 only those, else all rows. Without a split every such row is for training.
 
-The split is scikit-learn's own `train_test_split` over the rows' positions, so that published
-protocols that name a seed can be followed to the row.
+The split is that of `federated.node.split`, the same as scikit-learn's `train_test_split`.
 """
 
 from collections.abc import Mapping
@@ -17,9 +16,9 @@ from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from federated.errors import RowsError, suggestion
+from federated.node.split import divide
 from federated.node.table import Column, Table
 from federated.preparation import Label, Preparation, Split, feature_name
 
@@ -247,7 +246,7 @@ def _divide(
     if split is None:
         return usable, usable[:0]
     if len(usable) < 2:
-        # scikit-learn refuses to divide fewer; one row can only be for training.
+        # There is nothing to divide: one row can only be for training.
         return usable, usable[:0]
     strata = None
     if split.stratify and labels is not None:
@@ -256,15 +255,7 @@ def _divide(
             raise RowsError("missing_values", None, "stratifying needs a label in every row")
     if strata is not None and not _can_stratify(strata, split, len(usable)):
         strata = None
-    share = float(split.train)
-    train, test = train_test_split(
-        np.arange(len(usable)),
-        train_size=share,
-        test_size=1 - share,
-        random_state=split.seed,
-        shuffle=True,
-        stratify=strata,
-    )
+    train, test = divide(len(usable), split.train, seed=split.seed, strata=strata)
     return usable[train], usable[test]
 
 
