@@ -183,6 +183,13 @@ class Book:
         """Whether this job holds an open reservation."""
         return self._state(job, asset) == "open"
 
+    def has_answered(self, job: str, asset: str) -> bool:
+        """Whether any contribution was computed for this job."""
+        row = self._connection.execute(
+            "SELECT answered FROM use WHERE job = ? AND asset = ?", (job, asset)
+        ).fetchone()
+        return row is not None and bool(row[0])
+
     def reserve(self, job: str, asset: str, agreement: str, preparation: Preparation) -> None:
         """Count one use from now on; a second reservation for the same job changes nothing.
 

@@ -266,6 +266,9 @@ class Node:
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
             permit = self._decide(ask, book.spent(self.asset, request.job))
+            if book.has_answered(request.job, self.asset):
+                # A second attempt could ask other questions, and no receipt would name the first.
+                raise RefusedError("grant_mismatch", "another attempt at this job was answered")
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
             task, plan = plan_of(permit.job, permit.assets)
