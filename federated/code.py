@@ -38,6 +38,7 @@ class _Place(Protocol):
     def read_bytes(self) -> bytes: ...
 
 
+@cache
 def code_digest(task_name: str, task_version: int) -> str:
     """Return the digest of the installed sources for one task, as `sha256:` and 64 hex digits.
 

@@ -19,7 +19,7 @@ from marketplace.scenario.spec import ProviderPart, Scenario
 RESEARCHER = "Researcher"
 AUDITOR = "Auditor"
 # How often the researcher looks at a running job, seconds.
-LOOK_INTERVAL = 0.02
+LOOK_INTERVAL = 0.05
 
 
 @dataclass
