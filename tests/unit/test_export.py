@@ -1,0 +1,103 @@
+"""Writing a log to a folder: complete, or refused before anything is written."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger import store
+from ledger.errors import ExportError
+from ledger.export import export
+from ledger.manifest import CLAIMED_KEY, FILE, Span, open_manifest
+from ledger.tiles import layout
+from ledger.verify import verify
+from tests.world import World, fixed_salts, key_of, read_files
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.with_one_use(tmp_path_factory.mktemp("world"), 2)
+
+
+def test_an_export_is_the_listed_files_and_nothing_else(world: World, tmp_path: Path):
+    files = read_files(world.export(tmp_path / "x", opened=[0, 1, 2, 5]))
+    manifest = open_manifest(files[FILE], world.log.vkey)
+    assert manifest.opened == (Span(0, 3), Span(5, 6))
+    assert {item.path for item in manifest.files} | {FILE} == set(files)
+    assert {tile.path for tile in layout(world.log.size)} < set(files)
+    assert files[CLAIMED_KEY].decode() == world.log.vkey.text + "\n"
+    assert len(files["openings/000"].splitlines()) == 4
+    verdict = verify(tmp_path / "x", world.log.vkey)
+    assert (verdict.status, verdict.sealed) == ("incomplete", world.log.size - 4)
+
+
+def test_two_exports_of_one_log_are_the_same_bytes(world: World, tmp_path: Path):
+    first, second = (read_files(world.export(tmp_path / name)) for name in ("a", "b"))
+    assert first == second
+
+
+def test_two_logs_of_the_same_facts_differ_by_their_salts_alone(tmp_path: Path):
+    worlds = []
+    for number in range(2):
+        with fixed_salts():
+            worlds.append(World.with_one_use(tmp_path / f"fixed{number}", 2))
+    fixed = [read_files(item.export(item.folder / "x")) for item in worlds]
+    assert fixed[0] == fixed[1]
+    salted = World.with_one_use(tmp_path / "salted", 2)
+    assert read_files(salted.export(tmp_path / "x")) != fixed[0]
+    assert [item.envelope for item in salted.openings()] == [
+        item.envelope for item in worlds[0].openings()
+    ]
+
+
+def test_no_sealed_statement_is_in_the_folder(world: World, tmp_path: Path):
+    everything = b"".join(read_files(world.export(tmp_path / "open")).values())
+    sealed = b"".join(read_files(world.export(tmp_path / "sealed", opened=[])).values())
+    for opening in world.openings():
+        line = opening.to_bytes()
+        assert line in everything
+        assert line not in sealed
+        # Neither the statement nor its salt, in the form that openings have them.
+        assert line[line.index(b'"salt"') :] not in sealed
+
+
+def test_what_is_beyond_the_checkpoint_is_left_out(tmp_path: Path):
+    world = World(tmp_path / "world", 1)
+    size = world.log.size
+    with world.engine.begin() as connection:
+        store.submit(connection, world.sign(world.job()), now=world.clock())
+    world.log._commit_batch()
+    world.export(tmp_path / "x", opened=range(size + 5))
+    verdict = verify(tmp_path / "x", world.log.vkey)
+    assert (verdict.status, verdict.size) == ("sound", size)
+
+
+def test_nothing_is_overwritten(world: World, tmp_path: Path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("taken", "file"):
+        with pytest.raises(ExportError, match="is not an empty folder"):
+            world.export(tmp_path / name)
+    assert read_files(tmp_path) == {"taken/mine": b"mine", "file": b"mine"}
+    # The twin: an empty folder will do.
+    (tmp_path / "empty").mkdir()
+    assert verify(world.export(tmp_path / "empty"), world.log.vkey).status == "sound"
+
+
+def test_another_key_exports_nothing(world: World, tmp_path: Path):
+    with pytest.raises(ExportError, match="is not the key of this log"):
+        export(world.log, key_of("other.example"), tmp_path / "x", opened=[], scope="x", now=0)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("scope", ["", "two\nlines"])
+def test_a_scope_that_the_manifest_cannot_hold(world: World, tmp_path: Path, scope: str):
+    with pytest.raises(ExportError, match="cannot be one export"):
+        world.export(tmp_path / "x", scope=scope)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(world: World, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot be written: Not a directory"):
+        world.export(tmp_path / "file" / "below")

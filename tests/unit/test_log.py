@@ -1,0 +1,149 @@
+"""What a log shows; how it survives crashes is in tests/faults/test_log_faults.py."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from ledger import store
+from ledger.checkpoint import open_checkpoint
+from ledger.entry import NO_PREDECESSOR
+from ledger.errors import EncodingError, LogError, RuleError, SignatureError, StatementError
+from ledger.merkle import Tree, leaf_hash, verify_consistency
+from ledger.tiles import Tile, decode_bundle, decode_hashes, layout
+from tests.world import SECOND, World, key_of
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, 2)
+
+
+def test_an_empty_log_has_a_checkpoint(tmp_path: Path):
+    world = World(tmp_path, enrolled=False)
+    assert open_checkpoint(world.log.checkpoint(), world.log.vkey).size == world.log.size == 0
+    assert list(layout(0)) == []
+
+
+def test_entries_are_chained_and_their_root_is_signed(world: World):
+    previous, tree = NO_PREDECESSOR, Tree()
+    for number, entry in enumerate(world.entries()):
+        assert (entry.index, entry.previous) == (number, previous)
+        previous = leaf_hash(entry.to_bytes())
+        tree.append(previous)
+    assert open_checkpoint(world.log.checkpoint(), world.log.vkey).root == tree.root()
+
+
+def test_a_later_checkpoint_extends_an_earlier_one(world: World):
+    older = open_checkpoint(world.log.checkpoint(), world.log.vkey)
+    world.one_use()
+    newer = open_checkpoint(world.log.checkpoint(), world.log.vkey)
+    tree = Tree.from_leaf_hashes(leaf_hash(entry.to_bytes()) for entry in world.entries())
+    proof = tree.consistency(older.size, newer.size)
+    verify_consistency(older.size, newer.size, proof, older.root, newer.root)
+
+
+def test_every_tile_of_the_layout_is_served_and_no_other(world: World):
+    size = world.log.size
+    entries = [entry.to_bytes() for entry in world.entries()]
+    for tile in layout(size):
+        data = world.log.tile(tile.path)
+        if tile.level is None:
+            assert decode_bundle(data, tile.width) == entries
+        else:
+            assert decode_hashes(data, tile.width) == [leaf_hash(entry) for entry in entries]
+    # Older widths stay: a reader may hold an older checkpoint.
+    assert decode_bundle(world.log.tile("tile/entries/000.p/2"), 2) == entries[:2]
+    for path in (f"tile/entries/000.p/{size + 1}", "tile/0/001", "tile/1/000.p/1"):
+        with pytest.raises(LogError, match="does not exist"):
+            world.log.tile(path)
+    for path in ("checkpoint", "../log.sqlite", "tile/entries/0"):
+        with pytest.raises(EncodingError):
+            world.log.tile(path)
+
+
+def test_openings_open_what_a_checkpoint_covers(world: World):
+    size = world.log.size
+    assert [item.index for item in world.log.openings(0, 999)] == list(range(size))
+    assert world.log.opening(0).reveal(world.entries()[0]).id == world.operator.id
+    for index in (size, -1):
+        with pytest.raises(LogError, match="no entry"):
+            world.log.opening(index)
+
+
+def test_what_is_stored_and_not_yet_shown_is_not_served(world: World):
+    size = world.log.size
+    with world.engine.begin() as connection:
+        name = store.submit(connection, world.sign(world.job()), now=world.clock())
+    world.log._commit_batch()
+    assert world.log.openings(0, 999)[-1].index == size - 1
+    with pytest.raises(LogError):
+        world.log.index_of(name)
+    with pytest.raises(LogError):
+        world.log.tile(Tile(None, 0, size + 1).path)
+
+
+def test_a_batch_may_rest_on_itself(world: World):
+    with world.engine.begin() as connection:
+        job = store.submit(connection, world.sign(world.job()), now=world.clock())
+        grant = world.sign(world.grant(world.providers[0], job))
+        store.submit(connection, grant, now=world.clock())
+    assert world.log.sequence() == 2
+    assert world.log.findings == []
+    assert world.entries()[-1].references[-1] == world.log.size - 2
+    assert world.audit().status == "sound"
+
+
+def test_a_batch_is_bounded_and_nothing_waits_for_ever(tmp_path: Path):
+    world = World(tmp_path, 1)
+    with world.engine.begin() as connection:
+        for number in range(9):
+            revocation = world.revoke(world.providers[0], world.providers[0].offer, f"no {number}")
+            store.submit(connection, world.sign(revocation), now=world.clock())
+    with patch("ledger.log.BATCH", 8):
+        assert [world.log.sequence() for _ in range(3)] == [8, 1, 0]
+
+
+def test_time_in_the_log_never_goes_back(world: World):
+    world.clock.advance(-3600 * SECOND)
+    world.put(world.job())
+    times = [entry.time for entry in world.entries()]
+    assert times == sorted(times)
+    world.log = world.open_log()
+    world.put(world.job())
+    times = [entry.time for entry in world.entries()]
+    assert times == sorted(times)
+    assert world.audit().status == "sound"
+
+
+def test_check_says_why_not(world: World):
+    first = world.providers[0]
+    for envelope, error in (
+        (b"{}", StatementError),
+        (world.offer(first).sign(world.providers[1].key), SignatureError),
+        (world.sign(world.offer(first, asset=world.providers[1].asset)), RuleError),
+    ):
+        with pytest.raises(error):
+            world.log.check(envelope)
+    assert world.log.check(world.sign(world.offer(first))).statement.kind == "offer"
+
+
+def test_a_restart_shows_the_same_log(world: World):
+    world.one_use()
+    again = world.open_log()
+    assert again.checkpoint() == world.log.checkpoint()
+    assert again.history.by_id == world.log.history.by_id
+    assert again.history.completed_uses == world.log.history.completed_uses
+    assert again.findings == world.log.findings == []
+
+
+def test_findings_survive_a_restart(world: World):
+    world.insecure_put(world.offer(world.providers[0], asset=world.providers[1].asset))
+    assert len(world.log.findings) == 1
+    assert world.open_log().findings == world.log.findings
+
+
+def test_another_key_does_not_open_the_log(world: World):
+    world.log_key = key_of("other.example/log")
+    with pytest.raises(LogError, match="is not a checkpoint of this log's key"):
+        world.open_log()
