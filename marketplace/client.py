@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from federated.address import address_of
 from federated.code import code_digest
 from federated.tasks import find_task
 from ledger import durable
@@ -94,6 +95,24 @@ class Home:
         return home
 
     @classmethod
+    def resume(cls, folder: Path, name: str, service: str, log_key: VerifyKey) -> Home:
+        """Make a folder, or go on with one whose enrolment did not succeed, under its own key.
+
+        Raises:
+            ClientError: a party in it has enrolled, or has another name.
+        """
+        if not (folder / "party.json").exists():
+            return cls.create(folder, name, service, log_key)
+        found = cls.load(folder)
+        if found.api_key() is not None:
+            raise ClientError(f"{folder}: {found.name} has enrolled already")
+        if found.name != name:
+            raise ClientError(f"{folder} is the home of {found.name}; choose another folder")
+        home = cls(folder, name, service, log_key)
+        home._write({"name": name, "service": service, "log_key": log_key.text})
+        return home
+
+    @classmethod
     def load(cls, folder: Path) -> Home:
         """Open a party's folder.
 
@@ -106,6 +125,14 @@ class Home:
             return cls(folder, value["name"], value["service"], log_key)
         except (OSError, ValueError, KeyError, LedgerError) as error:
             raise ClientError(f"{folder} is no party's home; make one with `enrol`") from error
+
+    def address(self) -> str:
+        """Return where the service can be reached.
+
+        Raises:
+            NodeError: the home belongs to a market that nobody serves now.
+        """
+        return address_of(self.folder, self.service)
 
     def signing_key(self) -> SigningKey:
         """Return the party's signing key."""
@@ -163,12 +190,19 @@ class Client:
         self, home: Home, http: httpx.Client | None = None, clock: Callable[[], int] = now_ms
     ) -> None:
         self.home = home
-        self.http = http or httpx.Client(base_url=home.service, timeout=60.0)
+        self.http = http or httpx.Client(base_url=home.address(), timeout=60.0)
         self.clock = clock
         key = home.api_key()
         if key is not None:
             self.http.headers["Authorization"] = f"Bearer {key}"
         self._log: LogClient | None = None
+        self._roles: tuple[str, ...] | None = None
+
+    def roles(self) -> tuple[str, ...]:
+        """Return the roles that this party enrolled in; they never change."""
+        if self._roles is None:
+            self._roles = tuple(self.call("GET", "/me")["roles"])
+        return self._roles
 
     @property
     def log(self) -> LogClient:
@@ -187,7 +221,7 @@ class Client:
         try:
             answer = self.http.request(method, f"/v1{path}", json=body)
         except httpx.HTTPError as error:
-            raise ClientError(f"{self.home.service} cannot be reached: {error}") from error
+            raise ClientError(f"{self.http.base_url} cannot be reached: {error}") from error
         if answer.is_error:
             raise _problem(answer)
         return answer.json() if answer.content else None

@@ -11,6 +11,7 @@ the roles work together, and serves one owner with many data sets.
     service/             database, log, operator's keys
     parties/NAME/        a party's keys
     nodes/NAME/          a node's settings, key and journal
+    address              where it is being served, while it is (`federated.address`)
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from typing import Any, Self
 import httpx
 from fastapi import FastAPI
 
+from federated.address import IN_PROCESS
 from federated.coordinator import Grid
 from federated.errors import FederatedError
 from federated.grid import InProcessGrid, Tap, quieten_flower
 from federated.node.client_app import seat
-from federated.node.home import SETTINGS, NodeHome, NodeSettings
+from federated.node.home import SETTINGS, NodeHome
 from federated.node.runner import Node
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
@@ -39,10 +41,10 @@ from marketplace.app import create_app
 from marketplace.client import Client, Home, Provider, now_ms
 from marketplace.errors import MarketplaceError
 from marketplace.jobs.grid_engine import GridEngine
+from marketplace.listing import list_node, make_node
 from marketplace.settings import Settings
 from marketplace.transport import AppTransport
 
-BASE_ADDRESS = "http://rongshu.local"
 # How often nodes and providers look for what waits for them, seconds.
 LOOK_INTERVAL = 0.25
 
@@ -57,6 +59,8 @@ class Embedded:
         settings: of the service; by default those of the environment.
         clock: returns Unix milliseconds.
         tap: sees every serialised message between coordinator and nodes.
+        address: where somebody serves `app`; parties and nodes then speak to it over the network
+            instead of in the process.
     """
 
     def __init__(
@@ -65,9 +69,11 @@ class Embedded:
         settings: Settings | None = None,
         clock: Callable[[], int] = now_ms,
         tap: Tap | None = None,
+        address: str = "",
     ) -> None:
         quieten_flower()
         self.folder = folder
+        self.address = address
         self.clock = clock
         self.nodes: dict[str, Node] = {}
         self._tap = tap
@@ -76,6 +82,11 @@ class Embedded:
         self.app: FastAPI = create_app(self._settings, engine=self._engine, clock=clock)
         self._transport = AppTransport(self.app)
         self._exits = ExitStack()
+        self._providers: dict[Path, Provider] = {}
+        self._folders: dict[str, Path] = {}
+        self._complaints: dict[str, str] = {}
+        self._looking: threading.Thread | None = None
+        self._opening = threading.Lock()
         self._leaving = threading.Event()
 
     def __enter__(self) -> Self:
@@ -92,6 +103,8 @@ class Embedded:
     ) -> None:
         """Stop looking for work, then the service."""
         self._leaving.set()
+        if self._looking is not None:
+            self._looking.join()
         self._exits.close()
 
     @property
@@ -101,13 +114,17 @@ class Embedded:
 
     def http(self) -> httpx.Client:
         """Return a new client of the service, without credentials."""
-        client = httpx.Client(transport=self._transport, base_url=BASE_ADDRESS, timeout=120.0)
+        client = httpx.Client(
+            transport=None if self.address else self._transport,
+            base_url=self.address or IN_PROCESS,
+            timeout=120.0,
+        )
         self._exits.callback(client.close)
         return client
 
     def enrol(self, name: str, role: str) -> Home:
         """Make a party's folder and enrol it; the operator issues the code for it."""
-        home = Home.create(self.party_folder(name), name, BASE_ADDRESS, self.log_key)
+        home = Home.create(self.party_folder(name), name, IN_PROCESS, self.log_key)
         operator = self.http()
         key = self._settings.operator_api_key.read_text().strip()
         operator.headers["Authorization"] = f"Bearer {key}"
@@ -118,7 +135,7 @@ class Embedded:
 
     def party_folder(self, name: str) -> Path:
         """Return the folder of a party."""
-        return self.folder / "parties" / _slug(name)
+        return self.folder / "parties" / slug(name)
 
     def add_node(
         self,
@@ -131,64 +148,57 @@ class Embedded:
         use_rights: str = "",
     ) -> Node:
         """Measure a data file, list it as the provider's asset, and open its node."""
-        settings = NodeSettings(
-            name=home.name,
-            file=str(file.resolve()),
-            reading=dict(reading),
-            service=home.service,
-            log_key=home.log_key.text,
-            provider=home.participant(),
-            provider_key=str((home.folder / "signing.key").resolve()),
+        node = make_node(self.folder / "nodes" / slug(home.name), home, file, reading)
+        return self._open(
+            list_node(
+                node,
+                Provider(home, self.http(), self.clock),
+                name=home.name,
+                description=description,
+                use_rights=use_rights,
+                cost_cents=cost_cents,
+            )
         )
-        node_home = NodeHome.create(self.folder / "nodes" / _slug(home.name), settings)
-        provider = Provider(home, self.http(), self.clock)
-        measurement, digest = node_home.measure(self.clock())
-        asset = provider.list_asset(
-            name=home.name,
-            description=description,
-            use_rights=use_rights,
-            node_key=node_home.node_key().verify_key.text,
-            measurement=measurement,
-            cost_cents=cost_cents,
-        )
-        # The node's own key opens only what a node needs.
-        api_key = provider.call("POST", "/keys", {"scopes": ["node"]})["api_key"]
-        return self._open(node_home.guard(asset, digest, api_key))
 
     def open_nodes(self) -> list[str]:
         """Open nodes that were added to the folder; return their names."""
         opened = []
-        known = set(self.nodes)
-        for path in sorted((self.folder / "nodes").glob(f"*/{SETTINGS}")):
-            home = NodeHome.load(path.parent)
-            if home.settings.asset and home.settings.asset not in known:
-                self._open(home)
-                opened.append(home.settings.name)
+        with self._opening:
+            for path in sorted((self.folder / "nodes").glob(f"*/{SETTINGS}")):
+                home = NodeHome.load(path.parent)
+                if home.settings.asset and home.settings.asset not in self.nodes:
+                    self._open(home)
+                    opened.append(home.settings.name)
         return opened
 
     def decide(self) -> dict[str, dict[str, str]]:
         """Let nodes that decide by rule decide what waits; return verdicts by asset and job."""
         verdicts = {}
         for asset, node in self.nodes.items():
-            if NodeHome.load(self._node_folder(asset)).settings.approval == "rule":
+            if self._by_rule(asset):
                 verdicts[asset] = node.decide_by_rule()
         return verdicts
 
     def look_for_work(self) -> None:
-        """Sign agreements and decide jobs by rule until the market is left; for `serve`."""
+        """Sign agreements and decide jobs by rule until the market is left; for `serve`.
+
+        What goes wrong with one party or node is logged and keeps nobody else waiting.
+        """
         while not self._leaving.wait(LOOK_INTERVAL):
-            try:
+            with self._reported("nodes"):
                 self.open_nodes()
-                self._agree()
-                self.decide()
-            except (FederatedError, LedgerError, MarketplaceError) as error:
-                _log.warning("%s", error)
+            for path in sorted((self.folder / "parties").glob("*/party.json")):
+                with self._reported(path.parent.name):
+                    self._agree(path.parent)
+            for asset, node in list(self.nodes.items()):
+                with self._reported(asset):
+                    if self._by_rule(asset):
+                        node.decide_by_rule()
 
     def start_looking(self) -> None:
         """Run `look_for_work` in a thread until the market is left."""
-        thread = threading.Thread(target=self.look_for_work, name="nodes", daemon=True)
-        thread.start()
-        self._exits.callback(thread.join)
+        self._looking = threading.Thread(target=self.look_for_work, name="nodes", daemon=True)
+        self._looking.start()
 
     @contextmanager
     def insecure_operator(self) -> Iterator[None]:
@@ -200,32 +210,50 @@ class Embedded:
         finally:
             self.app.state.context = context
 
-    def _agree(self) -> None:
-        for path in sorted((self.folder / "parties").glob("*/party.json")):
-            home = Home.load(path.parent)
-            client = Provider(home, self.http(), self.clock)
-            if "provider" in client.call("GET", "/me")["roles"]:
-                client.agree_by_rule()
+    @contextmanager
+    def _reported(self, who: str) -> Iterator[None]:
+        """Log what somebody's turn raised, once and not at every look."""
+        try:
+            yield
+        except (FederatedError, LedgerError, MarketplaceError, httpx.HTTPError) as error:
+            if self._complaints.get(who) != str(error):
+                _log.warning("%s: %s", who, error)
+            self._complaints[who] = str(error)
+        else:
+            self._complaints.pop(who, None)
+
+    def _agree(self, folder: Path) -> None:
+        if folder not in self._providers:
+            home = Home.load(folder)
+            # A folder made by hand may be on its way to enrolment.
+            if home.api_key() is None:
+                return
+            self._providers[folder] = Provider(home, self.http(), self.clock)
+        client = self._providers[folder]
+        if "provider" in client.roles():
+            client.agree_by_rule()
+
+    def _by_rule(self, asset: str) -> bool:
+        return NodeHome.load(self._folders[asset]).settings.approval == "rule"
 
     def _open(self, home: NodeHome) -> Node:
         node = home.open(self.http(), self.clock)
+        self._folders[node.asset] = home.folder
         self.nodes[node.asset] = node
         return node
 
-    def _node_folder(self, asset: str) -> Path:
-        for path in (self.folder / "nodes").glob(f"*/{SETTINGS}"):
-            if NodeHome.load(path.parent).settings.asset == asset:
-                return path.parent
-        raise FederatedError(f"no node here guards {asset[:24]}")
-
     @contextmanager
     def _open_grid(self, assets: Sequence[str]) -> Iterator[tuple[Grid, dict[str, int]]]:
+        self.open_nodes()
+        for asset in assets:
+            if asset not in self.nodes:
+                raise FederatedError(f"the node that guards {asset[:24]} is not on this machine")
         node_ids = {asset: number for number, asset in enumerate(assets, start=2)}
         apps = {number: seat(self.nodes[asset], number) for asset, number in node_ids.items()}
         with InProcessGrid(apps, tap=self._tap) as grid:
             yield grid, node_ids
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """Return a name as a folder may carry it."""
     return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "party"

@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 
+from federated.address import address_of
 from federated.errors import NodeError
 from federated.node.guard import Limits
 from federated.node.journal import Journal
@@ -124,6 +125,24 @@ class NodeHome:
             raise NodeError(f"{folder} holds no node; `rongshu node init` makes one") from None
         except (ValueError, TypeError) as error:
             raise NodeError(f"{path}: {error}") from error
+
+    def address(self) -> str:
+        """Return where the marketplace can be reached.
+
+        Raises:
+            NodeError: the node belongs to a market that nobody serves now.
+        """
+        return address_of(self.folder, self.settings.service)
+
+    def decide_by(self, approval: str) -> NodeHome:
+        """Remember who decides from now on, `rule` or `hand`; return the home.
+
+        Raises:
+            NodeError: neither of them.
+        """
+        home = NodeHome(self.folder, replace(self.settings, approval=approval))
+        home._save()
+        return home
 
     def node_key(self) -> SigningKey:
         """Return the node's signing key."""

@@ -54,7 +54,7 @@ def command(argv: list[str]) -> int:
 
 
 def _run(file: Path, out: Path | None, *, as_json: bool) -> int:
-    _quiet_flower()
+    quiet_flower()
     # Imported here: reading --help must not load numpy and Flower.
     from marketplace.scenario.play import play  # noqa: PLC0415
     from marketplace.scenario.report import as_json as to_json  # noqa: PLC0415
@@ -90,7 +90,7 @@ def _new_folder(file: Path, out: Path | None) -> Path:
     return folder
 
 
-def _quiet_flower() -> None:
+def quiet_flower() -> None:
     """Set Flower's switches before anything imports it: no telemetry, no look for updates."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
