@@ -15,6 +15,9 @@ from ledger.entry import MAX_REFERENCES, SALT_BYTES
 from ledger.errors import LogError
 from ledger.statements import Receipt, Statement, read
 
+READ_ONLY = "read_only"
+"""Execution option of a connection that never writes: the engine may begin it without the lock."""
+
 metadata = sa.MetaData()
 
 pending = sa.Table(

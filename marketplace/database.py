@@ -27,10 +27,8 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 
+from ledger.store import READ_ONLY
 from marketplace.errors import BusyError, ConflictError, ForeignDatabaseError, NewerDatabaseError
-
-READ_ONLY = "read_only"
-"""Execution option of a connection that never writes: it begins without the write lock."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_SQL_INTEGER = (1 << 63) - 1
