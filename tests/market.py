@@ -88,6 +88,7 @@ class FakeEngine:
         self.during: Callable[[str], None] = lambda _job: None
         self.outcome: engines.Outcome | None = None
         self.error: Exception | None = None
+        self.journal: dict[tuple[str, str], Receipt] = {}
 
     def run(
         self, request: engines.JobRequest, progress: Callable[[engines.Progress], None]
@@ -105,8 +106,12 @@ class FakeEngine:
             engines.Contribution(member.asset, 1, b"asked", f"masked {member.asset}".encode())
             for member in request.cohort
         ]
+        # As a node's journal does: a job that is asked for again gets the receipt it got before.
         receipts = [
-            self.market.receipt(self.market.owner(member.asset), request.id, member.grant)
+            self.journal.setdefault(
+                (request.id, member.asset),
+                self.market.receipt(self.market.owner(member.asset), request.id, member.grant),
+            )
             for member in request.cohort
         ]
         answers = [

@@ -272,6 +272,18 @@ def test_a_refusal_of_an_unknown_job_is_logged(market: Market):
     assert market.context.entry(found["id"]).index == found["index"]
 
 
+def test_the_same_receipt_again_changes_nothing(market: Market):
+    job = market.released_job()
+    (first, *_), before = market.engine.journal.items(), market.counts()
+    body = market.sign(first[1])
+    found = market.must(market.post("/receipts", market.providers[0], body))
+    assert found["id"] in market.context.log.history.by_id
+    assert market.counts() == before
+    answer = market.post("/receipts", market.providers[0], replace(first[1], rows=99))
+    refused(market, answer, 409, "duplicate_receipt", before)
+    assert market.state(job) == "released"
+
+
 def test_a_receipt_needs_its_own_nodes_signature_and_key(market: Market):
     job = market.submit()
     first, second = market.providers[:2]

@@ -1,0 +1,197 @@
+"""Crashes, rivals and revocations around a running job: one release and one bill, or none."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import store
+from marketplace.jobs.engine import JobRequest, Outcome, Progress
+from tests.market import FakeEngine, Market
+
+LEASE_MS = 600_000
+
+
+def granted(market: Market) -> str:
+    job = market.submit()
+    market.grant_all(job)
+    return job
+
+
+def logged(market: Market, kind: str) -> int:
+    return market.context.log.history.checked[kind]
+
+
+def assert_released_once(market: Market, job: str) -> None:
+    assert market.state(job) == "released"
+    assert (logged(market, "release"), logged(market, "settlement")) == (1, 1)
+    assert market.context.log.findings == []
+    first = market.providers[0]
+    view = market.must(market.get(f"/agreements/{first.agreement}", first), 200)
+    assert (view["uses_spent"], view["uses_reserved"]) == (1, 0)
+
+
+def assert_nothing_came_of_it(market: Market, job: str, state: str) -> None:
+    assert market.state(job) == state
+    assert (logged(market, "release"), logged(market, "settlement")) == (0, 0)
+    assert market.must(market.get("/accounts", market.operator), 200) == []
+    assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
+
+
+def test_a_job_cancelled_while_it_runs_releases_nothing(market: Market):
+    job = granted(market)
+    market.engine.during = lambda name: market.must(
+        market.post(f"/jobs/{name}/cancel", market.researcher, {}), 200
+    )
+    assert market.work() == job
+    assert_nothing_came_of_it(market, job, "cancelled")
+    assert market.work() is None
+
+
+def test_a_job_cancelled_at_the_last_moment_releases_nothing(market: Market):
+    job = granted(market)
+
+    def cancel_then_answer(outcome: Outcome) -> Outcome:
+        market.must(market.post(f"/jobs/{job}/cancel", market.researcher, {}), 200)
+        return outcome
+
+    market.engine.lie = cancel_then_answer
+    market.work()
+    assert_nothing_came_of_it(market, job, "cancelled")
+
+
+def test_a_revocation_stops_a_running_job(market: Market):
+    job, first = granted(market), market.providers[0]
+    market.engine.during = lambda _: market.must(
+        market.post("/revocations", first, market.revocation(first, first.agreement))
+    )
+    market.work()
+    assert_nothing_came_of_it(market, job, "refused")
+
+
+def test_a_worker_that_lost_its_lease_releases_nothing(market: Market):
+    job = granted(market)
+    rivals: list[str | None] = []
+
+    def be_slow(_: str) -> None:
+        market.engine.during = lambda _: None
+        market.clock.advance(LEASE_MS + 1)
+        rivals.append(market.worker().run_once())
+
+    market.engine.during = be_slow
+    assert market.work() == job
+    assert rivals == [job]
+    assert [request.attempt for request in market.engine.requests] == [1, 2]
+    assert_released_once(market, job)
+
+
+def test_before_its_lease_ends_nobody_takes_a_job_over(market: Market):
+    granted(market)
+    rivals: list[str | None] = []
+    market.engine.during = lambda _: rivals.append(market.worker().run_once())
+    market.work()
+    assert rivals == [None]
+
+
+def test_progress_prolongs_the_lease(market: Market):
+    job = granted(market)
+    rivals: list[str | None] = []
+
+    class Steady(FakeEngine):
+        def run(self, request: JobRequest, progress: Callable[[Progress], None]) -> Outcome:
+            for number in range(1, 4):
+                market.clock.advance(LEASE_MS - 1)
+                progress(Progress(number, 1, 3))
+                rivals.append(market.worker().run_once())
+            return super().run(request, progress)
+
+    market.engine = Steady(market)
+    market.work()
+    assert rivals == [None] * 3
+    assert_released_once(market, job)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_crash_while_releasing_leaves_nothing_and_is_made_good(
+    market: Market, monkeypatch: pytest.MonkeyPatch, call: int
+):
+    """The release is the first statement stored, the bill the second: both or neither."""
+    job = granted(market)
+    market.engine.lie = lambda outcome: (crash(), outcome)[1]
+    real, calls = store.submit, 0
+
+    def crash() -> None:
+        def submit(*args: Any, **options: Any) -> str:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise MemoryError
+            return real(*args, **options)
+
+        monkeypatch.setattr(store, "submit", submit)
+
+    with pytest.raises(MemoryError):
+        market.work()
+    monkeypatch.undo()
+    assert_nothing_came_of_it(market, job, "running")
+    assert market.work() is None
+    market.clock.advance(LEASE_MS + 1)
+    market.engine.lie = lambda outcome: outcome
+    assert market.work() == job
+    assert_released_once(market, job)
+
+
+def test_after_a_restart_a_running_job_is_taken_over(populated_market: Market, tmp_path: Path):
+    with populated_market.copy_to(tmp_path / "data") as market:
+        job = granted(market)
+        market.worker()._claim()
+        assert market.state(job) == "running"
+    with market.copy_to(tmp_path / "again") as again:
+        again.clock.advance(LEASE_MS + 1)
+        assert again.work() == job
+        assert_released_once(again, job)
+
+
+def test_what_was_stored_before_a_crash_is_logged_after_it(
+    populated_market: Market, tmp_path: Path
+):
+    with populated_market.copy_to(tmp_path / "data", log_wait_seconds=1) as market:
+        market.context.log.stop()
+        body = market.sign(market.job_statement())
+        answer = market.post("/jobs", market.researcher, body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "log_delayed")
+    with market.copy_to(tmp_path / "again") as again:
+        (job,) = again.must(again.get("/jobs", again.researcher), 200)
+        found = again.must(again.post("/jobs", again.researcher, body))
+        assert (found["job"], found["state"]) == (job["job"], "requested")
+        view = again.must(
+            again.get(f"/agreements/{again.providers[0].agreement}", again.researcher), 200
+        )
+        assert view["uses_reserved"] == 1
+
+
+def test_many_workers_run_each_job_once(market: Market):
+    jobs = {granted(market) for _ in range(3)}
+    workers = [market.worker() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda worker: (worker.run_once(), worker.run_once()), workers))
+    ran = [job for pair in done for job in pair if job]
+    assert sorted(ran) == sorted(jobs)
+    assert len(market.engine.requests) == 3
+    assert (logged(market, "release"), logged(market, "settlement")) == (3, 3)
+    assert market.context.log.findings == []
+
+
+def test_a_thread_of_its_own_works_until_it_is_stopped(market: Market):
+    worker = market.worker()
+    worker.start()
+    job = granted(market)
+    for _ in range(2000):
+        if market.state(job) == "released":
+            break
+    worker.stop()
+    assert_released_once(market, job)
+    later = granted(market)
+    assert market.state(later) == "granted"
