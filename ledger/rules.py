@@ -320,12 +320,10 @@ def _grant(case: Case) -> None:
     case.in_force(statement.asset, "asset")
     case.in_force(job.researcher, "researcher's key")
     case.require("not_owner", agreement.provider == statement.provider, "grants another's asset")
-    pairs = list(zip(job.assets, job.agreements, strict=True))
-    case.require(
-        "grant_mismatch",
-        (statement.asset, statement.agreement) in pairs,
-        "the job does not use this asset under this agreement",
-    )
+    used = (statement.asset, statement.agreement) in zip(job.assets, job.agreements, strict=True)
+    # Asked here too: a node that may not read the other parties' agreements cannot check the job.
+    fits = (agreement.asset, agreement.researcher) == (statement.asset, job.researcher)
+    case.require("grant_mismatch", used and fits, "is not what the job uses under this agreement")
     case.require("grant_mismatch", statement.cohort == job.assets, "names another cohort")
     case.require(
         "grant_mismatch",

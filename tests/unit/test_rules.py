@@ -605,6 +605,15 @@ def test_check_leaves_the_history_as_it_was(world: World):
     assert (world.log.history.size, dict(world.log.history.checked)) == before
 
 
+def test_a_grant_under_an_agreement_that_is_not_the_jobs(world: World):
+    # The job is a lie already; a grant for it is one too, for a node that cannot read all of it.
+    job_by_a_second_researcher(with_own_agreements=False)(world)
+    job = list(world.statements)[-1]
+    world.insecure_put(world.grant(world.providers[0], job))
+    codes = [finding.code for finding in world.audit().findings]
+    assert codes == ["agreement_mismatch", "grant_mismatch"]
+
+
 def test_node_key_ends_with_its_asset(world: World):
     job, grants = world.granted_job()
     first = world.providers[0]
