@@ -98,6 +98,20 @@ def create_app(
     return app
 
 
+def preflight(settings: Settings) -> None:
+    """Open database and keys once, as the start will; for a command that reports errors in a line.
+
+    Raises:
+        DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
+    """
+    database = open_database(settings.database, settings.busy_seconds)
+    try:
+        bootstrap.log_key(settings, database)
+        bootstrap.operator_key(settings, database)
+    finally:
+        database.dispose()
+
+
 @contextmanager
 def running(
     settings: Settings,

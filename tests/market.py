@@ -55,6 +55,7 @@ from tests.world import START, YEAR, Clock, key_of
 
 PREPARATION = {"complete_rows": True}
 PRICE = 1001
+_ROUTES: list[Any] = []
 
 
 @dataclass
@@ -129,6 +130,10 @@ class Market:
         self.clock = Clock()
         self.settings = Settings(folder=folder, **settings)
         self.app = create_app(self.settings, clock=self.clock, insecure_skip_checks=insecure)
+        # FastAPI works a route out when it is first asked for; that costs more than most tests.
+        # Routes know no settings, so all markets share those of the first.
+        _ROUTES.extend([] if _ROUTES else self.app.router.routes)
+        self.app.router.routes[:] = _ROUTES
         self.engine = FakeEngine(self)
         self.providers = [Party(f"hospital{n}.example", ("provider",)) for n in (1, 2, 3)]
         self.researcher = Party("researcher.example", ("researcher",))

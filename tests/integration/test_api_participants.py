@@ -9,7 +9,7 @@ import pytest
 from sqlmodel import select
 
 from ledger.errors import InvalidKeyError
-from marketplace.app import create_app
+from marketplace.app import create_app, preflight
 from marketplace.errors import KeyMissingError
 from marketplace.participants.access import hash_secret
 from marketplace.participants.tables import ApiKey, Enrolment
@@ -166,6 +166,8 @@ def test_a_lost_key_is_never_replaced(populated_market: Market, tmp_path: Path, 
     path.unlink()
     with pytest.raises(KeyMissingError, match=r"signing\.key"), stopped:
         pass
+    with pytest.raises(KeyMissingError, match=r"signing\.key"):
+        preflight(stopped.settings)
     assert not path.exists()
 
 

@@ -36,8 +36,10 @@ def upgrade() -> None:
     """Bring the database to this revision."""
     _participants()
     _catalog()
+    _negotiations()
     _agreements()
     _jobs()
+    _results()
     _settlement()
     _log()
 
@@ -112,7 +114,7 @@ def _catalog() -> None:
     op.create_index("ix_offer_provider_id", "offer", ["provider_id"])
 
 
-def _agreements() -> None:
+def _negotiations() -> None:
     op.create_table(
         "negotiation",
         sa.Column("id", AutoString(length=128), nullable=False),
@@ -140,6 +142,9 @@ def _agreements() -> None:
     op.create_index("ix_negotiation_offer_id", "negotiation", ["offer_id"])
     op.create_index("ix_negotiation_provider_id", "negotiation", ["provider_id"])
     op.create_index("ix_negotiation_researcher_id", "negotiation", ["researcher_id"])
+
+
+def _agreements() -> None:
     op.create_table(
         "agreement",
         sa.Column("id", AutoString(length=128), nullable=False),
@@ -220,6 +225,9 @@ def _jobs() -> None:
     op.create_index("ix_job_party_agreement_id", "job_party", ["agreement_id"])
     op.create_index("ix_job_party_asset_id", "job_party", ["asset_id"])
     op.create_index("ix_job_party_provider_id", "job_party", ["provider_id"])
+
+
+def _results() -> None:
     op.create_table(
         "job_result",
         sa.Column("job_id", AutoString(length=128), nullable=False),
