@@ -171,7 +171,9 @@ class World:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.clock = Clock()
-        self.engine = sa.create_engine(f"sqlite:///{folder / 'log.sqlite'}")
+        # No pool: a connection that a test forgets is closed all the same.
+        database = f"sqlite:///{folder / 'log.sqlite'}"
+        self.engine = sa.create_engine(database, poolclass=sa.NullPool)
         # Nobody pulls the plug on a test; crashes between the steps of the log are tested as such.
         sa.event.listen(self.engine, "connect", _no_sync)
         store.metadata.create_all(self.engine)
