@@ -164,6 +164,16 @@ def test_the_page_names_versions_and_links_lead_somewhere():
     assert set(re.findall(r"\]\(#([a-z-]+)\)", text)) <= titles
 
 
+CODE = re.compile(r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|_find\(\s*[\w.]+,\s*"(\w+)\"""")
+
+
+def test_the_page_lists_every_finding():
+    sources = [PAGE.parent / name for name in ("rules.py", "history.py", "verify.py")]
+    used = {"".join(found) for path in sources for found in CODE.findall(path.read_text())}
+    rows = re.findall(r"^\| (`[^|]+) \|", section("Findings"), re.MULTILINE)
+    assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == used
+
+
 def write() -> None:
     """Put what the code writes into the page."""
     with tempfile.TemporaryDirectory() as folder:
