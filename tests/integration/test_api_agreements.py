@@ -1,9 +1,13 @@
 """Negotiation, move by move, over the API."""
 
+import random
+from typing import Any
+
 import pytest
 
-from ledger.statements.envelope import countersign
-from tests.market import PREPARATION, PRICE, Market
+from ledger.statements.envelope import countersign, from_json
+from ledger.terms import Terms
+from tests.market import PREPARATION, PRICE, Market, Party
 
 
 def proposal(market: Market, price: int = 500) -> dict:
@@ -159,3 +163,56 @@ def test_a_request_that_makes_no_sense_is_refused(market: Market, changes: dict)
     answer = market.post("/negotiations", market.researcher, body)
     assert answer.status_code in (404, 422), answer.text
     assert market.counts() == before
+
+
+DATASPACE_PROTOCOL = {
+    "REQUESTED": {"OFFERED", "AGREED", "TERMINATED"},
+    "OFFERED": {"REQUESTED", "ACCEPTED", "TERMINATED"},
+    "ACCEPTED": {"AGREED", "TERMINATED"},
+    "AGREED": {"VERIFIED", "FINALIZED", "TERMINATED"},  # the service finalizes what is verified
+    "FINALIZED": set(),
+    "TERMINATED": set(),
+}
+
+
+def attempt(market: Market, path: str, view: dict, move: str, caller: Party) -> int:
+    """Try a move with everything right but, perhaps, the moment and the side."""
+    statement = market.agreement_statement(
+        market.providers[0],
+        terms=Terms.from_payload(view["terms"]),
+        price_cents=view["price_cents"],
+    )
+    body: Any = {}
+    if move == "agreement":
+        body = statement.sign(market.providers[0].key)
+    elif move == "verification":
+        proposed = view["proposal"]
+        signed = from_json(proposed) if proposed else statement.sign(market.providers[0].key)
+        body = countersign(signed, market.researcher.key)
+    elif move in ("offer", "request"):
+        body = proposal(market, market.nonce)
+    elif move == "terminate":
+        body = {"reason": "enough"}
+    return market.post(f"{path}/{move}", caller, body).status_code
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_walk_leaves_the_dataspace_protocol(market: Market, seed: int):
+    randomness, provider = random.Random(seed), market.providers[0]
+    moves = ("offer", "request", "accept", "agreement", "verification", "finalize", "terminate")
+    weights = (4, 4, 4, 4, 4, 2, 1)
+    path = f"/negotiations/{market.negotiate(provider)}"
+    view = market.must(market.get(path, provider), 200)
+    for _ in range(30):
+        (move,) = randomness.choices(moves, weights)
+        caller = randomness.choice([provider, market.researcher, market.providers[1]])
+        status = attempt(market, path, view, move, caller)
+        after = market.must(market.get(path, provider), 200)
+        if status == 200:
+            assert after["state"] in DATASPACE_PROTOCOL[view["state"]]
+            assert caller is not market.providers[1]
+        else:
+            assert status in (403, 404, 409, 422)
+            assert after == view
+        view = after
+    assert (view["agreement"] is not None) == (view["state"] == "FINALIZED")
