@@ -38,7 +38,7 @@ from federated.node.runner import Node
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
 from marketplace.app import create_app
-from marketplace.client import Client, Home, Provider, now_ms
+from marketplace.client import Client, Home, Provider, now_ms, slug
 from marketplace.errors import MarketplaceError
 from marketplace.jobs.grid_engine import GridEngine
 from marketplace.listing import list_node, make_node
@@ -252,8 +252,3 @@ class Embedded:
         apps = {number: seat(self.nodes[asset], number) for asset, number in node_ids.items()}
         with InProcessGrid(apps, tap=self._tap) as grid:
             yield grid, node_ids
-
-
-def slug(name: str) -> str:
-    """Return a name as a folder may carry it."""
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "party"

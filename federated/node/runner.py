@@ -175,6 +175,14 @@ class Node:
         """Return ids of jobs that wait for this node's decision."""
         return self._service.requests(self.asset)
 
+    def job(self, job_id: str) -> Job | None:
+        """Return a job as its researcher signed it, None when the verified log does not show it."""
+        with self._lock:
+            self._log.sync()
+            logged = self._log.history.by_id.get(job_id)
+        found = None if logged is None else logged.statement
+        return found if isinstance(found, Job) else None
+
     def approve(self, job_id: str) -> str:
         """Check a job against the log, reserve its use, sign the grant and hand it in.
 

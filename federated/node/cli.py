@@ -1,0 +1,295 @@
+"""Guard a data file: make a node, see what is asked of it, and grant or refuse it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from federated.errors import FederatedError, NodeError, RefusedError
+from federated.node.home import APPROVALS, NodeHome, NodeSettings
+from federated.node.runner import Node
+from federated.node.table import ReadingSpec
+from ledger.errors import LedgerError
+from ledger.ids import short
+from ledger.statements import REFUSAL_REASONS, Job
+
+INIT = "rongshu node init nodes/hearts --party basel --file hearts.csv --approval hand"
+SHOW = "rongshu node show nodes/hearts"
+APPROVAL = "rongshu node approval nodes/hearts hand"
+REQUESTS = "rongshu node requests nodes/hearts"
+APPROVE = "rongshu node approve nodes/hearts job:5d3a90c1b2f4"
+REJECT = "rongshu node reject nodes/hearts job:5d3a90c1b2f4 --reason purpose_not_allowed"
+RUN = "rongshu node run nodes/hearts"
+RUN_MORE = """\
+It connects outward only, and grants or refuses what waits, as the agreements say. It does not
+compute: today the computing is done where the nodes are embedded (`rongshu serve --embedded`),
+where this command is not needed. A node that decides by hand is not touched."""
+TIMEOUT = 120.0
+# Seconds between looks for requests.
+LOOK_INTERVAL = 1.0
+
+
+def command(argv: list[str]) -> int:
+    """Run `rongshu node …` and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="rongshu node",
+        description="The guardian of one data file.",
+        epilog=f"example:\n  {REQUESTS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    into = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(into)
+    for name, run, summary, example in (
+        ("show", _show, "show a node's settings and journal", SHOW),
+        ("requests", _requests, "list the jobs that wait for this node's decision", REQUESTS),
+    ):
+        _json(_add(into, name, run, summary, example))
+    approval = _add(into, "approval", _approval, "say who decides: rule or hand", APPROVAL)
+    approval.add_argument("approval", choices=APPROVALS)
+    approve = _add(into, "approve", _approve, "check a job once more and sign its grant", APPROVE)
+    approve.add_argument("job", metavar="JOB", help="its id, or the beginning of it")
+    _json(approve)
+    reject = _add(into, "reject", _reject, "refuse a job, with a receipt that says why", REJECT)
+    reject.add_argument("job", metavar="JOB", help="its id, or the beginning of it")
+    reject.add_argument("--reason", required=True, choices=REFUSAL_REASONS)
+    _json(reject)
+    run_ = _add(into, "run", _run, "decide by rule until Ctrl-C", RUN, RUN_MORE)
+    run_.add_argument("--once", action="store_true", help="decide what waits now, and end")
+    arguments = parser.parse_args(argv)
+    work: Callable[[argparse.Namespace], int] = arguments.run
+    return work(arguments)
+
+
+def _add(
+    into: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+    more: str = "",
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = into.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n{more}",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("node", type=Path, metavar="NODE", help="the node's folder")
+    if name != "init":
+        parser.add_argument("--service", metavar="URL", help="where the marketplace is")
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+
+
+def _add_init(into: Any) -> None:
+    more = "Nothing leaves this machine; `rongshu asset add --node NODE` lists it afterwards."
+    init = _add(into, "init", _init, "make a node and measure its file", INIT, more)
+    init.add_argument("--party", type=Path, required=True, metavar="DIR", help="provider's folder")
+    init.add_argument("--file", type=Path, required=True, help="CSV or Parquet; stays there")
+    init.add_argument("--name", default="", help="for people (default: the folder's name)")
+    init.add_argument("--approval", choices=APPROVALS, default="rule")
+    init.add_argument("--no-header", action="store_true", help="the first line is data")
+    init.add_argument("--columns", metavar="A,B,…", help="columns' names, or which ones to read")
+    init.add_argument("--missing", action="append", metavar="TEXT", help="means no value; repeat")
+    init.add_argument("--delimiter", default=",", help="one character (default: comma)")
+    _json(init)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    file: Path = arguments.file
+    given: dict[str, Any] = {
+        "format": "parquet" if file.suffix == ".parquet" else "csv",
+        "header": not arguments.no_header,
+        "delimiter": arguments.delimiter,
+    }
+    if arguments.columns is not None:
+        given["columns"] = [word.strip() for word in arguments.columns.split(",")]
+    if arguments.missing is not None:
+        given["missing"] = arguments.missing
+    party = _party(arguments.party)
+    settings = NodeSettings(
+        name=arguments.name or arguments.node.resolve().name,
+        file=str(file.resolve()),
+        reading=ReadingSpec.parse(given).to_json(),
+        service=party["service"],
+        log_key=party["log_key"],
+        provider=party["participant"],
+        provider_key=str((arguments.party / "signing.key").resolve()),
+        approval=arguments.approval,
+    )
+    # Read before anything is made: unusable data leave no half-made node behind.
+    NodeHome(arguments.node, settings).table()
+    home = NodeHome.create(arguments.node, settings)
+    # Measured now to show it; what is signed for the data card is measured when it is listed.
+    table, digest = home.table()
+    shown: dict[str, Any] = {
+        "node": str(home.folder),
+        "rows": table.rows,
+        "columns": [column.name for column in table.columns],
+        "digest": digest,
+    }
+    if arguments.json:
+        _print_json(shown)
+        return 0
+    _say(f"{home.folder}: {shown['rows']} rows, columns {', '.join(shown['columns'])}")
+    _say(f"list it with: rongshu asset add --home {arguments.party} --node {home.folder} --name …")
+    return 0
+
+
+def _party(folder: Path) -> dict[str, str]:
+    """Read whom the provider trusts from its folder; its keys stay unread."""
+    path = folder / "party.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(value[key]) for key in ("service", "log_key", "participant")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NodeError(f"--party: {folder} is no enrolled party's folder") from error
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[Node]:
+    """Open the node with its connection to the marketplace.
+
+    Raises:
+        NodeError: the marketplace cannot be reached, or answers with an error.
+    """
+    home = NodeHome.load(arguments.node)
+    home.api_key()
+    address = arguments.service or home.address()
+    with httpx.Client(base_url=address, timeout=TIMEOUT) as http:
+        try:
+            yield home.open(http, _now_ms)
+        except httpx.HTTPError as error:
+            raise NodeError(f"{address} cannot be reached: {error}") from error
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    home = NodeHome.load(arguments.node)
+    value = asdict(home.settings) | {"key": home.node_key().verify_key.text}
+    if arguments.json:
+        _print_json(value)
+        return 0
+    for name in ("name", "file", "approval", "asset", "digest", "service", "key"):
+        _say(f"{name + ':':10}{value[name] or '-'}")
+    return 0
+
+
+def _approval(arguments: argparse.Namespace) -> int:
+    home = NodeHome.load(arguments.node).decide_by(arguments.approval)
+    _say(f"{home.settings.name} decides by {home.settings.approval}")
+    return 0
+
+
+def _requests(arguments: argparse.Namespace) -> int:
+    with _opened(arguments) as node:
+        asked = [_described(node, job) for job in node.waiting()]
+    if arguments.json:
+        _print_json(asked)
+        return 0
+    for each in asked:
+        _say(f"{short(each['job'])}  {each['task']} for {each['purpose']!r}: {each['name']}")
+    if not asked:
+        _say("Nothing waits for a decision.")
+    return 0
+
+
+def _described(node: Node, job_id: str) -> dict[str, Any]:
+    """Return a job as its researcher signed it, read from the verified log."""
+    job = node.job(job_id)
+    found: dict[str, Any] = {"job": job_id, "name": "", "task": "", "purpose": "", "parameters": {}}
+    if isinstance(job, Job):
+        found |= {key: getattr(job, key) for key in ("name", "task", "purpose", "researcher")}
+        found |= {"parameters": job.parameters, "parties": len(job.assets)}
+    return found
+
+
+def _waiting(node: Node, text: str) -> str:
+    """Return the one waiting job that a text names.
+
+    Raises:
+        NodeError: none, or several.
+    """
+    found = [job for job in node.waiting() if job.startswith(text.rstrip("…"))]
+    if len(found) != 1 or ":" not in text:
+        raise NodeError(
+            f"{text[:80]!r} names {len(found)} of the jobs that wait here; see requests"
+        )
+    return found[0]
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    with _opened(arguments) as node:
+        job = _waiting(node, arguments.job)
+        try:
+            node.approve(job)
+        except RefusedError as error:
+            # The guard's word stands above a person's: this is against what was agreed.
+            raise NodeError(f"{short(job)} was refused: {error.reason}: {error}") from error
+    if arguments.json:
+        _print_json({"job": job, "verdict": "granted"})
+    else:
+        _say(f"{short(job)} is granted")
+    return 0
+
+
+def _reject(arguments: argparse.Namespace) -> int:
+    with _opened(arguments) as node:
+        job = _waiting(node, arguments.job)
+        node.reject(job, arguments.reason)
+        if job in node.waiting():
+            raise NodeError(f"{short(job)}: the marketplace did not take the refusal; try again")
+    if arguments.json:
+        _print_json({"job": job, "verdict": arguments.reason})
+    else:
+        _say(f"{short(job)} is refused: {arguments.reason}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with _opened(arguments) as node:
+        while True:
+            # Read anew, so that `node approval` counts at once.
+            if NodeHome.load(arguments.node).settings.approval == "rule":
+                _decide(node, patient=not arguments.once)
+            if arguments.once:
+                return 0
+            time.sleep(LOOK_INTERVAL)
+
+
+def _decide(node: Node, *, patient: bool) -> None:
+    try:
+        for job, verdict in node.decide_by_rule().items():
+            _say(f"{short(job)}: {verdict}")
+    except (FederatedError, LedgerError, httpx.HTTPError) as error:
+        if not patient:
+            raise
+        # A node outlives a marketplace that restarts.
+        sys.stderr.write(f"rongshu: {error}\n")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _say(text: str) -> None:
+    clean = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    sys.stdout.write(clean + "\n")
+    sys.stdout.flush()
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")

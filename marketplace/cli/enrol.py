@@ -1,0 +1,73 @@
+"""Join a marketplace: make a folder with your own key, and enrol with a one-time code."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import httpx
+
+from ledger.checkpoint import open_checkpoint
+from ledger.errors import LedgerError
+from ledger.keys import VerifyKey
+from marketplace.cli import arguments as args
+from marketplace.cli.parties import TIMEOUT
+from marketplace.cli.show import print_json, say
+from marketplace.client import Client, ClientError, Home
+
+ROLES = ("provider", "researcher", "auditor")
+EXAMPLE = """\
+rongshu enrol --home basel --service http://127.0.0.1:8448 --log-key @log.vkey \\
+      --code rse_… --name 'Basel hospital' --role provider"""
+
+
+def command(argv: list[str]) -> int:
+    """Run `rongshu enrol` and return its exit code."""
+    parser = args.parser_of(
+        "rongshu enrol",
+        "Join a marketplace. The signing key is made in the folder and never leaves it. If the "
+        "service cannot be reached, run the same command again.",
+        EXAMPLE,
+    )
+    parser.add_argument("--home", type=Path, required=True, metavar="DIR", help="your new folder")
+    parser.add_argument("--service", required=True, metavar="URL", help="where the service is")
+    parser.add_argument(
+        "--log-key",
+        required=True,
+        metavar="VKEY",
+        help="the log's verifier key, or @FILE: from the operator's website or a contract, not "
+        "from the service itself",
+    )
+    parser.add_argument("--code", required=True, help="the one-time code from the operator")
+    parser.add_argument("--name", required=True, help="your name as others see it")
+    parser.add_argument(
+        "--role", required=True, action="append", choices=ROLES, help="repeat for several"
+    )
+    args.as_json(parser)
+    return _enrol(parser.parse_args(argv))
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    key = args.log_key(arguments.log_key)
+    http = httpx.Client(base_url=arguments.service, timeout=TIMEOUT)
+    _recognise(http, key)
+    home = Home.resume(arguments.home, arguments.name, arguments.service, key)
+    participant = Client(home, http).enrol(arguments.code, tuple(arguments.role))
+    if arguments.json:
+        print_json({"participant": participant, "home": str(home.folder)})
+        return 0
+    say(f"{home.name} is enrolled as {participant}")
+    say(f"keys: {home.folder} (keep signing.key and api.key to yourself, and a copy elsewhere)")
+    return 0
+
+
+def _recognise(http: httpx.Client, key: VerifyKey) -> None:
+    """Refuse a service whose log is not the one whose key was given, before anything is made."""
+    try:
+        answer = http.get("/v1/log/checkpoint").raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ClientError(f"--service: {http.base_url} cannot be reached: {error}") from error
+    try:
+        open_checkpoint(answer.content, key)
+    except LedgerError as error:
+        raise ClientError(f"--log-key: this service's log has another key: {error}") from error

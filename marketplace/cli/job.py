@@ -1,0 +1,264 @@
+"""Ask for a computation, watch it, and check its result yourself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marketplace.cli import arguments as args
+from marketplace.cli.arguments import ArgumentError
+from marketplace.cli.parties import client_of, pick
+from marketplace.cli.show import money, print_json, rows, say, short, when
+from marketplace.client import ENDED, Client, Researcher, now_ms
+
+SUBMIT = """\
+rongshu job submit --home lab --name overview --task statistics --columns age,chol \\
+      --purpose 'cardiology research' --wait"""
+LIST = "rongshu job list --home lab"
+SHOW = "rongshu job show --home lab overview"
+WAIT = "rongshu job wait --home lab overview --timeout 600"
+RESULT = "rongshu job result --home lab overview"
+CANCEL = "rongshu job cancel --home lab overview"
+CHECKED = "checked here: the sum of the contributions that {} nodes receipted leads to this result"
+# Seconds between looks at a job.
+LOOK_INTERVAL = 0.2
+
+
+def command(argv: list[str]) -> int:
+    """Run `rongshu job …` and return its exit code."""
+    parser, into = args.commands("rongshu job", "Jobs: computations under agreements.", SUBMIT)
+    submit = args.subcommand(
+        into,
+        "submit",
+        _submit,
+        "sign a job and hand it in",
+        SUBMIT,
+        "Without --agreement it runs under all your agreements that permit it.",
+    )
+    _submit_arguments(submit)
+    for name, run, summary, example in (
+        ("list", _list, "list your jobs, or those on your assets", LIST),
+        ("show", _show, "show one job: state, progress, and each party's answer", SHOW),
+        ("wait", _wait, "wait until a job has ended; exit code 0 when it was released", WAIT),
+        ("result", _result, "get a released result, recomputed from its receipts first", RESULT),
+        ("cancel", _cancel, "end a job; uses that no node has spent are returned", CANCEL),
+    ):
+        sub = args.subcommand(into, name, run, summary, example)
+        args.of_party(sub)
+        args.as_json(sub)
+        if name != "list":
+            sub.add_argument("job", metavar="JOB", help="its id, the beginning of it, or its name")
+        if name == "wait":
+            _timeout(sub)
+    return args.run(parser, argv)
+
+
+def _submit_arguments(submit: argparse.ArgumentParser) -> None:
+    args.of_party(submit)
+    submit.add_argument("--name", required=True, help="for people")
+    submit.add_argument("--task", required=True, help="statistics, logistic, encrypted_sum, …")
+    submit.add_argument("--purpose", required=True, help="one that the agreements permit")
+    submit.add_argument("--columns", metavar="A,B,…", help="the columns it is about")
+    submit.add_argument("--rows", help="which rows: all, complete, train or test")
+    submit.add_argument("--ridge", help="strength of the ridge, of a regression")
+    submit.add_argument("--parameters", type=Path, metavar="FILE", help="the same, in TOML")
+    submit.add_argument(
+        "--agreement", action="append", metavar="ID", help="run under this one; repeat"
+    )
+    submit.add_argument("--wait", action="store_true", help="wait, then print the checked result")
+    _timeout(submit)
+    args.as_json(submit)
+
+
+def _timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=3600.0, help="seconds (default: 3600)")
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Researcher)
+    parameters = dict(args.table("--parameters", arguments.parameters, "parameters"))
+    given = {
+        "columns": args.words(arguments.columns),
+        "rows": arguments.rows,
+        "ridge": arguments.ridge,
+    }
+    parameters |= {key: value for key, value in given.items() if value is not None}
+    chosen = _agreements(client, arguments)
+    job = client.submit_job(
+        name=arguments.name,
+        task=arguments.task,
+        parameters=parameters,
+        preparation=chosen[0]["preparation"],
+        purpose=arguments.purpose,
+        agreements={each["asset"]: each["id"] for each in chosen},
+    )
+    if not arguments.wait:
+        if arguments.json:
+            print_json({"job": job, "state": "requested"})
+        else:
+            say(job)
+        return 0
+    view = _until_end(client, job, arguments.timeout)
+    if view["state"] != "released":
+        return _ended(view, as_json=arguments.json)
+    return _checked(client, view, as_json=arguments.json)
+
+
+def _agreements(client: Researcher, arguments: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
+    """Return the agreements of a new job: those named, or all that permit it.
+
+    Raises:
+        ArgumentError: none does, or it takes a person to choose.
+    """
+    own = client.call("GET", "/agreements")
+    if arguments.agreement:
+        chosen = [pick(own, text) for text in arguments.agreement]
+    else:
+        chosen = [each for each in own if _permits(each, arguments.task, arguments.purpose)]
+    if not chosen:
+        raise ArgumentError(
+            f"none of your {len(own)} agreements permits {arguments.task} for "
+            f"{arguments.purpose!r} and has a use left; see `rongshu negotiate list`"
+        )
+    assets = {each["asset"] for each in chosen}
+    if len(assets) < len(chosen):
+        ids = ", ".join(short(each["id"]) for each in chosen)
+        raise ArgumentError(f"--agreement: several for the same asset, name one each of: {ids}")
+    if any(each["preparation"] != chosen[0]["preparation"] for each in chosen):
+        ids = ", ".join(short(each["id"]) for each in chosen)
+        raise ArgumentError(f"--agreement: they fix different rows, so name which of: {ids}")
+    return chosen
+
+
+def _permits(agreement: Mapping[str, Any], task: str, purpose: str) -> bool:
+    terms = agreement["terms"]
+    return (
+        agreement["revoked"] is None
+        and agreement["uses_left"] > 0
+        and terms["until"] >= now_ms()
+        and task in terms["tasks"]
+        and purpose in terms["purposes"]
+    )
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    jobs = client_of(arguments, Client).call("GET", "/jobs")
+    if arguments.json:
+        print_json(jobs)
+        return 0
+    rows(
+        ("job", "name", "task", "purpose", "state", "created"),
+        [
+            (
+                short(job["job"]),
+                job["name"],
+                job["task"],
+                job["purpose"],
+                job["state"] + (f": {job['error']['reason']}" if job["error"] else ""),
+                when(job["created"]),
+            )
+            for job in jobs
+        ],
+        "There is no job.",
+    )
+    return 0
+
+
+def _find(client: Client, text: str) -> Mapping[str, Any]:
+    return pick(client.call("GET", "/jobs"), text, key="job")
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    view = _find(client_of(arguments, Client), arguments.job)
+    if arguments.json:
+        print_json(view)
+    else:
+        _print(view)
+    return 0
+
+
+def _print(view: Mapping[str, Any]) -> None:
+    say(f"{view['name']}: {view['task']} for {view['purpose']}")
+    say(str(view["job"]))
+    progress = view["progress"]
+    round_ = f", round {progress['round']} ({progress['step']})" if progress else ""
+    say(f"{view['state']}{round_ if view['state'] == 'running' else ''}")
+    if view["error"]:
+        say(f"  {view['error']['reason']}: {view['error']['message']}")
+    rows(
+        ("  party", "state", "reason", "asset", "receipt"),
+        [
+            (
+                f"  {party['provider_name']}",
+                party["state"],
+                party["reason"] or "-",
+                short(party["asset"]),
+                short(party["receipt"]),
+            )
+            for party in view["parties"]
+        ],
+        "  no parties",
+    )
+
+
+def _wait(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Client)
+    job = _find(client, arguments.job)["job"]
+    return _ended(_until_end(client, job, arguments.timeout), as_json=arguments.json)
+
+
+def _until_end(client: Client, job: str, timeout: float) -> Mapping[str, Any]:
+    deadline = time.monotonic() + timeout
+    while True:
+        view: Mapping[str, Any] = client.call("GET", f"/jobs/{job}")
+        if view["state"] in ENDED:
+            return view
+        if time.monotonic() >= deadline:
+            waiting = [each["provider_name"] for each in view["parties"] if not each["grant"]]
+            who = f"; no answer yet from {', '.join(waiting)}" if waiting else ""
+            raise ArgumentError(f"--timeout: the job is still {view['state']}{who}")
+        time.sleep(LOOK_INTERVAL)
+
+
+def _ended(view: Mapping[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(view)
+    else:
+        _print(view)
+    return 0 if view["state"] == "released" else 1
+
+
+def _result(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Researcher)
+    return _checked(client, _find(client, arguments.job), as_json=arguments.json)
+
+
+def _checked(client: Researcher, view: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print a result after recomputing it; an error, and nothing printed, when it is not right."""
+    result = client.result(str(view["job"]))
+    if as_json:
+        print_json({"job": view["job"], "verified": True, "result": result})
+        return 0
+    json.dump(result, sys.stdout, indent=2, ensure_ascii=True)
+    say()
+    say(CHECKED.format(len(view["parties"])))
+    bills = [bill for bill in client.call("GET", "/settlements") if bill["job"] == view["job"]]
+    for bill in bills:
+        say(f"billed: {money(bill['total_cents'])}")
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Researcher)
+    job = _find(client, arguments.job)["job"]
+    view = client.call("POST", f"/jobs/{job}/cancel")
+    if arguments.json:
+        print_json(view)
+    else:
+        say(f"{short(job)} is {view['state']}")
+    return 0
