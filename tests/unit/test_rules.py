@@ -4,12 +4,14 @@ Each case is a pair of worlds that differ in one thing. The honest twin is sound
 comes from the lie and from nothing else.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from ledger import rules
 from ledger.encoding import sha256_text
 from ledger.errors import EvidenceError, RuleError, SignatureError
 from ledger.keys import SigningKey
@@ -565,6 +567,16 @@ def test_a_lie_in_the_log_is_the_one_finding_and_its_twin_is_sound(
     lie.twin(honest)
     verdict = honest.audit()
     assert (verdict.status, verdict.findings, verdict.missing) == ("sound", [], [])
+
+
+def test_every_code_of_the_rules_has_a_lie():
+    # What the sequence of entries breaks needs a folder that no log writes: see
+    # tests/properties/test_audit_mutations.py.
+    written, of_history = {"references_mismatch"}, {"unknown_reference"}
+    codes = re.findall(
+        r'require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"', Path(rules.__file__).read_text()
+    )
+    assert {"".join(pair) for pair in codes} == ({lie.code for lie in LIES} | written) - of_history
 
 
 def test_recipient_outside_the_terms(tmp_path: Path):
