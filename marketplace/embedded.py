@@ -38,10 +38,10 @@ from federated.node.runner import Node
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
 from marketplace.app import create_app
-from marketplace.client import Client, Home, Provider, now_ms, slug
+from marketplace.client import Client, Home, Provider, now_ms
 from marketplace.errors import MarketplaceError
 from marketplace.jobs.grid_engine import GridEngine
-from marketplace.listing import list_node, make_node
+from marketplace.listing import list_node, make_node, slug
 from marketplace.settings import Settings
 from marketplace.transport import AppTransport
 

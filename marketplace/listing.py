@@ -84,3 +84,8 @@ def list_node(
     # The node's own key opens only what a node needs.
     api_key = provider.call("POST", "/keys", {"scopes": ["node"]})["api_key"]
     return node.guard(asset, digest, api_key)
+
+
+def slug(name: str) -> str:
+    """Return a name as a folder may carry it."""
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "party"

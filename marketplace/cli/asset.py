@@ -12,7 +12,7 @@ from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.parties import client_of, pick
 from marketplace.cli.show import money, print_json, rows, say, short, when
-from marketplace.client import Client, Provider, slug
+from marketplace.client import Client, Provider
 
 ADD = """\
 rongshu asset add --home basel --file hearts.csv --name Hearts --cost 9000.00
@@ -112,7 +112,7 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
 def _add(arguments: argparse.Namespace) -> int:
     # Imported here: reading the catalogue needs no data engine.
     from federated.node.home import SETTINGS, NodeHome  # noqa: PLC0415
-    from marketplace.listing import list_node, make_node  # noqa: PLC0415
+    from marketplace.listing import list_node, make_node, slug  # noqa: PLC0415
 
     client = client_of(arguments, Provider)
     cost = args.cents("--cost", arguments.cost)
