@@ -13,12 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.statements import read
 from marketplace.agreements import uses
 from tests.market import Market
 from tests.world import START, YEAR
 
 QUICK_TRIES = 24
 SLOW_TRIES = 200
+REFUSED = {"state": "refused", "reason": "revoked"}
 FAR = START + 100 * YEAR
 
 SERVER = """
@@ -170,3 +172,43 @@ def test_of_two_processes_one_gets_the_last_use(populated_market: Market, tmp_pa
     market = populated_market.copy_to(tmp_path / "data")
     found = run_processes(market, SLOW_TRIES)
     assert found == [["201 accepted\n", "409 quota_used_up\n"]] * SLOW_TRIES
+
+
+def test_a_revocation_that_waits_for_the_log_is_in_force_already(
+    populated_market: Market, tmp_path: Path
+):
+    """The log's rules do not know of it yet; otherwise the log would get what breaks them."""
+    with populated_market.copy_to(tmp_path / "data", log_wait_seconds=1) as market:
+        first = market.providers[0]
+        job = market.submit()
+        grant, offer = market.grant_statement(first, job), market.offer_statement(first)
+        market.context.log.stop()
+        revocation = market.revocation(first, first.asset)
+        assert market.post("/revocations", first, revocation).status_code == 503
+        before = market.counts()
+        for path, caller, statement, code in (
+            ("/jobs", market.researcher, market.job_statement(), "revoked"),
+            ("/offers", first, offer, "revoked"),
+            ("/grants", first, grant, "not_waiting"),
+            ("/receipts", first, market.receipt(first, job, None, **REFUSED), "revoked"),
+        ):
+            answer = market.post(path, caller, statement)
+            assert (answer.status_code, answer.json()["code"]) == (409, code), path
+        assert market.counts() == before
+        market.context.log.start()
+        market.context.logged(read(market.sign(revocation)).id)
+        assert market.context.log.findings == []
+
+
+def test_a_revoked_key_that_waits_for_the_log_opens_nothing(
+    populated_market: Market, tmp_path: Path
+):
+    with populated_market.copy_to(tmp_path / "data", log_wait_seconds=1) as market:
+        first = market.providers[0]
+        market.context.log.stop()
+        answer = market.post("/revocations", first, market.revocation(first, first.id))
+        assert answer.status_code == 503
+        before = market.counts()
+        late = market.post("/offers", first, market.offer_statement(first, price_cents=5))
+        assert late.status_code == 401
+        assert market.counts() == before
