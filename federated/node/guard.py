@@ -30,7 +30,7 @@ from federated.errors import PreparationError, RefusedError
 from federated.preparation import Preparation
 from ledger.history import History
 from ledger.keys import VerifyKey
-from ledger.statements import Agreement, Asset, Grant, Job, Statement
+from ledger.statements import Agreement, Asset, Grant, Job, Receipt, Statement
 from ledger.terms import Request, evaluate
 
 S = TypeVar("S", bound=Statement)
@@ -58,11 +58,13 @@ class Spent:
     """What the node's journal says of earlier jobs on this asset, this job left out.
 
     Attributes:
-        uses: completed jobs and open reservations under an agreement, by its id.
+        jobs: ids of completed jobs and open reservations under an agreement, by its id.
+        unfinished: jobs under an agreement that ended without a result after an answer had left.
         answered: preparations that were answered, or reserved to be.
     """
 
-    uses: Callable[[str], int]
+    jobs: Callable[[str], frozenset[str]]
+    unfinished: Callable[[str], int]
     answered: tuple[Preparation, ...]
 
 
@@ -73,10 +75,13 @@ class Limits:
     Attributes:
         row_selections: most different row selections ever answered on one asset, over all buyers.
         grant_days: how long a grant given by rule stays valid.
+        unfinished: most jobs under one agreement that may end without a result after an answer
+            left. Such a job gives its use back, and it is the operator who says that it ended.
     """
 
     row_selections: int = 4
     grant_days: int = 7
+    unfinished: int = 8
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,13 @@ def decide(
     if job.code_digest != code(job):
         raise RefusedError("code_unknown", "the job names code that is not installed here")
     preparation = _row_selection(job, agreement, spent, limits)
-    _terms(history, job, agreement_id, agreement, spent, now)
+    _terms(history, ask, agreement_id, agreement, spent, now)
+    if spent.unfinished(agreement_id) >= limits.unfinished:
+        raise RefusedError("quota_used_up", "too many jobs ended here after an answer had left")
     grant = None if ask.grant is None else _granted(history, ask, job, agreement_id, now)
     assets = {asset: _proven(history, asset, Asset) for asset in job.assets}
+    # A party whose key was lost may be anybody; masks against it would hide nothing.
+    _in_force(history, tuple(asset.provider for asset in assets.values()))
     return Permit(
         job_id=ask.job,
         job=job,
@@ -178,9 +187,7 @@ def _row_selection(job: Job, agreement: Agreement, spent: Spent, limits: Limits)
     except PreparationError as error:
         raise RefusedError("row_selection_not_allowed", str(error)) from error
     others = {_row_key(item) for item in spent.answered} - {_row_key(wanted)}
-    if wanted.split is not None and any(
-        item.split is not None and item.split != wanted.split for item in spent.answered
-    ):
+    if any(_splits_differently(item, wanted) for item in spent.answered):
         # Two splits of the same rows differ in few of them; their difference is those few.
         raise RefusedError("row_selection_not_allowed", "another split of these rows was answered")
     if len(others) >= limits.row_selections:
@@ -188,6 +195,18 @@ def _row_selection(job: Job, agreement: Agreement, spent: Spent, limits: Limits)
             "row_selection_not_allowed", f"{len(others)} row selections were answered already"
         )
     return wanted
+
+
+def _splits_differently(one: Preparation, other: Preparation) -> bool:
+    if one.split is None or other.split is None:
+        return False
+    # A stratified split follows the label: another label divides the rows anew, whatever the seed.
+    relabelled = one.split.stratify and one.label != other.label and _base(one) == _base(other)
+    return one.split != other.split or relabelled
+
+
+def _base(preparation: Preparation) -> tuple[str, ...] | None:
+    return tuple(sorted(preparation.drop)) if preparation.complete_rows else None
 
 
 def _row_key(preparation: Preparation) -> str:
@@ -202,8 +221,9 @@ def _row_key(preparation: Preparation) -> str:
 
 
 def _terms(
-    history: History, job: Job, agreement_id: str, agreement: Agreement, spent: Spent, now: int
+    history: History, ask: Ask, agreement_id: str, agreement: Agreement, spent: Spent, now: int
 ) -> None:
+    job = history.get(ask.job, Job)
     request = Request(
         task=job.task,
         purpose=job.purpose,
@@ -212,11 +232,24 @@ def _terms(
         exact=True,
         time=now,
     )
-    # The log knows uses that a journal restored from a backup has forgotten.
-    uses = max(spent.uses(agreement_id), history.completed_uses[agreement_id])
-    decision = evaluate(agreement.terms, request, uses)
+    # The log knows uses that a journal restored from a backup has forgotten, and the journal knows
+    # those under way: what either knows counts, and this job itself does not.
+    jobs = spent.jobs(agreement_id) | _completed_jobs(history, ask.asset, agreement_id)
+    decision = evaluate(agreement.terms, request, len(jobs - {ask.job}))
     if decision.reason is not None:
         raise RefusedError(decision.reason, decision.detail)
+
+
+def _completed_jobs(history: History, asset: str, agreement_id: str) -> frozenset[str]:
+    found = set()
+    for job_id, receipts in history.completed.items():
+        for logged in receipts:
+            receipt = logged.statement
+            if isinstance(receipt, Receipt) and receipt.asset == asset and receipt.grant:
+                grant = history.by_id.get(receipt.grant)
+                if grant and isinstance(grant.statement, Grant):
+                    found |= {job_id} if grant.statement.agreement == agreement_id else set()
+    return frozenset(found)
 
 
 def _granted(history: History, ask: Ask, job: Job, agreement_id: str, now: int) -> Grant:

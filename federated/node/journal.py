@@ -25,8 +25,8 @@ from typing import Any
 from federated.errors import JournalError
 from federated.node.guard import Spent
 from federated.preparation import Preparation
-from ledger.encoding import canonical, digest, parse
-from ledger.statements import JournalPosition
+from ledger.encoding import canonical, digest, parse, sha256_text
+from ledger.statements import Contribution, JournalPosition
 
 NAMESPACE = "rongshu/journal/v1"
 VERSION = 1
@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS use (
     preparation BLOB NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'completed', 'ended')),
     answered INTEGER NOT NULL DEFAULT 0,
+    rows INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (job, asset)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS reply (
@@ -113,10 +114,13 @@ class Journal:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield Book(self._connection, self._clock)
+                    self._connection.execute("COMMIT")
                 except BaseException:
-                    self._connection.execute("ROLLBACK")
+                    # A full disk may have ended the transaction already; else it must end here, or
+                    # no later one could begin.
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
                     raise
-                self._connection.execute("COMMIT")
             except sqlite3.DatabaseError as error:
                 raise JournalError(f"{self._path}: {error}") from error
 
@@ -124,7 +128,8 @@ class Journal:
         """Recompute the whole chain and return where it stands.
 
         Raises:
-            JournalError: a line is missing or was changed; names it.
+            JournalError: a line is missing or was changed, and names it; or uses and replies are
+                not what the lines say.
         """
         with self._lock:
             rows = self._connection.execute(
@@ -135,7 +140,34 @@ class Journal:
             head = _next_head(head, sequence, time, kind, body)
             if sequence != expected or stored != head:
                 raise JournalError(f"{self._path}: line {expected} is missing or was changed")
+        self._compare([(kind, parse(body)) for _, _, kind, body, _ in rows])
         return JournalPosition(len(rows), head)
+
+    def _compare(self, lines: list[tuple[str, Any]]) -> None:
+        """Hold the tables, which decide, against the chain, which cannot be changed unseen.
+
+        Raises:
+            JournalError: they differ.
+        """
+        uses: dict[tuple[str, str], tuple[str, str]] = {}
+        replies = {}
+        for kind, line in lines:
+            place = (line["job"], line["asset"])
+            if kind == "reserve":
+                uses[place] = (line["agreement"], "open")
+            elif kind == "finish" and place in uses:
+                uses[place] = (uses[place][0], line["state"])
+            elif kind == "reply":
+                replies[(*place, line["attempt"], line["step"])] = (line["request"], line["reply"])
+        with self._lock:
+            use = self._connection.execute("SELECT job, asset, agreement, state FROM use")
+            found = {(job, asset): (agreed, state) for job, asset, agreed, state in use}
+            reply = self._connection.execute(
+                "SELECT job, asset, attempt, step, request, body FROM reply"
+            )
+            sent = {tuple(row[:4]): (row[4], sha256_text(row[5])) for row in reply}
+        if found != uses or sent != replies:
+            raise JournalError(f"{self._path}: its uses or replies are not those of its lines")
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -167,17 +199,24 @@ class Book:
     def spent(self, asset: str, job: str) -> Spent:
         """Return what other jobs have used up on an asset; `job` itself is left out."""
         rows = self._connection.execute(
-            "SELECT agreement, preparation, state, answered FROM use WHERE asset = ? AND job <> ?",
+            "SELECT job, agreement, preparation, state, answered FROM use "
+            "WHERE asset = ? AND job <> ?",
             (asset, job),
         ).fetchall()
-        uses: dict[str, int] = {}
-        for agreement, _, state, _ in rows:
+        uses: dict[str, set[str]] = {}
+        unfinished: dict[str, int] = {}
+        for other, agreement, _, state, sent in rows:
             if state in ("open", "completed"):
-                uses[agreement] = uses.get(agreement, 0) + 1
+                uses.setdefault(agreement, set()).add(other)
+            elif sent:
+                unfinished[agreement] = unfinished.get(agreement, 0) + 1
         # What ended before any answer left tells nobody anything.
-        answered = [body for _, body, state, sent in rows if state != "ended" or sent]
-        preparations = tuple(Preparation.parse(parse(body)) for body in answered)
-        return Spent(lambda agreement: uses.get(agreement, 0), preparations)
+        answered = [body for _, _, body, state, sent in rows if state != "ended" or sent]
+        return Spent(
+            jobs=lambda agreement: frozenset(uses.get(agreement, ())),
+            unfinished=lambda agreement: unfinished.get(agreement, 0),
+            answered=tuple(Preparation.parse(parse(body)) for body in answered),
+        )
 
     def is_reserved(self, job: str, asset: str) -> bool:
         """Whether this job holds an open reservation."""
@@ -189,6 +228,10 @@ class Book:
             "SELECT answered FROM use WHERE job = ? AND asset = ?", (job, asset)
         ).fetchone()
         return row is not None and bool(row[0])
+
+    def has_ended(self, job: str, asset: str) -> bool:
+        """Whether this job was finished here, with a result or without."""
+        return self._state(job, asset) in ("completed", "ended")
 
     def reserve(self, job: str, asset: str, agreement: str, preparation: Preparation) -> None:
         """Count one use from now on; a second reservation for the same job changes nothing.
@@ -223,22 +266,48 @@ class Book:
             "INSERT INTO reply (job, asset, attempt, step, request, body) VALUES (?,?,?,?,?,?)",
             (job, asset, attempt, step, request, body),
         )
-        line = {"asset": asset, "attempt": attempt, "job": job, "request": request, "step": step}
+        line = {
+            "asset": asset,
+            "attempt": attempt,
+            "job": job,
+            "reply": sha256_text(body),
+            "request": request,
+            "step": step,
+        }
         self._append("reply", line)
+
+    def contributions(self, job: str, asset: str) -> tuple[int, tuple[Contribution, ...]]:
+        """Return the attempt at a job that was answered, and what was sent; 0 where none was."""
+        rows = self._connection.execute(
+            "SELECT attempt, CAST(step AS INTEGER), request, body FROM reply "
+            "WHERE job = ? AND asset = ? AND CAST(step AS INTEGER) > 0 ORDER BY 1, 2",
+            (job, asset),
+        ).fetchall()
+        return rows[0][0] if rows else 0, tuple(
+            Contribution(number, request, sha256_text(body)) for _, number, request, body in rows
+        )
+
+    def rows_used(self, job: str, asset: str) -> int:
+        """Return how many rows a job's answers cover."""
+        row = self._connection.execute(
+            "SELECT rows FROM use WHERE job = ? AND asset = ?", (job, asset)
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def row_sets(self, asset: str) -> list[bytes]:
         """Return the bitmaps of all row sets answered on an asset."""
         rows = self._connection.execute("SELECT bitmap FROM row_set WHERE asset=?", (asset,))
         return [bitmap for (bitmap,) in rows.fetchall()]
 
-    def answer_rows(self, job: str, asset: str, bitmaps: list[bytes]) -> None:
-        """Remember which rows an answer is about to cover."""
+    def answer_rows(self, job: str, asset: str, bitmaps: list[bytes], rows: int) -> None:
+        """Remember which rows an answer is about to cover, and how many they are."""
         self._connection.executemany(
             "INSERT OR IGNORE INTO row_set (asset, bitmap) VALUES (?, ?)",
             [(asset, bitmap) for bitmap in bitmaps],
         )
         self._connection.execute(
-            "UPDATE use SET answered = 1 WHERE job = ? AND asset = ?", (job, asset)
+            "UPDATE use SET answered = 1, rows = ? WHERE job = ? AND asset = ?",
+            (rows, job, asset),
         )
 
     def finish(self, job: str, asset: str, state: str) -> None:

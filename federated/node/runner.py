@@ -31,10 +31,6 @@ from federated.errors import (
     NodeError,
     PeerKeyError,
     RefusedError,
-    RowsError,
-    TableError,
-    TaskError,
-    VaultError,
 )
 from federated.messages import (
     Contribution,
@@ -52,8 +48,9 @@ from federated.messages import (
     read_request,
 )
 from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
+from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
-from federated.node.journal import Journal
+from federated.node.journal import Book, Journal
 from federated.node.rows import Rows, prepare
 from federated.node.vault import Vault
 from federated.plan import Plan, Question, Words
@@ -107,8 +104,6 @@ class _Work:
     plan: Plan
     keys: dict[int, MaskKey] = field(default_factory=dict, repr=False)
     rows: Rows | None = field(default=None, repr=False)
-    answered: list[Receipted] = field(default_factory=list)
-    rows_used: int = 0
     questions: list[Question] = field(default_factory=list)
 
 
@@ -163,13 +158,19 @@ class Node:
                 _log.warning("unreadable request: %s", error)
                 return Failure("", self.asset, "internal").to_bytes()
             try:
-                return self._answer(request, body)
-            except RefusedError as error:
-                _log.warning("refused %s: %s (%s)", request.job[:24], error.reason, error)
-                return self._refuse(request.job, error.reason)
+                return self._answer_or_refuse(request, body)
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
-                return Failure(request.job, self.asset, _failure_word(error)).to_bytes()
+                return Failure(request.job, self.asset, failure_word(error)).to_bytes()
+
+    def _answer_or_refuse(
+        self, request: KeysRequest | RoundRequest | FinishRequest, body: bytes
+    ) -> bytes:
+        try:
+            return self._answer(request, body)
+        except RefusedError as error:
+            _log.warning("refused %s: %s (%s)", request.job[:24], error.reason, error)
+            return self._refuse(request.job, error.reason)
 
     def waiting(self) -> list[str]:
         """Return ids of jobs that wait for this node's decision."""
@@ -213,13 +214,21 @@ class Node:
             self._refuse(job_id, reason)
 
     def decide_by_rule(self) -> dict[str, str]:
-        """Decide every waiting job as the terms say; return each job's `granted` or reason."""
+        """Decide every waiting job as the terms say.
+
+        Returns:
+            By job, `granted`, the reason of a refusal, or the word for what went wrong: then the
+            job waits on, and the others are decided all the same.
+        """
         verdicts = {}
         for job_id in self.waiting():
             try:
                 verdicts[job_id] = self.approve(job_id)
             except RefusedError as error:
                 verdicts[job_id] = error.reason
+            except (FederatedError, LedgerError) as error:
+                _log.warning("undecided %s: %s", job_id[:24], error)
+                verdicts[job_id] = failure_word(error)
         return verdicts
 
     def _grant(self, job_id: str) -> bytes:
@@ -228,6 +237,7 @@ class Node:
             if made is not None and made[0] == "granted":
                 return made[1]
             permit = self._decide(Ask(job_id, self.asset), book.spent(self.asset, job_id))
+            self._refuse_ended(book, job_id)
             task, _ = plan_of(permit.job, permit.assets)
             now = self._clock()
             until = min(now + self._limits.grant_days * DAY, permit.agreement.terms.until)
@@ -277,6 +287,7 @@ class Node:
             if book.has_answered(request.job, self.asset):
                 # A second attempt could ask other questions, and no receipt would name the first.
                 raise RefusedError("grant_mismatch", "another attempt at this job was answered")
+            self._refuse_ended(book, request.job)
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
             task, plan = plan_of(permit.job, permit.assets)
@@ -287,13 +298,13 @@ class Node:
         return reply
 
     def _round(self, work: _Work, request: RoundRequest, asked: str) -> bytes:
-        number = len(work.answered) + 1
+        number = len(work.questions) + 1
         granted = work.permit.grant.rounds if work.permit.grant else 0
         if request.round != number or number > granted:
             raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
         self._log.sync()
+        ask = Ask(request.job, self.asset, work.permit.grant_id)
         with self._journal.write() as book:
-            ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
@@ -318,7 +329,6 @@ class Node:
         # A key serves one round: with it gone, no later code can mask anything else under it.
         del work.keys[number]
         work.questions.append(question)
-        work.answered.append(Receipted(number, asked, body_digest(reply)))
         return reply
 
     def _contribution(self, work: _Work, bound_to: Round, words: Words) -> bytes:
@@ -344,22 +354,22 @@ class Node:
         wanted = row_sets(work.task, work.plan, rows)
         with self._journal.write() as book:
             refuse_close_rows(wanted, book.row_sets(self.asset), self._minimum_rows)
-            book.answer_rows(work.permit.job_id, self.asset, wanted)
-        work.rows, work.rows_used = rows, rows_in(wanted)
+            book.answer_rows(work.permit.job_id, self.asset, wanted, rows_in(wanted))
+        work.rows = rows
         return rows
 
     def _finish(self, work: _Work | None, request: FinishRequest, asked: str) -> bytes:
-        answered = 0 if work is None else len(work.answered)
-        complete = request.state == "completed" and request.rounds == answered > 0
         with self._journal.write() as book:
-            if work is None and not book.is_reserved(request.job, self.asset):
+            if not book.is_reserved(request.job, self.asset):
                 raise NodeError("no such job is under way here")
-        receipt = self._receipt(
-            request.job,
-            work,
-            "completed" if complete else "failed",
-            None if complete else "cancelled",
+            attempt, sent = book.contributions(request.job, self.asset)
+        complete = (
+            work is not None
+            and request.state == "completed"
+            and (request.attempt, request.rounds) == (attempt, len(sent))
         )
+        word = None if complete else "cancelled"
+        receipt = self._receipt(request.job, "completed" if complete else "failed", word, sent)
         reply = FinishReply(receipt).to_bytes()
         with self._journal.write() as book:
             book.finish(request.job, self.asset, "completed" if complete else "ended")
@@ -369,18 +379,27 @@ class Node:
         return reply
 
     def _refuse(self, job_id: str, reason: str) -> bytes:
-        """Receipt a refusal, hand it in and return the reply that names it."""
+        """Receipt a refusal, hand it in and return the reply that names it.
+
+        A job that was answered before is receipted as failed, with what was sent: a refusal sends
+        nothing, and what left the node must stand in its account.
+        """
         with self._journal.write() as book:
             made = book.decision(job_id, self.asset)
+            reserved = book.is_reserved(job_id, self.asset)
+            _, sent = book.contributions(job_id, self.asset) if reserved else (0, ())
         if made is not None and made[0] == reason:
             return Refusal(job_id, self.asset, reason, made[1]).to_bytes()
         try:
-            receipt = self._receipt(job_id, None, "refused", reason)
+            if sent:
+                receipt = self._receipt(job_id, "failed", "cancelled", sent)
+            else:
+                receipt = self._receipt(job_id, "refused", reason, ())
         except LedgerError as error:
             raise NodeError(f"the refusal could not be receipted: {error}") from error
         with self._journal.write() as book:
             book.decide(job_id, self.asset, reason, receipt)
-            if book.is_reserved(job_id, self.asset):
+            if reserved:
                 book.finish(job_id, self.asset, "ended")
         self._work.pop(job_id, None)
         try:
@@ -390,19 +409,32 @@ class Node:
             _log.warning("the refusal was not taken: %s", error)
         return Refusal(job_id, self.asset, reason, receipt).to_bytes()
 
-    def _receipt(self, job_id: str, work: _Work | None, state: str, reason: str | None) -> bytes:
+    def _refuse_ended(self, book: Book, job_id: str) -> None:
+        if book.has_ended(job_id, self.asset):
+            raise RefusedError("grant_mismatch", "this job has ended here; a new one is needed")
+
+    def _receipt(
+        self, job_id: str, state: str, reason: str | None, sent: tuple[Receipted, ...]
+    ) -> bytes:
+        """Sign the node's account of a job: what it sent is read from the journal, not from memory.
+
+        Raises:
+            LedgerError: the job's id is none, or the reason none of the fixed words.
+        """
+        work = self._work.get(job_id)
         with self._journal.write() as book:
             position = book.position()
+            rows = book.rows_used(job_id, self.asset) if sent else 0
         return Receipt(
             asset=self.asset,
             job=job_id,
-            grant=None if work is None else work.permit.grant_id,
+            grant=None if work is None or state == "refused" else work.permit.grant_id,
             state=state,
             reason=reason,
             code_digest=NO_CODE if work is None else _code(work.permit.job),
             log_size=self._log.size if work is None else work.permit.log_size,
-            rows=0 if work is None else work.rows_used,
-            contributions=() if work is None else tuple(work.answered),
+            rows=rows,
+            contributions=sent,
             journal=position,
             issued=self._clock(),
         ).sign(self._identity.node_key)
@@ -463,15 +495,3 @@ def _step(request: KeysRequest | RoundRequest | FinishRequest) -> str:
     if isinstance(request, KeysRequest):
         return KEYS
     return FINISH if isinstance(request, FinishRequest) else str(request.round)
-
-
-def _failure_word(error: Exception) -> str:
-    """Return the one word that may leave the node for an error; its sentence stays here."""
-    if isinstance(error, VaultError):
-        return "data_changed" if error.reason == "data_changed" else "bad_data"
-    if isinstance(error, TableError | RowsError):
-        return "bad_data"
-    if isinstance(error, TaskError):
-        known = ("isolating_parameters", "out_of_bounds")
-        return error.reason if error.reason in known else "task_error"
-    return "internal"

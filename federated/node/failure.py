@@ -1,0 +1,24 @@
+"""The one word that may leave a node when something goes wrong; sentences stay in its own log.
+
+A sentence may name a line or a file, or come from a library that quotes what it could not read.
+
+    >>> failure_word(ValueError("could not convert '137.06'"))
+    'internal'
+"""
+
+from __future__ import annotations
+
+from federated.errors import RowsError, TableError, TaskError, VaultError
+
+_OF_TASKS = ("isolating_parameters", "out_of_bounds")
+
+
+def failure_word(error: Exception) -> str:
+    """Return the one word that may leave the node for an error; its sentence stays here."""
+    if isinstance(error, VaultError):
+        return "data_changed" if error.reason == "data_changed" else "bad_data"
+    if isinstance(error, TableError | RowsError):
+        return "bad_data"
+    if isinstance(error, TaskError):
+        return error.reason if error.reason in _OF_TASKS else "task_error"
+    return "internal"
