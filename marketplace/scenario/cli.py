@@ -9,18 +9,13 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
+OWN_DATA = Path("examples/own/scenario.toml")
 EXAMPLE = """\
 examples:
   rongshu scenario run examples/hospitals/scenario.toml
@@ -56,21 +51,38 @@ def command(argv: list[str]) -> int:
 def _run(file: Path, out: Path | None, *, as_json: bool) -> int:
     quiet_flower()
     # Imported here: reading --help must not load numpy and Flower.
+    from marketplace.scenario.bars import Bars  # noqa: PLC0415
+    from marketplace.scenario.page import as_text  # noqa: PLC0415
     from marketplace.scenario.play import play  # noqa: PLC0415
     from marketplace.scenario.report import as_json as to_json  # noqa: PLC0415
-    from marketplace.scenario.report import as_text  # noqa: PLC0415
     from marketplace.scenario.spec import load  # noqa: PLC0415
 
     logging.basicConfig(level=logging.ERROR)
     scenario = load(file)
     folder = _new_folder(file, out)
-    with _Bars(shown=not as_json and sys.stderr.isatty()) as bars:
+    with Bars(shown=sys.stderr.isatty()) as bars:
         outcome = play(scenario, folder, bars)
     if as_json:
-        sys.stdout.write(json.dumps(to_json(outcome), ensure_ascii=False) + "\n")
+        # ASCII: it must arrive whole through any pipe and locale.
+        sys.stdout.write(json.dumps(to_json(outcome), allow_nan=False) + "\n")
     else:
-        sys.stdout.write(as_text(outcome))
+        sys.stdout.write(as_text(outcome, *_program(_checkout())))
     return 0 if outcome.held else 1
+
+
+def _checkout() -> Path | None:
+    """Return the folder of the checkout whose `run` script started this, None elsewhere."""
+    folder = Path(sys.prefix).parent
+    return folder if (folder / "run").is_file() and (folder / OWN_DATA).is_file() else None
+
+
+def _program(checkout: Path | None) -> tuple[str, str | None]:
+    """Return how this person starts `rongshu`, and the example for own data where there is one."""
+    if checkout is None:
+        return "rongshu", None
+    if checkout == Path.cwd():
+        return "./run rongshu", str(OWN_DATA)
+    return f"{shlex.quote(str(checkout / 'run'))} rongshu", str(checkout / OWN_DATA)
 
 
 def _new_folder(file: Path, out: Path | None) -> Path:
@@ -95,50 +107,3 @@ def quiet_flower() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     os.environ.setdefault("FLWR_HOME", str(Path(tempfile.gettempdir()) / "rongshu-flower"))
-
-
-class _Bars(AbstractContextManager["_Bars"]):
-    """Progress bars on standard error, or nothing."""
-
-    def __init__(self, *, shown: bool) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
-        self._progress = Progress(
-            TextColumn("{task.description:<66}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not shown,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def step(self, text: str, of: int) -> None:
-        """Begin a bar."""
-        self._task = self._progress.add_task(text, total=of, note="")
-
-    def done(self, text: str) -> None:
-        """Move the bar on by one."""
-        if self._task is not None:
-            self._progress.update(self._task, advance=1, note=text[:30])
-
-    def running(self, job: str, view: Mapping[str, Any]) -> None:
-        """Show the round that a job is in."""
-        del job
-        progress = view["progress"]
-        if self._task is not None and progress:
-            note = f"round {progress.get('round', 0)} {progress.get('step', '')}"
-            self._progress.update(self._task, note=note)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marketplace.scenario.spec import ExpectPart
+from marketplace.scenario.parts import STATE, ExpectPart
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,16 @@ def look_up(document: Any, path: str) -> Any:
     raise KeyError(path)
 
 
-def check(part: ExpectPart, document: Mapping[str, Any]) -> Checked:
-    """Hold one expectation against a job's document."""
+def check(part: ExpectPart, state: str, result: Mapping[str, Any]) -> Checked:
+    """Hold one expectation against how a job ended and what it gave.
+
+    Args:
+        part: the expectation; its path is `state`, or leads into the result.
+        state: how the job ended.
+        result: what it gave, or {"error": {"reason", "message"}}.
+    """
     try:
-        found = look_up(document, part.path)
+        found = state if part.path == STATE else look_up(result, part.path)
     except KeyError:
         return Checked(part.name, held=False, detail=f"there is no {part.path}")
     failures = [text for holds, text in _comparisons(part, found) if not holds]

@@ -6,21 +6,27 @@ outcome.held          # every job released, every expectation and refusal as the
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from federated.errors import FederatedError
+from ledger.errors import LedgerError
 from ledger.export import export
 from ledger.keys import SigningKey
 from ledger.verify import Verdict, verify
+from marketplace.client import now_ms
 from marketplace.embedded import Embedded
 from marketplace.errors import MarketplaceError
+from marketplace.scenario.errors import ScenarioError
 from marketplace.scenario.expectations import Checked, check, look_up
+from marketplace.scenario.parts import ComparePart, JobPart, Scenario
 from marketplace.scenario.refusals import Attempts, Tried
 from marketplace.scenario.rehearsal import rehearse
-from marketplace.scenario.spec import ComparePart, JobPart, Scenario
 from marketplace.scenario.stage import Stage
 
 EXPORT_FOLDER = "export"
@@ -42,16 +48,26 @@ class Show(Protocol):
 
 @dataclass(frozen=True)
 class Played:
-    """One job, as it ended."""
+    """One job, as it ended.
+
+    Attributes:
+        state: one of the ends that the service knows.
+        result: as released; of a job without an answer {"error": {"reason", "message"}}.
+        held: whether it was released, or ended as the scenario expects.
+    """
 
     name: str
     task: str
-    id: str
     state: str
     seconds: float
     result: dict[str, Any]
     receipts: tuple[dict[str, Any], ...]
-    error: str
+    held: bool
+
+    @property
+    def error(self) -> str:
+        """Why there is no answer; empty when there is one."""
+        return "" if self.state == "released" else str(self.result["error"]["message"])
 
 
 @dataclass(frozen=True)
@@ -64,10 +80,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a scenario led to."""
+    """Everything that a scenario led to.
+
+    Attributes:
+        rows: of each provider's file, in the scenario's order.
+        log_key: the log's verifier key, as an auditor gets it from outside the export.
+    """
 
     scenario: Scenario
     folder: Path
+    rows: tuple[int, ...]
     jobs: tuple[Played, ...]
     expectations: tuple[Checked, ...]
     refusals: tuple[Tried, ...]
@@ -85,7 +107,7 @@ class Outcome:
     def held(self) -> bool:
         """Whether all went as the scenario says, and the ledger is sound."""
         return (
-            all(job.state == "released" for job in self.jobs)
+            all(job.held for job in self.jobs)
             and all(each.held for each in self.expectations)
             and all(each.held for each in self.refusals)
             and self.verdict.exit_code == 0
@@ -100,22 +122,26 @@ def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
         MarketplaceError: the stage could not be set up.
     """
     begun = time.monotonic()
-    show.step("Reading the data files where they are", len(scenario.providers))
-    rehearse(scenario)
-    with Embedded(folder / MARKET_FOLDER) as market:
+    show.step("Each provider's file is read where it lies", len(scenario.providers))
+    parties = rehearse(scenario, now_ms(), show.done)
+    with _new(folder), Embedded(folder / MARKET_FOLDER) as market:
         stage = _set_up(market, scenario, show)
         jobs = tuple(_run(stage, part, show) for part in scenario.jobs)
         refusals = _refusals(stage, show)
         verdict = _audit(market, folder / EXPORT_FOLDER, show)
         log_key = market.log_key.text
-    documents = {job.name: _document(job) for job in jobs}
+    played = {job.name: job for job in jobs}
     return Outcome(
         scenario=scenario,
         folder=folder,
+        rows=tuple(party.rows for party in parties),
         jobs=jobs,
-        expectations=tuple(check(part, documents[part.job]) for part in scenario.expectations),
+        expectations=tuple(
+            check(part, played[part.job].state, played[part.job].result)
+            for part in scenario.expectations
+        ),
         refusals=refusals,
-        comparisons=tuple(_compared(scenario, documents)),
+        comparisons=tuple(_compared(scenario, played)),
         verdict=verdict,
         log_key=log_key,
         seconds=time.monotonic() - begun,
@@ -124,11 +150,11 @@ def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
 
 def _set_up(market: Embedded, scenario: Scenario, show: Show) -> Stage:
     stage = Stage.set_up(market, scenario)
-    show.step("Providers enrol, their nodes measure, assets are listed", len(scenario.providers))
+    show.step("Providers enrol, measure and list their data", len(scenario.providers))
     for part in scenario.providers:
         stage.seat(part)
         show.done(part.name)
-    show.step("Researcher and providers negotiate and sign", len(stage.seats))
+    show.step("Researcher and providers sign agreements", len(stage.seats))
     for seat in stage.seats:
         stage.agree(seat)
         show.done(seat.part.name)
@@ -137,8 +163,26 @@ def _set_up(market: Embedded, scenario: Scenario, show: Show) -> Stage:
 
 def _run(stage: Stage, part: JobPart, show: Show) -> Played:
     begun = time.monotonic()
-    show.step(f"Job {part.name}: {part.task}", 1)
-    result: dict[str, Any] = {}
+    show.step(f"Job {part.name!r} runs at the nodes", 1)
+    state, result, receipts = _play_job(stage, part, show)
+    show.done(state)
+    expected = stage.scenario.expects_state(part.name)
+    return Played(
+        name=part.name,
+        task=part.task,
+        state=state,
+        seconds=time.monotonic() - begun,
+        result=result,
+        receipts=receipts,
+        # Where the file says how a job ends, that expectation decides.
+        held=state == (expected or "released"),
+    )
+
+
+def _play_job(
+    stage: Stage, part: JobPart, show: Show
+) -> tuple[str, dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Submit a job and wait for its end; return state, result and receipts."""
     try:
         job = stage.researcher.submit_job(
             name=part.name,
@@ -149,32 +193,47 @@ def _run(stage: Stage, part: JobPart, show: Show) -> Played:
             agreements=stage.agreements,
         )
     except MarketplaceError as error:
-        seconds = time.monotonic() - begun
-        return Played(part.name, part.task, "", "refused", seconds, {}, (), str(error))
+        return "refused", _error(error.code, str(error)), ()
     stage.market.decide()
     view = stage.wait(job, lambda seen: show.running(part.name, seen))
-    message = view["error"]["message"] if view["error"] else ""
-    state = view["state"]
-    if state == "released":
-        try:
-            result = stage.researcher.result(job)
-        except MarketplaceError as error:
-            state, message = "failed", str(error)
     names = {seat.asset: seat.part.name for seat in stage.seats}
     receipts = tuple(
         {"provider": names[party["asset"]], "state": party["state"], "reason": party["reason"]}
         for party in view["parties"]
     )
-    show.done(part.name)
-    seconds = time.monotonic() - begun
-    return Played(part.name, part.task, job, state, seconds, result, receipts, message)
+    if view["state"] != "released":
+        said = view["error"] or {"reason": view["state"], "message": f"the job was {view['state']}"}
+        return str(view["state"]), _error(said["reason"], said["message"]), receipts
+    try:
+        return "released", stage.researcher.result(job), receipts
+    except MarketplaceError as error:
+        # Released, but not the sum of what the receipts name: the researcher does not believe it.
+        return "failed", _error(error.code, str(error)), receipts
+
+
+def _error(reason: str, message: str) -> dict[str, Any]:
+    return {"error": {"reason": reason, "message": message}}
+
+
+@contextmanager
+def _new(folder: Path) -> Iterator[None]:
+    """Make the folder; take it away again when what fails is the scenario and not the machine."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ScenarioError(f"{folder}: cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except (MarketplaceError, FederatedError, LedgerError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _refusals(stage: Stage, show: Show) -> tuple[Tried, ...]:
     parts = stage.scenario.refusals
     if not parts:
         return ()
-    show.step("What must be refused is tried, with the operator's checks off", len(parts))
+    show.step("What nodes must refuse is tried", len(parts))
     attempts = Attempts(stage)
     tried = []
     for part in parts:
@@ -184,7 +243,7 @@ def _refusals(stage: Stage, show: Show) -> tuple[Tried, ...]:
 
 
 def _audit(market: Embedded, folder: Path, show: Show) -> Verdict:
-    show.step("The auditor gets an export and checks it offline", 1)
+    show.step("An auditor checks the exported ledger", 1)
     log = market.app.state.context.log
     key = SigningKey.load(market.app.state.context.settings.log_key)
     export(
@@ -195,15 +254,12 @@ def _audit(market: Embedded, folder: Path, show: Show) -> Verdict:
     return verdict
 
 
-def _document(job: Played) -> dict[str, Any]:
-    return {**job.result, "state": job.state, "error": job.error}
-
-
-def _compared(scenario: Scenario, documents: Mapping[str, Any]) -> list[Compared]:
+def _compared(scenario: Scenario, jobs: Mapping[str, Played]) -> list[Compared]:
     found = []
     for part in scenario.comparisons:
         try:
-            found.append(Compared(part, float(look_up(documents[part.job], part.path))))
+            found.append(Compared(part, float(look_up(jobs[part.job].result, part.path))))
         except (KeyError, TypeError, ValueError):
+            # Nothing to compare; a scenario that insists says so in an expectation.
             continue
     return found

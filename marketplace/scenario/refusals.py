@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from federated.code import code_digest
@@ -20,7 +21,7 @@ from federated.tasks import find_task
 from ledger.ids import statement_id
 from ledger.statements import Job, Receipt, read
 from marketplace.errors import MarketplaceError
-from marketplace.scenario.spec import RefusePart
+from marketplace.scenario.parts import RefusePart
 from marketplace.scenario.stage import Seat, Stage
 from privacy.secure_random import random_bytes
 
@@ -48,7 +49,7 @@ class Attempts:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._watch = _OpenWatch()
+        self._watch = open_watch()
 
     def play(self, part: RefusePart) -> Tried:
         """Try one thing at every node."""
@@ -209,11 +210,8 @@ class Attempts:
         return reply.reason if signed else "not receipted"
 
 
-class _OpenWatch:
-    """Counts openings of files through the interpreter's audit events.
-
-    An audit hook stays for the life of the process, so one is made and switched on and off.
-    """
+class OpenWatch:
+    """Counts openings of files through the interpreter's audit events."""
 
     def __init__(self) -> None:
         self._files: set[str] = set()
@@ -222,6 +220,7 @@ class _OpenWatch:
 
     @contextmanager
     def watching(self, files: set[str]) -> Iterator[list[str]]:
+        """Note each opening of these paths, by any thread, in the list that is given."""
         self._files, self._opened = files, []
         try:
             yield self._opened
@@ -231,3 +230,9 @@ class _OpenWatch:
     def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and str(arguments[0]) in self._files:
             self._opened.append(str(arguments[0]))
+
+
+@cache
+def open_watch() -> OpenWatch:
+    """Return this process's watch: an audit hook stays for life, so one is switched on and off."""
+    return OpenWatch()

@@ -3,14 +3,16 @@
 Decides whether every key is known and every value of its kind; what the data say is checked by
 `marketplace.scenario.rehearsal`, before anything is played. Every field is described in
 docs/scenario.md, which a test compares with `FIELDS`.
+
+    scenario = load(Path("examples/hospitals/scenario.toml"))
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,114 +20,33 @@ from typing import Any
 from federated.errors import FederatedError, TableError
 from federated.node.table import ReadingSpec
 from federated.preparation import Preparation
+from federated.tasks import known_tasks
+from ledger.errors import StatementError
+from ledger.record import one_line
 from ledger.statements import REFUSAL_REASONS
 from ledger.terms import ANYONE, Terms
+from marketplace.client import ENDED
 from marketplace.scenario.errors import ScenarioError
+from marketplace.scenario.parts import (
+    FIELDS,
+    MOST_PROVIDERS,
+    STATE,
+    ComparePart,
+    ExpectPart,
+    JobPart,
+    ProviderPart,
+    RefusePart,
+    Scenario,
+)
 
-FIELDS: dict[str, tuple[str, ...]] = {
-    "": (
-        "title",
-        "description",
-        "provider",
-        "terms",
-        "data",
-        "prepare",
-        "job",
-        "expect",
-        "refuse",
-        "compare",
-    ),
-    "provider": ("name", "file", "price", "cost", "description", "rights", "terms", "data"),
-    "terms": ("tasks", "purposes", "recipients", "uses", "until", "exact", "minimum_parties"),
-    "data": ("format", "header", "columns", "missing", "delimiter"),
-    "prepare": ("drop", "complete_rows", "one_hot", "label", "split"),
-    "job": ("name", "task", "columns", "rows", "ridge", "purpose"),
-    "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
-    "refuse": ("name", "what", "reason"),
-    "compare": ("job", "path", "title", "source", "values"),
-}
-MOST_PROVIDERS = 40
 _DEFAULT_TERMS: dict[str, Any] = {
+    # The ids of participants come with their enrolment, so a file cannot name one.
     "recipients": [ANYONE],
     "exact": False,
     "minimum_parties": 3,
 }
-
-
-@dataclass(frozen=True)
-class ProviderPart:
-    """One provider with its data file, terms and price.
-
-    Attributes:
-        price_cents: for each use.
-        cost_cents: what the data cost the provider; basis of the valuation.
-    """
-
-    name: str
-    file: Path
-    reading: ReadingSpec
-    terms: Terms
-    price_cents: int
-    cost_cents: int
-    description: str
-    rights: str
-
-
-@dataclass(frozen=True)
-class JobPart:
-    """One job to run, over all providers."""
-
-    name: str
-    task: str
-    parameters: Mapping[str, Any]
-    purpose: str
-
-
-@dataclass(frozen=True)
-class ExpectPart:
-    """What one number or word of a job must be."""
-
-    name: str
-    job: str
-    path: str
-    equals: Any = None
-    at_least: float | None = None
-    at_most: float | None = None
-    tolerance: float = 0.0
-
-
-@dataclass(frozen=True)
-class RefusePart:
-    """One attempt that every node must refuse with this reason."""
-
-    name: str
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ComparePart:
-    """Published figures to print beside one of ours."""
-
-    job: str
-    path: str
-    title: str
-    source: str
-    values: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A scenario file, checked."""
-
-    title: str
-    description: str
-    providers: tuple[ProviderPart, ...]
-    preparation: Preparation
-    jobs: tuple[JobPart, ...]
-    expectations: tuple[ExpectPart, ...] = ()
-    refusals: tuple[RefusePart, ...] = ()
-    comparisons: tuple[ComparePart, ...] = field(default=())
+_LARGEST = 1 << 52
+"""Far below what JSON readers hold exactly; no scenario has business above it."""
 
 
 def load(path: Path) -> Scenario:
@@ -142,8 +63,9 @@ def load(path: Path) -> Scenario:
         raise ScenarioError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
         return _Parser(path).scenario(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # Also a number of too many digits and tables nested without end, which tomllib lets pass.
+        raise ScenarioError(f"{path}: not TOML: {error}") from error
 
 
 class _Parser:
@@ -189,9 +111,12 @@ class _Parser:
     ) -> ProviderPart:
         where = f"provider {number}"
         self._known("provider", part, where)
-        name = self._text(where, part, "name")
+        name = self._line(where, part, "name")
         where = f"provider {name!r}"
-        reading = {**self._table(f"{where}.data", data), **self._table(where, part.get("data", {}))}
+        reading = {
+            **self._table("data", data),
+            **self._table(f"{where}.data", part.get("data", {})),
+        }
         own = self._table(f"{where}.terms", part.get("terms", {}))
         file = (self._path.parent / self._text(where, part, "file")).resolve()
         reading.setdefault("format", "parquet" if file.suffix == ".parquet" else "csv")
@@ -219,30 +144,34 @@ class _Parser:
         for name in ("tasks", "purposes", "uses", "until"):
             if name not in value:
                 raise self._error(where, f"{name} is missing")
-        uses, parties = value["uses"], value["minimum_parties"]
-        if type(uses) is not int or uses < 0 or type(parties) is not int or parties < 2:
-            raise self._error(where, "uses is a whole number, minimum_parties one from 2 up")
-        if type(value["exact"]) is not bool:
-            raise self._error(where, "exact is true or false")
-        return Terms(
-            tasks=self._texts(where, value, "tasks"),
-            purposes=self._texts(where, value, "purposes"),
-            recipients=self._texts(where, value, "recipients"),
-            uses=uses,
-            until=self._moment(where, value["until"]),
-            exact=value["exact"],
-            minimum_parties=parties,
-        )
+        for name, least in (("uses", 0), ("minimum_parties", 2)):
+            if type(value[name]) is not int or not least <= value[name] < _LARGEST:
+                raise self._error(where, f"{name} is a whole number from {least} up")
+        for name in ("tasks", "purposes"):
+            self._texts(where, value, name)
+        for task in value["tasks"]:
+            if task not in known_tasks():
+                raise self._error(
+                    where, f"there is no task {task!r}{_nearest(task, known_tasks())}"
+                )
+        try:
+            return Terms.from_payload(
+                {**value, "until": self._moment(where, value["until"])}, where
+            )
+        except StatementError as error:
+            raise self._error("", str(error)) from error
 
     def _moment(self, where: str, value: Any) -> int:
         if isinstance(value, datetime):
             moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         elif isinstance(value, date):
             # A day counts until it is over.
-            moment = datetime.combine(value + timedelta(days=1), time(), UTC)
+            moment = datetime.combine(value, time(23, 59, 59, 999_000), UTC)
         else:
             raise self._error(where, "until is a date such as 2030-12-31 (without quotes)")
-        return int(moment.timestamp() * 1000)
+        if moment.year < 1970:
+            raise self._error(where, "until is a date from 1970 on")
+        return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
     def _preparation(self, given: Any) -> Preparation:
         self._known("prepare", self._table("prepare", given), "prepare")
@@ -255,12 +184,17 @@ class _Parser:
         where = f"job {number}"
         self._known("job", part, where)
         parameters = {key: part[key] for key in ("columns", "rows", "ridge") if key in part}
-        return JobPart(
-            name=self._text(where, part, "name"),
-            task=self._text(where, part, "task"),
-            parameters=parameters,
-            purpose=self._text(where, part, "purpose"),
-        )
+        name = self._line(where, part, "name")
+        where = f"job {name!r}"
+        task = self._text(where, part, "task")
+        known = known_tasks()
+        if task not in known:
+            raise self._error(where, f"there is no task {task!r}{_nearest(task, known)}")
+        try:
+            known[task].parse_parameters(parameters)
+        except FederatedError as error:
+            raise self._error(where, str(error)) from error
+        return JobPart(name, task, parameters, self._line(where, part, "purpose"))
 
     def _expect(self, number: int, part: Mapping[str, Any], jobs: tuple[str, ...]) -> ExpectPart:
         where = f"expect {number}"
@@ -268,9 +202,13 @@ class _Parser:
         if not {"equals", "at_least", "at_most"} & set(part):
             raise self._error(where, "one of equals, at_least and at_most is needed")
         for name in ("at_least", "at_most", "tolerance"):
-            if name in part and type(part[name]) not in (int, float):
-                raise self._error(where, f"{name} is a number")
+            self._number(where, name, part.get(name, 0))
+        if part.get("tolerance", 0) < 0:
+            raise self._error(where, "tolerance is a number from 0 up")
         job, path = self._job_name(where, part, jobs), self._text(where, part, "path")
+        ended = part.get("equals")
+        if path == STATE and ended not in ENDED:
+            raise self._error(where, f"equals is no end of a job{_nearest(str(ended), ENDED)}")
         return ExpectPart(
             name=self._text(where, part, "name", f"{job}: {path}"),
             job=job,
@@ -297,8 +235,7 @@ class _Parser:
         self._known("compare", part, where)
         values = self._table(where, part.get("values", {}))
         for name, value in values.items():
-            if type(value) not in (int, float):
-                raise self._error(where, f"values.{name} is a number")
+            self._number(where, f"values.{name}", value)
         return ComparePart(
             job=self._job_name(where, part, jobs),
             path=self._text(where, part, "path"),
@@ -339,6 +276,18 @@ class _Parser:
             raise self._error(where, f"{key} is a text")
         return value
 
+    def _line(self, where: str, part: Mapping[str, Any], key: str) -> str:
+        value = self._text(where, part, key)
+        try:
+            one_line(value, key)
+        except StatementError as error:
+            raise self._error(where, str(error)) from error
+        return value
+
+    def _number(self, where: str, key: str, value: Any) -> None:
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise self._error(where, f"{key} is a number")
+
     def _texts(self, where: str, part: Mapping[str, Any], key: str) -> tuple[str, ...]:
         value = part[key]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -347,7 +296,7 @@ class _Parser:
 
     def _cents(self, where: str, part: Mapping[str, Any], key: str) -> int:
         value = part.get(key, 0)
-        if type(value) is not int or not 0 <= value < 1 << 52:
+        if type(value) is not int or not 0 <= value < _LARGEST:
             raise self._error(where, f"{key} is a whole number of cents")
         return value
 
@@ -363,6 +312,6 @@ class _Parser:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    near: Callable[..., list[str]] = difflib.get_close_matches
-    found = near(word, list(known), n=1)
+    known = list(known)
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(known)}"

@@ -14,7 +14,7 @@ from federated.node.runner import Node
 from ledger.terms import Terms
 from marketplace.client import ENDED, Home, Provider, Researcher
 from marketplace.embedded import Embedded
-from marketplace.scenario.spec import ProviderPart, Scenario
+from marketplace.scenario.parts import ProviderPart, Scenario
 
 RESEARCHER = "Researcher"
 AUDITOR = "Auditor"

@@ -1,0 +1,257 @@
+"""What a person reads at the end of a scenario: one page of plain text."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from marketplace.scenario.play import MARKET_FOLDER, Outcome, Played
+
+WIDTH = 78
+STRONGEST = 5
+MOST_FINDINGS = 10
+
+SEEN = (
+    ("a provider", "its own rows and who asked for what", "any row of another"),
+    ("the operator", "masked numbers, the sums of each round", "a row; one provider's numbers"),
+    ("", "and who asked what, when, for which end", "the sums of an encrypted job"),
+    ("the researcher", "the answers on this page", "a row; one provider's numbers"),
+    ("the auditor", "every signed step of every use", "a value of any data"),
+)
+
+
+def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = None) -> str:
+    """Return the page.
+
+    Args:
+        outcome: what was played.
+        program: how the reader starts `rongshu`, for the commands to try next.
+        example: a scenario file to start from, where there is one at hand.
+    """
+    parts = (
+        _opening(outcome),
+        _answers(outcome),
+        _comparisons(outcome),
+        _seen(),
+        _refusals(outcome),
+        _ledger(outcome),
+        _expectations(outcome),
+        _verdict(outcome),
+        _next_commands(outcome, program, example),
+    )
+    return "\n".join(line.rstrip() for part in parts for line in part) + "\n"
+
+
+def _opening(outcome: Outcome) -> Iterator[str]:
+    scenario = outcome.scenario
+    yield scenario.title
+    yield "=" * min(WIDTH, len(scenario.title))
+    if scenario.description.strip():
+        yield ""
+        yield from _prose(" ".join(scenario.description.split()))
+    yield from _heading("What happened")
+    yield from _prose(
+        f"{len(scenario.providers)} providers listed their data. Each kept its file where it was "
+        "and set its own terms. A researcher agreed with each of them, then asked for "
+        f"{_several(len(scenario.jobs), 'job')}. Before it opened its file, each provider's node "
+        "checked in the ledger that the job was signed, agreed and granted."
+    )
+    yield ""
+    yield from _table(
+        ("provider", "rows", "price of a use"),
+        [
+            (provider.name, f"{rows:,}", _money(provider.price_cents))
+            for provider, rows in zip(scenario.providers, outcome.rows, strict=True)
+        ],
+    )
+
+
+def _answers(outcome: Outcome) -> Iterator[str]:
+    yield from _heading("What the researcher got")
+    for number, job in enumerate(outcome.jobs):
+        if number:
+            yield ""
+        ended = f"{job.state} in {job.seconds:.1f} s"
+        if not job.held:
+            ended += "  <- NOT as it should be"
+        yield f"{job.name} ({job.task}): {ended}"
+        yield from _answer(job)
+
+
+def _answer(job: Played) -> Iterator[str]:
+    if job.error:
+        yield from _prose(job.error, "  ")
+        refused = [each for each in job.receipts if each["reason"]]
+        yield from (f"  {each['provider']}: {each['reason']}" for each in refused)
+    elif "coefficients" in job.result:
+        yield from _regression(job.result)
+    elif "sums" in job.result:
+        yield from _table(
+            ("column", "sum"),
+            [(column, _number(value)) for column, value in job.result["sums"].items()],
+        )
+    else:
+        yield from _table(
+            ("column", "count", "missing", "mean", "variance"),
+            [
+                (
+                    column,
+                    f"{row['count']:,}",
+                    f"{row['missing']:,}",
+                    _number(row["mean"]),
+                    _number(row["variance"]),
+                )
+                for column, row in job.result.items()
+            ],
+        )
+
+
+def _regression(result: dict[str, Any]) -> Iterator[str]:
+    metrics = result["metrics"]
+    yield f"  fitted on {result['rows']:,} training rows in {result['iterations']} Newton steps"
+    yield (
+        f"  right on {metrics['correct']:,} of {metrics['rows']:,} {metrics['metrics_rows']} rows, "
+        f"a share of {metrics['accuracy']:.4f}"
+    )
+    largest = sorted(result["coefficients"].items(), key=lambda item: -abs(item[1]))[:STRONGEST]
+    named = ", ".join(f"{name} {value:+.3f}" for name, value in largest)
+    yield from _prose(f"strongest coefficients, on standardised columns: {named}", "  ")
+
+
+def _comparisons(outcome: Outcome) -> Iterator[str]:
+    for compared in outcome.comparisons:
+        part = compared.part
+        yield from _heading(part.title)
+        ours = (f"{part.job!r} on this page, no row moved", compared.ours)
+        yield from _table((), [(name, f"{value:.4f}") for name, value in (ours, *part.values)])
+        if part.source:
+            yield from _prose(f"Source: {part.source}", "  ")
+
+
+def _seen() -> Iterator[str]:
+    yield from _heading("Who saw what")
+    widths = [max(len(row[at]) for row in SEEN) for at in range(3)]
+    head = ("", "saw", "did not see")
+    for row in (head, *SEEN):
+        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+    yield ""
+    yield from _prose(
+        "Here all of them ran on one machine, which shows how they work together and protects "
+        "nothing from its owner. Exact answers reveal what exact answers reveal."
+    )
+
+
+def _refusals(outcome: Outcome) -> Iterator[str]:
+    if not outcome.refusals:
+        return
+    yield from _heading("What the nodes refused")
+    yield from _prose(
+        "Each of these was put to the nodes with the operator's own checks switched off. "
+        "A node must say no by itself, sign a receipt that says why, and leave its file closed."
+    )
+    yield ""
+    width = max(len(tried.what) for tried in outcome.refusals)
+    for tried in outcome.refusals:
+        yield f"  {_mark(held=tried.held)}  {tried.what:<{width}}  {tried.reason}"
+        if not tried.held:
+            yield from _prose(f"instead: {tried.detail}", "       ")
+
+
+def _ledger(outcome: Outcome) -> Iterator[str]:
+    verdict, checked = outcome.verdict, outcome.verdict.checked
+    yield from _heading(f"The auditor's verdict on the ledger: {verdict.status}")
+    yield from _prose(
+        f"Checked offline, with the log's key from outside the exported folder: "
+        f"{checked.get('entries', 0)} entries, {checked.get('signatures', 0)} signatures, "
+        f"{checked.get('receipt', 0)} receipts, {checked.get('contributions', 0)} contributions. "
+        f"{_money(checked.get('settled_cents', 0))} were settled, and the shares add up."
+        if verdict.exit_code == 0
+        else f"{checked.get('entries', 0)} entries were read; this was found:"
+    )
+    found = (*verdict.findings, *verdict.missing)
+    for finding in found[:MOST_FINDINGS]:
+        yield from _prose(f"{finding.where}: {finding.message}", "  ")
+    if len(found) > MOST_FINDINGS:
+        yield f"  and {len(found) - MOST_FINDINGS} more"
+
+
+def _expectations(outcome: Outcome) -> Iterator[str]:
+    if not outcome.expectations:
+        return
+    yield from _heading("What the scenario file expects")
+    width = max(len(each.name) for each in outcome.expectations)
+    for each in outcome.expectations:
+        yield f"  {_mark(held=each.held)}  {each.name:<{width}}  {each.detail}"
+
+
+def _verdict(outcome: Outcome) -> Iterator[str]:
+    yield ""
+    yield "-" * WIDTH
+    if outcome.held:
+        yield f"Everything held. It took {outcome.seconds:.1f} s."
+    else:
+        yield f"Not everything held: see the lines marked NO. It took {outcome.seconds:.1f} s."
+    yield "-" * WIDTH
+
+
+def _next_commands(outcome: Outcome, program: str, example: str | None) -> Iterator[str]:
+    export, key = shlex.quote(str(outcome.export)), shlex.quote(outcome.log_key)
+    market = shlex.quote(str(outcome.folder / MARKET_FOLDER))
+    yield "Try next:"
+    yield ""
+    yield "  Check the ledger yourself. The key is on this page, so not from the folder:"
+    yield f"    {program} audit verify {export} --key {key}"
+    yield "  See who used what, for which purpose, and when:"
+    yield f"    {program} audit list {export} --key {key}"
+    yield "  Keep this market running, and look at its API in a browser:"
+    yield f"    {program} serve --embedded {market}"
+    if example is not None:
+        yield "  Use your own data: edit a copy of this file, and play it:"
+        yield f"    {program} scenario run {shlex.quote(example)}"
+
+
+def _heading(text: str) -> Iterator[str]:
+    yield ""
+    yield text
+    yield "-" * min(WIDTH, len(text))
+
+
+def _prose(text: str, indent: str = "") -> Iterator[str]:
+    yield from textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lay out rows; the first column is text, the others are numbers."""
+    lines = [head, *rows] if head else list(rows)
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))] if lines else []
+    for line in lines:
+        first = f"{line[0]:<{widths[0]}}"
+        rest = (f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+        yield "  " + "  ".join((first, *rest))
+
+
+def _several(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _money(cents: int) -> str:
+    return f"{cents // 100:,}.{cents % 100:02}"
+
+
+def _mark(*, held: bool) -> str:
+    return "yes" if held else "NO "
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}"
