@@ -21,7 +21,7 @@ from federated.node.vault import Listing, Vault
 from federated.plan import Party, Plan, Question, Words
 from federated.tasks import Task, decode_aggregate, encode_answer, find_task
 from ledger.terms import ANYONE, Request, evaluate
-from marketplace.client import slug
+from marketplace.listing import slug
 from marketplace.scenario.errors import ScenarioError
 from marketplace.scenario.parts import JobPart, ProviderPart, Scenario
 from marketplace.scenario.stage import AUDITOR, RESEARCHER
