@@ -454,3 +454,8 @@ def _problem(answer: httpx.Response) -> ClientError:
 def _key_name(name: str) -> str:
     """Return a name as a key may carry it: no blanks and no plus sign."""
     return "-".join(name.replace("+", " ").split()) or "party"
+
+
+def slug(name: str) -> str:
+    """Return a name as a folder may carry it."""
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "party"

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from federated.node.home import NodeHome, NodeSettings
-from marketplace.client import ClientError, Home, Provider
+from marketplace.client import ClientError, Home, Provider, slug
+
+__all__ = ["list_node", "make_node", "slug"]
 
 
 def make_node(
@@ -84,8 +86,3 @@ def list_node(
     # The node's own key opens only what a node needs.
     api_key = provider.call("POST", "/keys", {"scopes": ["node"]})["api_key"]
     return node.guard(asset, digest, api_key)
-
-
-def slug(name: str) -> str:
-    """Return a name as a folder may carry it."""
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "party"
