@@ -15,6 +15,7 @@ roles on one machine, straight into the application. The bytes are the same.
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -28,13 +29,14 @@ from ledger.errors import (
     EntryError,
     EvidenceError,
     LedgerError,
+    LogError,
     StatementError,
     TrustError,
 )
 from ledger.history import History
 from ledger.keys import VerifyKey
 from ledger.merkle import CompactRange, leaf_hash
-from ledger.statements import Unverified
+from ledger.statements import Revocation, Unverified
 from ledger.tiles import WIDTH, Tile, decode_bundle
 
 PAGE = 256
@@ -72,8 +74,8 @@ class LogClient:
 
         Raises:
             TrustError: the log went back, was rewritten, or withholds what must be readable.
+            LogError: the server did not answer as one should; nothing changed.
             LedgerError: what the server sent is malformed.
-            httpx.HTTPError: the server did not answer; nothing changed.
         """
         with self._lock:
             signed = self._get("/v1/log/checkpoint")
@@ -102,7 +104,9 @@ class LogClient:
                 rules.admit(self.history, entry, leaf, opened)
             except EvidenceError:
                 # A party sees its own side: the rest of this statement's grounds stay sealed.
-                continue
+                if opened is not None and isinstance(opened.statement, Revocation):
+                    # Whoever hides an issuer must not thereby undo what it revoked.
+                    self.history.revoked.setdefault(opened.statement.target, entry.index)
             except LedgerError as error:
                 self.broken.append(str(error))
         self._range = grown
@@ -137,9 +141,8 @@ class LogClient:
         found: dict[int, Opening] = {}
         for start in range(self.size, size, PAGE):
             stop = min(size, start + PAGE)
-            answer = self._http.get("/v1/log/openings", params={"start": start, "stop": stop})
-            answer.raise_for_status()
-            for opening in _openings(answer.json()):
+            data = self._get(f"/v1/log/openings?start={start}&end={stop}")
+            for opening in _openings(data):
                 if start <= opening.index < stop:
                     found[opening.index] = opening
         return found
@@ -156,8 +159,11 @@ class LogClient:
             raise TrustError(f"the log shows a false statement: {error}") from error
 
     def _get(self, path: str) -> bytes:
-        answer = self._http.get(path)
-        answer.raise_for_status()
+        try:
+            answer = self._http.get(path)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise LogError(f"{path}: the log did not answer: {error}") from error
         return answer.content
 
     def _remember(self) -> Checkpoint | None:
@@ -166,7 +172,11 @@ class LogClient:
         return open_checkpoint(self._memory.read_bytes(), self._key)
 
 
-def _openings(value: object) -> list[Opening]:
+def _openings(data: bytes) -> list[Opening]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise EncodingError("the server's answer is no JSON") from error
     if not isinstance(value, dict) or not isinstance(value.get("openings"), list):
         raise EncodingError("the server's answer holds no list of openings")
     return [Opening.from_json(item) for item in value["openings"]]

@@ -15,67 +15,22 @@ computes, the auditor afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ledger.entry import Entry
-from ledger.errors import EvidenceError, LedgerError, RuleError, SignatureError, StatementError
+from ledger.errors import LedgerError, RuleError, SignatureError
 from ledger.history import History, Logged
 from ledger.ids import parse_id
 from ledger.keys import VerifyKey
+from ledger.kind_rules import RULES, Case
 from ledger.statements import (
-    Agreement,
     Asset,
     Author,
-    Grant,
-    Job,
-    Offer,
-    Participant,
-    Receipt,
-    Release,
-    Revocation,
-    Settlement,
     Statement,
     Unverified,
-    postings,
 )
-from ledger.terms import Request, evaluate
 
 S = TypeVar("S", bound=Statement)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One statement before its rule: the history so far, and where its references point."""
-
-    history: History
-    logged: Logged
-    references: dict[str, int | None]
-
-    def find(self, statement_id: str, kind: type[S]) -> tuple[Logged, S]:
-        """Return a referenced statement; see `History.find`."""
-        return self.history.find(statement_id, self.references.get(statement_id), kind)
-
-    def require(self, code: str, holds: bool, message: str) -> None:  # noqa: FBT001
-        """Raise a finding unless the rule holds.
-
-        Raises:
-            RuleError: it does not.
-        """
-        if not holds:
-            raise RuleError(
-                code, f"entry {self.logged.index} ({self.logged.statement.kind}): {message}"
-            )
-
-    def in_force(self, statement_id: str, what: str) -> None:
-        """Refuse to rest on something that was revoked before this entry.
-
-        Raises:
-            RuleError: it was.
-        """
-        revoked = self.history.revoked_before(statement_id, self.logged.index)
-        self.require("revoked", not revoked, f"rests on a revoked {what}")
 
 
 def admit(
@@ -108,7 +63,7 @@ def admit(
     _verify_authors(history, logged, opened)
     case = Case(history, logged, references)
     try:
-        _RULES[statement.kind](case)
+        RULES[statement.kind](case)
     except LedgerError as error:
         # Its authors did say it, though it was not allowed: later entries may name it.
         history.record(logged)
@@ -139,7 +94,7 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
         for reference in statement.references()
         if reference is not None
     }
-    _RULES[statement.kind](Case(history, logged, indexes))
+    RULES[statement.kind](Case(history, logged, indexes))
     return statement
 
 
@@ -252,245 +207,3 @@ def _author_key(history: History, author: Author, logged: Logged) -> VerifyKey:
                 f"revoked in entry {history.revoked[subject]}",
             )
     return key
-
-
-def _participant(case: Case) -> None:
-    statement: Participant = _as(case, Participant)
-    is_operator = "operator" in statement.roles
-    known = case.history.operator
-    case.require("second_operator", not (is_operator and known), "a log has one operator")
-    case.require("no_operator", is_operator or known is not None, "the operator enrols first")
-    public = VerifyKey.from_text(statement.key).public
-    case.require("duplicate_key", public not in case.history.keys, "this key is enrolled already")
-
-
-def _asset(case: Case) -> None:
-    statement = _as(case, Asset)
-    _has_role(case, statement.provider, "provider")
-    try:
-        measured = statement.measured()
-    except (SignatureError, StatementError) as error:
-        raise RuleError(
-            "measurement_invalid", f"entry {case.logged.index} (asset): {error}"
-        ) from error
-    case.require(
-        "wrong_valuation",
-        statement.valuation.quality_ppm == measured.quality.score_ppm,
-        "the valuation does not use the measured quality",
-    )
-
-
-def _offer(case: Case) -> None:
-    statement = _as(case, Offer)
-    case.in_force(statement.asset, "asset")
-    _, asset = case.find(statement.asset, Asset)
-    case.require("not_owner", asset.provider == statement.provider, "offers another's asset")
-
-
-def _agreement(case: Case) -> None:
-    statement = _as(case, Agreement)
-    _has_role(case, statement.researcher, "researcher")
-    case.in_force(statement.offer, "offer")
-    case.in_force(statement.asset, "asset")
-    _, offer = case.find(statement.offer, Offer)
-    case.require("not_owner", offer.provider == statement.provider, "the offer is another's")
-    case.require("agreement_mismatch", offer.asset == statement.asset, "is on another asset")
-
-
-def _job(case: Case) -> None:
-    statement = _as(case, Job)
-    _has_role(case, statement.researcher, "researcher")
-    for asset, agreement_id in zip(statement.assets, statement.agreements, strict=True):
-        _, agreement = case.find(agreement_id, Agreement)
-        case.require(
-            "agreement_mismatch", agreement.asset == asset, "an agreement on another asset"
-        )
-        case.require(
-            "agreement_mismatch",
-            agreement.researcher == statement.researcher,
-            "uses another researcher's agreement",
-        )
-
-
-def _grant(case: Case) -> None:
-    statement = _as(case, Grant)
-    _, job = case.find(statement.job, Job)
-    _, agreement = case.find(statement.agreement, Agreement)
-    case.in_force(statement.agreement, "agreement")
-    case.in_force(statement.asset, "asset")
-    case.in_force(job.researcher, "researcher's key")
-    case.require("not_owner", agreement.provider == statement.provider, "grants another's asset")
-    used = (statement.asset, statement.agreement) in zip(job.assets, job.agreements, strict=True)
-    # Asked here too: a node that may not read the other parties' agreements cannot check the job.
-    fits = (agreement.asset, agreement.researcher) == (statement.asset, job.researcher)
-    case.require("grant_mismatch", used and fits, "is not what the job uses under this agreement")
-    case.require("grant_mismatch", statement.cohort == job.assets, "names another cohort")
-    case.require(
-        "grant_mismatch",
-        statement.minimum_parties >= agreement.terms.minimum_parties,
-        "permits fewer parties than the terms",
-    )
-    case.require("outside_terms", job.preparation == agreement.preparation, "another row selection")
-    request = Request(
-        task=job.task,
-        purpose=job.purpose,
-        recipient=job.researcher,
-        parties=len(job.assets),
-        exact=True,
-        time=case.logged.time,
-    )
-    decision = evaluate(agreement.terms, request, case.history.completed_uses[statement.agreement])
-    case.require("outside_terms", decision.permitted, decision.detail)
-
-
-def _receipt(case: Case) -> None:
-    statement = _as(case, Receipt)
-    case.require(
-        "not_seen_yet",
-        statement.log_size <= case.logged.index,
-        "claims to have read entries that came later",
-    )
-    if statement.state == "completed":
-        _completed_receipt(case, statement)
-
-
-def _completed_receipt(case: Case, statement: Receipt) -> None:
-    grant_id = statement.grant or ""
-    granted, grant = case.find(grant_id, Grant)
-    requested, job = case.find(statement.job, Job)
-    case.require(
-        "grant_mismatch",
-        grant.job == statement.job and grant.asset == statement.asset,
-        "the grant is for another job or asset",
-    )
-    seen = max(granted.index, requested.index) < statement.log_size
-    case.require("not_proven", seen, "computed before job and grant were in the log")
-    case.require(
-        "code_unknown",
-        statement.code_digest == job.code_digest,
-        "ran other code than the job names",
-    )
-    for subject in (grant_id, grant.agreement, statement.asset, job.researcher):
-        case.require(
-            "revoked",
-            not case.history.revoked_before(subject, statement.log_size),
-            "computed under something revoked",
-        )
-    case.require(
-        "too_many_rounds", len(statement.contributions) <= grant.rounds, "more rounds than granted"
-    )
-    before = case.history.completed.get(statement.job, [])
-    repeats = any(
-        isinstance(item.statement, Receipt) and item.statement.asset == statement.asset
-        for item in before
-    )
-    case.require("duplicate_receipt", not repeats, "this job was receipted already")
-    agreement = case.history.get(grant.agreement, Agreement)
-    uses = case.history.completed_uses[grant.agreement] + 1
-    case.require(
-        "over_quota",
-        uses <= agreement.terms.uses,
-        f"use {uses} of {agreement.terms.uses} under the agreement",
-    )
-
-
-def _release(case: Case) -> None:
-    statement = _as(case, Release)
-    requested, job = case.find(statement.job, Job)
-    case.require(
-        "duplicate_release", statement.job not in case.history.released, "a second release"
-    )
-    receipts = {item: case.find(item, Receipt)[1] for item in statement.receipts}
-    case.require(
-        "release_without_receipts",
-        sorted(receipt.asset for receipt in receipts.values()) == sorted(job.assets),
-        "not every party's receipt is there",
-    )
-    for receipt in receipts.values():
-        case.require(
-            "release_without_receipts",
-            receipt.state == "completed" and receipt.job == requested.id,
-            "rests on a receipt that is not a completed one of this job",
-        )
-    claimed = [(item.receipt, item.round, item.reply) for item in statement.contributions]
-    receipted = [
-        (name, item.round, item.reply)
-        for name, receipt in receipts.items()
-        for item in receipt.contributions
-    ]
-    case.require(
-        "contributions_differ",
-        sorted(claimed) == sorted(receipted),
-        "its contributions are not those of the receipts",
-    )
-
-
-def _settlement(case: Case) -> None:
-    statement = _as(case, Settlement)
-    _, release = case.find(statement.release, Release)
-    _, job = case.find(statement.job, Job)
-    case.require("settlement_mismatch", release.job == statement.job, "bills another job's release")
-    case.require("settlement_mismatch", job.researcher == statement.researcher, "bills another")
-    case.require("duplicate_settlement", statement.job not in case.history.settled, "a second bill")
-    billed = tuple(line.agreement for line in statement.lines)
-    case.require("settlement_mismatch", billed == job.agreements, "not one line per agreement")
-    for line in statement.lines:
-        _, agreement = case.find(line.agreement, Agreement)
-        case.require(
-            "wrong_price",
-            (line.price_cents, line.provider) == (agreement.price_cents, agreement.provider),
-            "a line is not the price agreed",
-        )
-    balanced = statement.postings == postings(statement.researcher, statement.lines)
-    case.require("unbalanced", balanced, "the postings do not balance what the lines bill")
-
-
-def _revocation(case: Case) -> None:
-    statement = _as(case, Revocation)
-    owners = _owners(case, statement.target)
-    operator = case.history.operator
-    kind = parse_id(statement.target)[0]
-    # The operator may end a participant's key (lost or stolen), never an agreement between others.
-    by_operator = kind == "participant" and operator is not None and statement.issuer == operator.id
-    case.require(
-        "not_owner", statement.issuer in owners or by_operator, "revokes what is not the issuer's"
-    )
-
-
-def _owners(case: Case, target: str) -> tuple[str, ...]:
-    history = case.history
-    logged = history.by_id.get(target)
-    if logged is None:
-        raise EvidenceError(f"entry {case.logged.index} revokes an entry that stayed sealed")
-    statement = logged.statement
-    if isinstance(statement, Agreement):
-        return (statement.provider, statement.researcher)
-    if isinstance(statement, Asset | Offer | Grant):
-        return (statement.provider,)
-    return (target,)
-
-
-def _has_role(case: Case, participant: str, role: str) -> None:
-    statement = case.history.get(participant, Participant)
-    case.require("wrong_role", role in statement.roles, f"{statement.name} is no {role}")
-
-
-def _as(case: Case, kind: type[S]) -> S:
-    statement = case.logged.statement
-    if not isinstance(statement, kind):
-        raise StatementError(f"entry {case.logged.index} is no {kind.kind}")
-    return statement
-
-
-_RULES: dict[str, Callable[[Case], Any]] = {
-    "participant": _participant,
-    "asset": _asset,
-    "offer": _offer,
-    "agreement": _agreement,
-    "job": _job,
-    "grant": _grant,
-    "receipt": _receipt,
-    "release": _release,
-    "settlement": _settlement,
-    "revocation": _revocation,
-}
