@@ -22,7 +22,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from federated.code import code_digest
 from federated.errors import (
@@ -52,13 +51,14 @@ from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.journal import Book, Journal
 from federated.node.rows import Rows, prepare
+from federated.node.service import Service
 from federated.node.vault import Vault
 from federated.plan import Plan, Question, Words
 from federated.planning import plan_of
 from federated.rounds import words_to_bytes, write_ciphertexts
 from federated.tasks import Task
 from ledger.client import LogClient
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LogError
 from ledger.keys import SigningKey
 from ledger.statements import Contribution as Receipted
 from ledger.statements import Grant, Job, Receipt
@@ -72,16 +72,6 @@ DAY = 24 * 3600 * 1000
 NO_CODE = "sha256:" + 64 * "0"
 KEYS = "keys"
 FINISH = "finish"
-
-
-class Service(Protocol):
-    """What a node needs of the marketplace besides the log; HTTP in both ways to run."""
-
-    def requests(self, asset: str) -> list[str]:
-        """Return ids of jobs that wait for this asset's decision."""
-
-    def submit(self, kind: str, envelope: bytes) -> None:
-        """Hand in a signed statement and wait until it is logged."""
 
 
 @dataclass(frozen=True)
@@ -185,17 +175,14 @@ class Node:
         return found if isinstance(found, Job) else None
 
     def approve(self, job_id: str) -> str:
-        """Check a job against the log, reserve its use, sign the grant and hand it in.
-
-        Returns:
-            The grant's kind of answer: `granted`.
+        """Check a job against the log, reserve its use, sign its grant, hand it in: `granted`.
 
         Raises:
             RefusedError: the guard does not permit the job; the refusal was receipted.
         """
         with self._lock:
-            self._log.sync()
             try:
+                self._read_log()
                 envelope = self._grant(job_id)
             except RefusedError as error:
                 self._refuse(job_id, error.reason)
@@ -279,7 +266,7 @@ class Node:
         return self._round(work, request, asked)
 
     def _keys(self, request: KeysRequest, asked: str) -> bytes:
-        self._log.sync()
+        self._read_log()
         grant = request.evidence.get("grant")
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
@@ -302,7 +289,7 @@ class Node:
         granted = work.permit.grant.rounds if work.permit.grant else 0
         if request.round != number or number > granted:
             raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
-        self._log.sync()
+        self._read_log()
         ask = Ask(request.job, self.asset, work.permit.grant_id)
         with self._journal.write() as book:
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
@@ -438,6 +425,20 @@ class Node:
             journal=position,
             issued=self._clock(),
         ).sign(self._identity.node_key)
+
+    def _read_log(self) -> None:
+        """Read the log on to its newest checkpoint.
+
+        Raises:
+            RefusedError: what it shows cannot be believed, so nothing is proven.
+            LogError: it does not answer.
+        """
+        try:
+            self._log.sync()
+        except LogError:
+            raise
+        except LedgerError as error:
+            raise RefusedError("not_proven", f"the log cannot be believed: {error}") from error
 
     def _decide(self, ask: Ask, spent: Spent) -> Permit:
         return decide(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import httpx
 
 from federated.errors import NodeError
 from ledger.encoding import parse
 
 PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts"}
+
+
+class Service(Protocol):
+    """What a node needs of the marketplace besides the log; HTTP in both ways to run."""
+
+    def requests(self, asset: str) -> list[str]:
+        """Return ids of jobs that wait for this asset's decision."""
+
+    def submit(self, kind: str, envelope: bytes) -> None:
+        """Hand in a signed statement and wait until it is logged."""
 
 
 class HttpService:
