@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from federated.errors import FederatedError
+from federated.errors import FederatedError, RefusedError
+from federated.node.engine import refuse_close_rows, row_sets
+from federated.node.home import NodeSettings
 from federated.node.profile import measure
 from federated.node.rows import Rows, prepare
 from federated.node.vault import Listing, Vault
@@ -60,9 +62,10 @@ def rehearse(
         rows.append(prepared)
         cohort.append(party)
         seen(provider.name)
+    answered: list[list[bytes]] = [[] for _ in rows]
     for job in scenario.jobs:
         try:
-            _try(job, scenario, tuple(cohort), rows)
+            _try(job, scenario, tuple(cohort), rows, answered)
         except FederatedError as error:
             raise ScenarioError(f"job {job.name!r}: {error}") from error
     return tuple(cohort)
@@ -114,7 +117,18 @@ def _read(provider: ProviderPart, scenario: Scenario) -> tuple[Rows, Party]:
     return rows, Party.from_measurement(provider.name, provider.name, measure(table, digest))
 
 
-def _try(job: JobPart, scenario: Scenario, cohort: tuple[Party, ...], rows: list[Rows]) -> None:
+def _try(
+    job: JobPart,
+    scenario: Scenario,
+    cohort: tuple[Party, ...],
+    rows: list[Rows],
+    answered: list[list[bytes]],
+) -> None:
+    """Hold one job against names, types, row sets and the data; `answered` takes its row sets.
+
+    Raises:
+        FederatedError: it cannot be computed, or a node would refuse it.
+    """
     task = find_task(job.task)
     plan = Plan(
         task=task.name,
@@ -131,6 +145,16 @@ def _try(job: JobPart, scenario: Scenario, cohort: tuple[Party, ...], rows: list
                     prepared.column(column, "all")
     task.check_plan(plan)
     if not _fails(job, scenario):
+        for party, prepared, before in zip(cohort, rows, answered, strict=True):
+            wanted = row_sets(task, plan, prepared)
+            try:
+                refuse_close_rows(wanted, before, NodeSettings.minimum_rows)
+            except RefusedError as error:
+                raise FederatedError(
+                    f"provider {party.name!r} would refuse ({error.reason}): {error}; two jobs are "
+                    'to use the same rows or clearly other ones, see `rows`, e.g. rows = "complete"'
+                ) from error
+            before.extend(wanted)
         for _ in _first_questions(task, plan, rows):
             pass
 
