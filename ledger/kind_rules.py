@@ -143,6 +143,9 @@ def _grant(case: Case) -> None:
         "permits fewer parties than the terms",
     )
     case.require("outside_terms", job.preparation == agreement.preparation, "another row selection")
+    case.require(
+        "outside_terms", statement.until <= agreement.terms.until, "lasts longer than the terms"
+    )
     request = Request(
         task=job.task,
         purpose=job.purpose,
@@ -253,6 +256,7 @@ def _settlement(case: Case) -> None:
             (line.price_cents, line.provider) == (agreement.price_cents, agreement.provider),
             "a line is not the price agreed",
         )
+        case.require("wrong_fee", line.fee_cents == agreement.fee_cents, "not the fee agreed")
     balanced = statement.postings == postings(statement.researcher, statement.lines)
     case.require("unbalanced", balanced, "the postings do not balance what the lines bill")
 

@@ -25,6 +25,7 @@ from ledger.ids import parse_id
 
 MAX_TEXT = 4096
 MAX_ITEMS = 4096
+PPM = 1_000_000
 
 Parser = Callable[[Any, str], Any]
 Check = Callable[[Any, str], None]
@@ -169,6 +170,12 @@ def positive(value: int, where: str) -> None:
     """Refuse zero and below."""
     if value <= 0:
         raise StatementError(f"{where}: {value} is not positive")
+
+
+def parts_per_million(value: int, where: str) -> None:
+    """Refuse what is not between 0 and 1,000,000."""
+    if not 0 <= value <= PPM:
+        raise StatementError(f"{where}: {value} is not between 0 and {PPM}")
 
 
 def not_empty(value: str | tuple[Any, ...], where: str) -> None:

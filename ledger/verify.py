@@ -126,7 +126,7 @@ def read_and_verify(folder: Path, key: VerifyKey | None) -> tuple[Verdict, Histo
 
 
 def _status(verdict: Verdict) -> str:
-    if verdict.findings:
+    if verdict.findings and verdict.key_given:
         return TAMPERED
     statements = verdict.size - verdict.sealed
     if statements == 0 and not verdict.missing:

@@ -303,6 +303,7 @@ class Provider(Client):
             terms=Terms.from_payload(negotiation["terms"]),
             preparation=negotiation["preparation"],
             price_cents=negotiation["price_cents"],
+            fee_ppm=negotiation["fee_ppm"],
             issued=self.clock(),
         )
         path = f"/negotiations/{negotiation['id']}/agreement"
@@ -347,7 +348,10 @@ class Researcher(Client):
             raise ClientError(f"the provider has not signed yet (state {view['state']})")
         envelope = from_json(view["proposal"])
         proposed = read(envelope).statement
-        same = ("terms", "preparation", "price_cents", "offer", "asset", "researcher", "provider")
+        same = (
+            *("terms", "preparation", "price_cents", "fee_ppm"),
+            *("offer", "asset", "researcher", "provider"),
+        )
         payload = proposed.payload()
         if not isinstance(proposed, Agreement) or any(payload[k] != view[k] for k in same):
             raise ClientError("the provider signed something else than what was negotiated")

@@ -266,6 +266,7 @@ class Market:
             terms=self.terms(),
             preparation=PREPARATION,
             price_cents=PRICE,
+            fee_ppm=self.settings.fee_ppm,
             issued=self.clock(),
         )
         return replace(statement, **changes)

@@ -361,6 +361,7 @@ class World:
             terms=self.terms,
             preparation={"complete_rows": True},
             price_cents=1_000,
+            fee_ppm=100_000,
             issued=self.clock(),
         )
         return replace(statement, **changes)
@@ -392,7 +393,7 @@ class World:
             cohort=tuple(provider.asset for provider in self.providers),
             minimum_parties=self.terms.minimum_parties,
             rounds=2,
-            until=self.clock() + 3600 * SECOND,
+            until=min(self.clock() + 3600 * SECOND, self.terms.until),
             issued=self.clock(),
         )
         return replace(statement, **changes)

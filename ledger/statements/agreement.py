@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from ledger.errors import StatementError
-from ledger.record import identifier, not_negative
+from ledger.record import PPM, identifier, not_negative, parts_per_million
 from ledger.statements.statement import Author, Statement
 from ledger.terms import Terms
 
@@ -19,6 +19,7 @@ class Agreement(Statement):
         preparation: the row selection and preparation that every job under it must use; fixed
             here because many exact answers over varied rows recover the rows.
         price_cents: price of one use, in cents.
+        fee_ppm: the operator's part of that price, in parts per million, rounded down.
     """
 
     kind: ClassVar[str] = "agreement"
@@ -30,6 +31,7 @@ class Agreement(Statement):
     terms: Terms
     preparation: dict[str, Any]
     price_cents: Annotated[int, not_negative]
+    fee_ppm: Annotated[int, parts_per_million]
     issued: Annotated[int, not_negative]
 
     def references(self) -> tuple[str | None, ...]:  # noqa: D102
@@ -40,6 +42,11 @@ class Agreement(Statement):
 
     def parties(self) -> tuple[str, ...]:  # noqa: D102
         return (self.provider, self.researcher)
+
+    @property
+    def fee_cents(self) -> int:
+        """The operator's part of one use's price, in cents."""
+        return self.price_cents * self.fee_ppm // PPM
 
     def check(self, where: str) -> None:  # noqa: D102
         if self.provider == self.researcher:

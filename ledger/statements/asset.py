@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from ledger.errors import StatementError
 from ledger.keys import SigningKey, VerifyKey
 from ledger.record import (
+    PPM,
     Record,
     distinct,
     hex_digest,
@@ -16,19 +17,13 @@ from ledger.record import (
     not_negative,
     one_line,
     one_of,
+    parts_per_million,
 )
 from ledger.statements import envelope
 from ledger.statements.participant import verify_key
 from ledger.statements.statement import Author, Statement
 
 MEASUREMENT_TYPE = envelope.payload_type("measurement")
-PPM = 1_000_000
-
-
-def parts_per_million(value: int, where: str) -> None:
-    """Refuse what is not between 0 and 1,000,000."""
-    if not 0 <= value <= PPM:
-        raise StatementError(f"{where}: {value} is not between 0 and {PPM}")
 
 
 @dataclass(frozen=True)

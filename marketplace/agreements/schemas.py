@@ -65,6 +65,8 @@ class TerminateBody(Body):
 class NegotiationView(BaseModel):
     """A negotiation, as its two parties see it.
 
+    `fee_ppm` is the operator's part of the price, which both sign with the rest.
+
     `proposal` is the agreement signed by the provider, for the researcher to check and countersign.
     """
 
@@ -77,6 +79,7 @@ class NegotiationView(BaseModel):
     terms: dict[str, Any]
     preparation: dict[str, Any]
     price_cents: int
+    fee_ppm: int
     proposal: dict[str, Any] | None
     agreement: str | None
     index: int | None
@@ -97,6 +100,7 @@ class AgreementView(BaseModel):
     terms: dict[str, Any]
     preparation: dict[str, Any]
     price_cents: int
+    fee_ppm: int
     uses_spent: int
     uses_reserved: int
     uses_left: int

@@ -133,7 +133,7 @@ def agree(
     if not isinstance(found.statement, AgreementStatement):
         raise InvalidError("here an agreement is expected", code="wrong_kind")
     found.verify(context.log.history.participant_key(row.provider_id))
-    _same_as_table(row, found.statement)
+    _same_as_table(context, row, found.statement)
     row.proposal = envelope
     return row
 
@@ -221,6 +221,7 @@ def view(context: Context, row: Negotiation) -> NegotiationView:
         terms=load(row.terms),
         preparation=load(row.preparation),
         price_cents=row.price_cents,
+        fee_ppm=context.settings.fee_ppm,
         proposal=as_json(raw_open(row.proposal)) if row.proposal else None,
         agreement=row.agreement_id,
         index=logged.index if logged else None,
@@ -262,7 +263,7 @@ def _preparation(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _same_as_table(row: Negotiation, statement: AgreementStatement) -> None:
+def _same_as_table(context: Context, row: Negotiation, statement: AgreementStatement) -> None:
     pairs: dict[str, tuple[Any, Any]] = {
         "provider": (statement.provider, row.provider_id),
         "researcher": (statement.researcher, row.researcher_id),
@@ -275,6 +276,7 @@ def _same_as_table(row: Negotiation, statement: AgreementStatement) -> None:
             Preparation.parse(load(row.preparation)),
         ),
         "price_cents": (statement.price_cents, row.price_cents),
+        "fee_ppm": (statement.fee_ppm, context.settings.fee_ppm),
     }
     for name, (signed, negotiated) in pairs.items():
         if signed != negotiated:

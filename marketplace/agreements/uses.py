@@ -129,6 +129,7 @@ def _view(session: Session, context: Context, row: Agreement) -> AgreementView:
         terms=statement.terms.payload(),
         preparation=statement.preparation,
         price_cents=statement.price_cents,
+        fee_ppm=statement.fee_ppm,
         uses_spent=counted["spent"],
         uses_reserved=counted["reserved"],
         uses_left=max(0, statement.terms.uses - counted["spent"] - counted["reserved"]),

@@ -12,22 +12,16 @@ from marketplace.participants.access import Caller
 from marketplace.settlement.schemas import AccountView, LineView, PostingView, SettlementView
 from marketplace.settlement.tables import PostingRow, SettlementRow
 
-PPM = 1_000_000
 
-
-def line(agreement_id: str, agreement: Agreement, fee_ppm: int) -> Line:
-    """Part one price into the operator's fee, rounded down, and the provider's share."""
-    price = agreement.price_cents
-    fee = price * fee_ppm // PPM
+def line(agreement_id: str, agreement: Agreement) -> Line:
+    """Part one price into the operator's fee, as agreed, and the provider's share."""
+    price, fee = agreement.price_cents, agreement.fee_cents
     return Line(agreement_id, agreement.provider, price, fee, price - fee)
 
 
 def settle(session: Session, context: Context, job_id: str, job: Job, release_id: str) -> str:
     """Bill a release, in the transaction that stores it; return the settlement's id."""
-    lines = tuple(
-        line(name, context.find(name, Agreement), context.settings.fee_ppm)
-        for name in job.agreements
-    )
+    lines = tuple(line(name, context.find(name, Agreement)) for name in job.agreements)
     now = context.clock()
     statement = Settlement(
         job=job_id,

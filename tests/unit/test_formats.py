@@ -168,7 +168,9 @@ CODE = re.compile(r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|_find\(\s*[\w.]+
 
 
 def test_the_page_lists_every_finding():
-    sources = [PAGE.parent / name for name in ("rules.py", "kind_rules.py", "history.py", "verify.py")]
+    sources = [
+        PAGE.parent / name for name in ("rules.py", "kind_rules.py", "history.py", "verify.py")
+    ]
     used = {"".join(found) for path in sources for found in CODE.findall(path.read_text())}
     rows = re.findall(r"^\| (`[^|]+) \|", section("Findings"), re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == used

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import rules
+from ledger import kind_rules, rules
 from ledger.encoding import sha256_text
 from ledger.errors import EvidenceError, RuleError, SignatureError
 from ledger.keys import SigningKey
@@ -26,7 +26,7 @@ from ledger.statements import (
     postings,
     read,
 )
-from tests.world import SECOND, YEAR, Party, World, key_of
+from tests.world import SECOND, START, YEAR, Party, World, key_of
 
 OTHER_CODE = sha256_text(b"other code")
 
@@ -331,6 +331,12 @@ def dearer(world: World, bill: Settlement) -> Settlement:
     return world.settlement(bill.job, bill.release, lines=(line, *rest))
 
 
+def greedy(world: World, bill: Settlement) -> Settlement:
+    first, *rest = bill.lines
+    line = replace(first, fee_cents=first.fee_cents + 1, share_cents=first.share_cents - 1)
+    return world.settlement(bill.job, bill.release, lines=(line, *rest))
+
+
 def paid_to_another(world: World, bill: Settlement) -> Settlement:
     first, *rest = bill.lines
     line = replace(first, provider=world.providers[1].id)
@@ -480,6 +486,7 @@ LIES = [
         grant({"preparation": {"complete_rows": True}}),
         "preparation",
     ),
+    Lie("outside_terms", grant(until=START + YEAR + 1), grant(until=START + YEAR), "end"),
     Lie("outside_terms", grant_after_uses(3), grant_after_uses(2), "uses"),
     Lie("not_seen_yet", receipt_from_the_future(1), receipt_from_the_future(0)),
     Lie("not_proven", receipt(early=True), receipt()),
@@ -531,6 +538,7 @@ LIES = [
     ),
     Lie("wrong_price", settled(dearer), settled(), "price"),
     Lie("wrong_price", settled(paid_to_another), settled(), "provider"),
+    Lie("wrong_fee", settled(greedy), settled(), "fee"),
     Lie("unbalanced", settled(skimmed), settled()),
     Lie("duplicate_settlement", settled_times(2), settled_times(1)),
 ]
@@ -573,9 +581,8 @@ def test_every_code_of_the_rules_has_a_lie():
     # What the sequence of entries breaks needs a folder that no log writes: see
     # tests/properties/test_audit_mutations.py.
     written, of_history = {"references_mismatch"}, {"unknown_reference"}
-    codes = re.findall(
-        r'require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"', Path(rules.__file__).read_text()
-    )
+    sources = "".join(Path(each.__file__).read_text() for each in (rules, kind_rules))
+    codes = re.findall(r'require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"', sources)
     assert {"".join(pair) for pair in codes} == ({lie.code for lie in LIES} | written) - of_history
 
 

@@ -133,9 +133,10 @@ def test_a_manifest_that_no_export_has(world: World, tmp_path: Path, changes: di
     assert verify(with_manifest(world, tmp_path / "twin"), world.log.vkey).status == "sound"
     (tmp_path / "outside").write_bytes(b"x")
     folder = with_manifest(world, tmp_path / "x", **changes)
-    for key in (world.log.vkey, None):
+    # Without a key the folder is never more than untrusted, but what is wrong is named all the same.
+    for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
         verdict = verify(folder, key)
-        assert verdict.status == "tampered"
+        assert (verdict.status, bool(verdict.findings)) == (status, True)
         assert [(item.code, item.where) for item in verdict.findings] == [("damaged", FILE)]
 
 
@@ -149,7 +150,7 @@ def test_lengths_that_would_fill_the_memory_are_refused_before_anything_is_read(
     with (folder / CHECKPOINT).open("r+b") as file:
         file.truncate(10**12)
     verdict = verify(folder, None)
-    assert verdict.status == "tampered"
+    assert (verdict.status, bool(verdict.findings)) == ("untrusted", True)
     assert "are read" in verdict.findings[0].message
 
 
@@ -172,9 +173,10 @@ def test_a_manifest_that_is_no_manifest(world: World, tmp_path: Path, body: byte
 def test_a_claimed_key_that_is_no_key(world: World, tmp_path: Path, text: bytes):
     folder = world.export(tmp_path / "x")
     (folder / "log.vkey").write_bytes(text)
-    for key in (world.log.vkey, None):
+    # Without a key the folder is never more than untrusted, but what is wrong is named all the same.
+    for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
         verdict = verify(folder, key)
-        assert verdict.status == "tampered"
+        assert (verdict.status, bool(verdict.findings)) == (status, True)
         assert verdict.findings[0].where == "log.vkey"
 
 
