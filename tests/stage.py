@@ -188,10 +188,10 @@ class Play:
 
     def reopened(self, at: int) -> Node:
         """The same node after a restart: another object on the same folder."""
-        asset = self.seats[at].asset
-        home = NodeHome.load(self.market._node_folder(asset))
-        self.market.nodes[asset]._journal.close()
-        return self.market._open(home)
+        node = self.nodes[at]
+        node._journal.close()
+        folder = node._log._memory.parent
+        return self.market._open(NodeHome.load(folder))
 
 
 @contextmanager
