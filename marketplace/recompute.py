@@ -27,6 +27,7 @@ from federated.rounds import (
 )
 from federated.tasks import Task, replay
 from ledger.encoding import b64encode, canonical, sha256_text
+from ledger.errors import EncodingError
 from ledger.statements import Asset, Job, Receipt, Release
 from marketplace.errors import MarketplaceError
 from privacy.errors import PrivacyError
@@ -73,15 +74,15 @@ def recompute(
     Raises:
         ResultError: it is not; says where they part.
     """
-    if sha256_text(canonical(released)) != evidence.release.result:
-        raise ResultError("the document handed out is not the one that was released")
     try:
+        if sha256_text(canonical(released)) != evidence.release.result:
+            raise ResultError("the document handed out is not the one that was released")
         task, plan = plan_of(evidence.job, evidence.assets)
         rounds = _rounds(evidence)
         if task.encrypted:
             return _decrypted(evidence, task, plan, rounds, released, secret)
         again = _replayed(evidence, task, plan, rounds)
-    except (FederatedError, PrivacyError) as error:
+    except (FederatedError, PrivacyError, EncodingError) as error:
         raise ResultError(f"the contributions do not lead to a result: {error}") from error
     if canonical(again) != canonical(released):
         raise ResultError("the result is not that of the contributions that the nodes receipted")
@@ -149,7 +150,9 @@ def _decrypted(
         raise ResultError("the result is encrypted: the researcher's secret key is needed")
     if evidence.job.encryption_key != secret.public.to_json():
         raise ResultError("the job was signed with another encryption key than this one")
-    (record,) = rounds
+    if len(rounds) != 1:
+        raise ResultError(f"the nodes were asked {len(rounds)} rounds where this job has one")
+    record = rounds[0]
     public = PublicKey.from_json(evidence.job.encryption_key)
     total = add_ciphertexts(record.open(evidence.job_id, _attempt(record)), public)
     if released != {"ciphertexts": [b64encode(each) for each in total]}:
