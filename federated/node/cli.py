@@ -56,10 +56,10 @@ def command(argv: list[str]) -> int:
     approval = _add(into, "approval", _approval, "say who decides: rule or hand", APPROVAL)
     approval.add_argument("approval", choices=APPROVALS)
     approve = _add(into, "approve", _approve, "check a job once more and sign its grant", APPROVE)
-    approve.add_argument("job", metavar="JOB", help="its id, or the beginning of it")
+    approve.add_argument("job", metavar="JOB", help="its id, the beginning of it, or name")
     _json(approve)
     reject = _add(into, "reject", _reject, "refuse a job, with a receipt that says why", REJECT)
-    reject.add_argument("job", metavar="JOB", help="its id, or the beginning of it")
+    reject.add_argument("job", metavar="JOB", help="its id, the beginning of it, or name")
     reject.add_argument("--reason", required=True, choices=REFUSAL_REASONS)
     _json(reject)
     run_ = _add(into, "run", _run, "decide by rule until Ctrl-C", RUN, RUN_MORE)
@@ -223,8 +223,13 @@ def _waiting(node: Node, text: str) -> str:
     Raises:
         NodeError: none, or several.
     """
-    found = [job for job in node.waiting() if job.startswith(text.rstrip("…"))]
-    if len(found) != 1 or ":" not in text:
+    start = text.rstrip("…")
+    found = [
+        job
+        for job in node.waiting()
+        if (":" in start and job.startswith(start)) or _described(node, job)["name"] == text
+    ]
+    if len(found) != 1:
         raise NodeError(
             f"{text[:80]!r} names {len(found)} of the jobs that wait here; see requests"
         )

@@ -14,6 +14,7 @@ import argparse
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -89,10 +90,11 @@ def as_json(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Parse arguments and do the work they ask for."""
+    """Parse arguments, do the work they ask for, and close what it opened (`arguments.exits`)."""
     arguments = parser.parse_args(argv)
     work: Run = arguments.run
-    return work(arguments)
+    with ExitStack() as arguments.exits:
+        return work(arguments)
 
 
 def cents(field: str, text: str) -> int:

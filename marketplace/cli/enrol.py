@@ -11,7 +11,7 @@ from ledger.checkpoint import open_checkpoint
 from ledger.errors import LedgerError
 from ledger.keys import VerifyKey
 from marketplace.cli import arguments as args
-from marketplace.cli.parties import TIMEOUT
+from marketplace.cli.parties import connect
 from marketplace.cli.show import print_json, say
 from marketplace.client import Client, ClientError, Home
 
@@ -44,12 +44,13 @@ def command(argv: list[str]) -> int:
         "--role", required=True, action="append", choices=ROLES, help="repeat for several"
     )
     args.as_json(parser)
-    return _enrol(parser.parse_args(argv))
+    parser.set_defaults(run=_enrol)
+    return args.run(parser, argv)
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
     key = args.log_key(arguments.log_key)
-    http = httpx.Client(base_url=arguments.service, timeout=TIMEOUT)
+    http = connect(arguments, arguments.service)
     _recognise(http, key)
     home = Home.resume(arguments.home, arguments.name, arguments.service, key)
     participant = Client(home, http).enrol(arguments.code, tuple(arguments.role))

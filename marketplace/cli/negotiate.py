@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ from marketplace.cli.parties import client_of, pick
 from marketplace.cli.show import money, print_json, rows, say, short, when
 from marketplace.client import Client, Provider, Researcher
 
-START = "rongshu negotiate start --home lab offer:3f2a9c11d0e4 --prepare scenario.toml"
+START = "rongshu negotiate start --home lab Hearts --prepare scenario.toml"
 LIST = "rongshu negotiate list --home lab"
 AGREE = "rongshu negotiate agree --home basel negotiation:77ab01cd34ef"
-COUNTERSIGN = "rongshu negotiate countersign --home lab negotiation:77ab01cd34ef"
+COUNTERSIGN = "rongshu negotiate countersign --home lab Hearts --wait 600"
 TERMINATE = "rongshu negotiate terminate --home lab negotiation:77ab01cd34ef --reason 'too dear'"
 PREPARE = """\
 TOML: which rows and features the jobs will use, as a scenario file's table [prepare]; the
 agreement fixes it (default: all rows)"""
+
+OPEN = ("REQUESTED", "OFFERED", "ACCEPTED", "AGREED", "VERIFIED")
+BEFORE_AGREED = OPEN[:3]
+# Seconds between looks at a negotiation.
+LOOK_INTERVAL = 0.2
 
 
 def command(argv: list[str]) -> int:
@@ -30,7 +36,9 @@ def command(argv: list[str]) -> int:
     )
     start = args.subcommand(into, "start", _start, "ask for an agreement on an offer", START)
     args.of_party(start)
-    start.add_argument("offer", metavar="OFFER", help="its id, or the beginning of it")
+    start.add_argument(
+        "offer", metavar="OFFER", help="its id, the beginning of it, or the asset's name"
+    )
     start.add_argument("--prepare", type=Path, metavar="FILE", help=PREPARE)
     args.as_json(start)
     listing = args.subcommand(into, "list", _list, "list your negotiations and agreements", LIST)
@@ -43,7 +51,15 @@ def command(argv: list[str]) -> int:
     ):
         sub = args.subcommand(into, name, run, summary, example)
         args.of_party(sub)
-        sub.add_argument("negotiation", metavar="NEGOTIATION", help="its id, or its beginning")
+        sub.add_argument(
+            "negotiation",
+            metavar="NEGOTIATION",
+            help="its id, the beginning of it, or the name of the asset of an open one",
+        )
+        if name == "countersign":
+            sub.add_argument(
+                "--wait", type=float, default=0.0, metavar="SECONDS", help="for the provider"
+            )
         if name == "terminate":
             sub.add_argument("--reason", required=True, help="for the other side")
         args.as_json(sub)
@@ -53,7 +69,10 @@ def command(argv: list[str]) -> int:
 def _start(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Researcher)
     preparation = Preparation.parse(args.table("--prepare", arguments.prepare, "prepare"))
-    offer = pick(client.call("GET", "/offers"), arguments.offer)
+    names = _names(client)
+    offers = client.call("GET", "/offers")
+    open_ = [each | {"name": names[each["asset"]]} for each in offers if each["revoked"] is None]
+    offer = pick(open_, arguments.offer)
     negotiation = client.negotiate(offer, preparation.to_json())
     if arguments.json:
         print_json({"negotiation": negotiation, "state": "REQUESTED"})
@@ -70,7 +89,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"negotiations": found, "agreements": list(agreements.values())})
         return 0
-    names = {card["id"]: card["name"] for card in client.call("GET", "/assets")}
+    names = _names(client)
     rows(
         ("negotiation", "asset", "state", "agreement", "uses left", "until", "price"),
         [_line(each, names, agreements) for each in found],
@@ -97,16 +116,34 @@ def _line(
     )
 
 
+def _names(client: Client) -> dict[str, str]:
+    return {card["id"]: card["name"] for card in client.call("GET", "/assets")}
+
+
+def _find(client: Client, text: str) -> Mapping[str, Any]:
+    names = _names(client)
+    found = client.call("GET", "/negotiations")
+    # By the asset's name only those that can still move: the others have been settled.
+    return pick(
+        [each | {"name": names[each["asset"]] if each["state"] in OPEN else ""} for each in found],
+        text,
+    )
+
+
 def _agree(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Provider)
-    found = pick(client.call("GET", "/negotiations"), arguments.negotiation)
+    found = _find(client, arguments.negotiation)
     client.agree(found)
     return _done(arguments, found, "signed; the researcher countersigns next", "AGREED")
 
 
 def _countersign(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Researcher)
-    found = pick(client.call("GET", "/negotiations"), arguments.negotiation)
+    found = _find(client, arguments.negotiation)
+    deadline = time.monotonic() + arguments.wait
+    while found["state"] in BEFORE_AGREED and time.monotonic() < deadline:
+        time.sleep(LOOK_INTERVAL)
+        found = client.call("GET", f"/negotiations/{found['id']}")
     agreement = client.countersign(found["id"])
     if arguments.json:
         print_json({"negotiation": found["id"], "agreement": agreement})
@@ -117,7 +154,7 @@ def _countersign(arguments: argparse.Namespace) -> int:
 
 def _terminate(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Client)
-    found = pick(client.call("GET", "/negotiations"), arguments.negotiation)
+    found = _find(client, arguments.negotiation)
     body = {"reason": arguments.reason}
     client.call("POST", f"/negotiations/{found['id']}/terminate", body)
     return _done(arguments, found, "ended without agreement", "TERMINATED")

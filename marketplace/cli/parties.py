@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -26,7 +27,21 @@ def client_of(arguments: argparse.Namespace, kind: type[C]) -> C:
     home = Home.load(arguments.home)
     home.participant()
     address = arguments.service or home.address()
-    return kind(home, httpx.Client(base_url=address, timeout=TIMEOUT))
+    return kind(home, connect(arguments, address))
+
+
+def connect(arguments: argparse.Namespace, address: str) -> httpx.Client:
+    """Return a client of an address; it is closed when the command ends.
+
+    Raises:
+        ArgumentError: it is no address.
+    """
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
+        raise ArgumentError(f"--service: {address[:80]!r} is no address such as http://host:8448")
+    http: httpx.Client = arguments.exits.enter_context(
+        httpx.Client(base_url=address, timeout=TIMEOUT)
+    )
+    return http
 
 
 def pick(found: Iterable[Mapping[str, Any]], text: str, key: str = "id") -> Mapping[str, Any]:

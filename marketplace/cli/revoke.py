@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.parties import client_of
@@ -26,7 +28,11 @@ def command(argv: list[str]) -> int:
     )
     parser.add_argument("--cause", required=True, help="why; goes into the log")
     args.as_json(parser)
-    arguments = parser.parse_args(argv)
+    parser.set_defaults(run=_revoke)
+    return args.run(parser, argv)
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
     kind, _, digits = arguments.target.partition(":")
     # A short id might name something else tomorrow, and this cannot be taken back.
     if kind not in KINDS or len(digits) != 64:

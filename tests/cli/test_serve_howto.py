@@ -1,0 +1,110 @@
+"""The pages of docs/how-to are run as they stand, one role after the other, on a real service."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.served import COMMANDS, PROGRAM, ROOT, environment, serving
+
+PAGES = ROOT / "docs" / "how-to"
+ADDRESS = "http://127.0.0.1:8448"
+SERVE = "rongshu serve --embedded market\n"
+# One process for a whole block would hide what processes share; but starting Python for each
+# command is most of the time, so a block's commands are started by the shell, as a reader does.
+SHIM = """\
+#!/bin/sh
+name=$1
+case $name in
+{cases}
+esac
+shift
+exec {python} -c '{program}' "$name" "$target" "$@"
+"""
+
+
+def blocks(page: str, *, heading: str = "") -> list[str]:
+    """The sh blocks of a page, or of one section of it, in order."""
+    text = (PAGES / page).read_text()
+    if heading:
+        text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], str]:
+    """Runs a block in the reader's folder, with `rongshu` on the path."""
+    cases = "\n".join(f"{name}) target='{target}' ;;" for name, target in COMMANDS.items())
+    shim = tmp_path / "bin" / "rongshu"
+    shim.parent.mkdir()
+    shim.write_text(SHIM.format(cases=cases, python=sys.executable, program=PROGRAM))
+    shim.chmod(0o755)
+    values = environment()
+    values["PATH"] = f"{shim.parent}:{values['PATH']}"
+
+    def run(block: str) -> str:
+        ran = subprocess.run(
+            ["/bin/sh", "-eu", "-c", block],
+            cwd=tmp_path,
+            env=values,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path):
+    assert blocks("operator.md")[0] == SERVE
+    with serving("--embedded", tmp_path / "market") as served:
+
+        def follow(page: str, heading: str = "", **changed: str) -> str:
+            told = ""
+            for block in blocks(page, heading=heading):
+                if block == SERVE:
+                    continue
+                for old, new in {ADDRESS: served.address, **changed}.items():
+                    block = block.replace(old, new)  # noqa: PLW2901
+                told += shell(block)
+            return told
+
+        for heading in ("Publish the log's key", "Let parties in"):
+            follow("operator.md", heading)
+        before = ("Enrol", "List your data", "Offer them", "Decide jobs by hand")
+        for heading in before:
+            follow("provider.md", heading)
+            follow("provider.md", heading, basel="zurich", Basel="Zurich")
+        told = follow("researcher.md")
+        assert told.count("checked here: ") == 2
+        # Both providers have the same rows in this text: 12 rows, ages adding up to 636.
+        assert '"count": 12' in told
+        assert '"age": 636' in told
+        assert told.count(" released ") == 2
+        told = follow("provider.md", "Afterwards")
+        assert told.count("completed") == 2
+        follow("auditor.md", "Ask for an export")
+        follow("operator.md", "Give an auditor the ledger")
+        assert "SOUND" in follow("auditor.md", "Verify") + follow("auditor.md", "See who used what")
+        assert served.stop() == 0
+
+
+def test_no_block_is_left_out():
+    """Every section with a command is followed above."""
+    followed = {
+        "operator.md": {"Start", "Publish the log's key", "Let parties in"}
+        | {"Give an auditor the ledger"},
+        "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
+        | {"Afterwards"},
+        "auditor.md": {"Verify", "See who used what", "Ask for an export"},
+    }
+    for page, headings in followed.items():
+        assert sum(len(blocks(page, heading=each)) for each in headings) == len(blocks(page))
+    assert {path.name for path in PAGES.glob("*.md")} >= {*followed, "researcher.md"}
