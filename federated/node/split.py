@@ -39,7 +39,9 @@ def divide(
     """
     # In float64, as the published protocols compute it: 1 - 0.66 is not 0.34.
     share = float(train)
-    size_train, size_test = math.floor(share * rows), math.ceil((1 - share) * rows)
+    size_train = math.floor(share * rows)
+    # 0.7 of 30 rows comes out as 21 and 10 in float64; scikit-learn refuses to divide them.
+    size_test = min(math.ceil((1 - share) * rows), rows - size_train)
     draw = np.random.RandomState(seed)
     if strata is None:
         order = draw.permutation(rows)

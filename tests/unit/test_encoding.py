@@ -78,7 +78,7 @@ def test_keys_are_sorted_by_utf16_code_units():
         {1: 2},
         b"bytes",
         {1, 2},
-        object(),
+        pytest.param(object(), id="an object"),
     ],
     ids=repr,
 )
