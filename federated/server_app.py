@@ -60,7 +60,7 @@ MALFORMED: Final = "malformed"
 UNEXPECTED: Final = "unexpected"
 BAD_MASK_KEY: Final = "bad_mask_key"
 BAD_RECEIPT: Final = "bad_receipt"
-ISOLATING: Final = "isolating_parameters"
+_ISOLATING = "isolating_parameters"
 
 
 @dataclass(frozen=True)
@@ -274,12 +274,12 @@ class _Conversation:
         try:
             return add_words(self._ask(question))
         except _StoppedError as stop:
-            if stop.refusals or set(stop.failures.values()) != {ISOLATING}:
+            if stop.refusals or set(stop.failures.values()) != {_ISOLATING}:
                 raise
             # The nodes saw where the model is going, not a fault of theirs: the task knows what
             # that means for the whole computation.
             raise TaskError(
-                ISOLATING, "nodes refused a model point at which few rows count"
+                _ISOLATING, "nodes refused a model point at which few rows count"
             ) from stop
 
     def _first_question(self) -> Question:
