@@ -1,7 +1,6 @@
 """`rongshu serve --embedded`: a job from a second terminal runs there, by rule or by hand."""
 
 import json
-import time
 from pathlib import Path
 
 import httpx
@@ -11,6 +10,7 @@ from ledger.audit_cli import command as audit
 from tests.cli.conftest import ServedMarket
 from tests.served import (
     PURPOSE,
+    TABLES,
     home,
     node,
     rongshu,
@@ -18,6 +18,8 @@ from tests.served import (
     run_here,
     serving,
 )
+
+PATIENTLY = ("--wait", "60", "--json")
 
 
 def submit(market: ServedMarket, name: str, *more: object, columns: str = "age") -> str:
@@ -126,36 +128,25 @@ def test_an_export_opens_what_its_reader_may_see(market: ServedMarket, tmp_path:
 
 def test_providers_answer_by_rule_and_a_new_agreement_is_used(market: ServedMarket):
     lab = home(market.folder, "lab")
-    offers = json.loads(run_here("offer", "list", "--home", lab, "--json"))
-    agreements = []
-    for offer in offers:
-        asked = json.loads(run_here("negotiate", "start", "--home", lab, offer["id"], "--json"))
-        agreements.append(countersigned(lab, asked["negotiation"]))
-    named = [word for each in agreements for word in ("--agreement", each)]
-    job = submit(market, "under new ones", *named)
-    assert run_here("job", "wait", "--home", lab, job)
-    # With two agreements for each asset, the command asks which are meant.
+    agreements: list[str] = []
     words = ("--name", "x", "--task", "statistics", "--columns", "age", "--purpose", PURPOSE)
-    complaint = run_here("job", "submit", "--home", lab, *words, code=1)
-    assert "--agreement: several for the same asset" in complaint
-    for each in agreements:
-        assert "void from log entry" in run_here("revoke", "--home", lab, each, "--cause", "done")
+    try:
+        for name in TABLES:
+            run_here("negotiate", "start", "--home", lab, name)
+            signed = run_here("negotiate", "countersign", "--home", lab, name, *PATIENTLY)
+            agreements.append(json.loads(signed)["agreement"])
+        named = [word for each in agreements for word in ("--agreement", each)]
+        job = submit(market, "under new ones", *named)
+        assert run_here("job", "wait", "--home", lab, job)
+        # With two agreements for each asset, the command asks which are meant.
+        complaint = run_here("job", "submit", "--home", lab, *words, code=1)
+        assert "--agreement: several for the same asset" in complaint
+    finally:
+        for each in agreements:
+            told = run_here("revoke", "--home", lab, each, "--cause", "the test has ended")
+            assert "void from log entry" in told
     complaint = run_here("job", "submit", "--home", lab, *words, *named, code=1)
     assert "revoked" in complaint
-
-
-def countersigned(lab: Path, negotiation: str) -> str:
-    """Countersign once the provider's rule has signed."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = json.loads(run_here("negotiate", "list", "--home", lab, "--json"))
-        (state,) = [n["state"] for n in found["negotiations"] if n["id"] == negotiation]
-        if state == "AGREED":
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    made = run_here("negotiate", "countersign", "--home", lab, negotiation, "--json")
-    return str(json.loads(made)["agreement"])
 
 
 def test_the_same_folder_is_not_served_twice(market: ServedMarket):

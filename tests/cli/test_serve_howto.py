@@ -1,6 +1,7 @@
 """The pages of docs/how-to are run as they stand, one role after the other, on a real service."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_help import parses
 from tests.served import COMMANDS, PROGRAM, ROOT, environment, serving
 
 PAGES = ROOT / "docs" / "how-to"
 ADDRESS = "http://127.0.0.1:8448"
 SERVE = "rongshu serve --embedded market\n"
-# One process for a whole block would hide what processes share; but starting Python for each
-# command is most of the time, so a block's commands are started by the shell, as a reader does.
+# Each command is a process of its own, as a reader's is; starting Python is most of the time.
 SHIM = """\
 #!/bin/sh
 name=$1
@@ -108,3 +109,17 @@ def test_no_block_is_left_out():
     for page, headings in followed.items():
         assert sum(len(blocks(page, heading=each)) for each in headings) == len(blocks(page))
     assert {path.name for path in PAGES.glob("*.md")} >= {*followed, "researcher.md"}
+
+
+def test_every_command_on_a_page_is_one_that_exists():
+    """Quick: what the pages say is held against the commands' own parsers."""
+    seen = 0
+    for page in PAGES.glob("*.md"):
+        for block in blocks(page.name):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("rongshu "):
+                    words = shlex.split(line.partition(" > ")[0])
+                    if words[1] != "audit":
+                        parses(words[1], words[2:])
+                    seen += 1
+    assert seen > 25
