@@ -311,11 +311,20 @@ class Provider(Client):
 
     def agree_by_rule(self) -> int:
         """Sign every request that asks for exactly what was offered; return how many."""
+        own, states = self.home.participant(), ("REQUESTED", "ACCEPTED")
+        asked = [
+            each
+            for each in self.call("GET", "/negotiations")
+            if each["state"] in states and each["provider"] == own
+        ]
+        if not asked:
+            return 0
         offers = {offer["id"]: offer for offer in self.call("GET", "/offers")}
         signed = 0
-        for negotiation in self.call("GET", "/negotiations"):
+        for negotiation in asked:
             offer = offers.get(negotiation["offer"])
-            if negotiation["state"] not in ("REQUESTED", "ACCEPTED") or offer is None:
+            # What was withdrawn meanwhile is for its owner to decide.
+            if offer is None or offer["revoked"] is not None:
                 continue
             same = negotiation["terms"] == offer["terms"]
             if same and negotiation["price_cents"] >= offer["price_cents"]:

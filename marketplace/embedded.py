@@ -46,7 +46,7 @@ from marketplace.settings import Settings
 from marketplace.transport import AppTransport
 
 # How often nodes and providers look for what waits for them, seconds.
-LOOK_INTERVAL = 0.25
+LOOK_INTERVAL = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Embedded:
         self.app: FastAPI = create_app(self._settings, engine=self._engine, clock=clock)
         self._transport = AppTransport(self.app)
         self._exits = ExitStack()
+        self._clients = ExitStack()
         self._providers: dict[Path, Provider] = {}
         self._folders: dict[str, Path] = {}
         self._complaints: dict[str, str] = {}
@@ -105,7 +106,9 @@ class Embedded:
         self._leaving.set()
         if self._looking is not None:
             self._looking.join()
+        # The service ends after the job under way, whose nodes need their clients until then.
         self._exits.close()
+        self._clients.close()
 
     @property
     def log_key(self) -> VerifyKey:
@@ -119,7 +122,7 @@ class Embedded:
             base_url=self.address or IN_PROCESS,
             timeout=120.0,
         )
-        self._exits.callback(client.close)
+        self._clients.callback(client.close)
         return client
 
     def enrol(self, name: str, role: str) -> Home:
