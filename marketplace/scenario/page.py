@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = No
 def _opening(outcome: Outcome) -> Iterator[str]:
     scenario = outcome.scenario
     yield scenario.title
-    yield "=" * min(WIDTH, len(scenario.title))
+    yield "=" * min(WIDTH, _width(scenario.title))
     if scenario.description.strip():
         yield ""
         yield from _prose(" ".join(scenario.description.split()))
@@ -152,9 +153,9 @@ def _refusals(outcome: Outcome) -> Iterator[str]:
         "A node must say no by itself, sign a receipt that says why, and leave its file closed."
     )
     yield ""
-    width = max(len(tried.what) for tried in outcome.refusals)
+    width = max(_width(tried.what) for tried in outcome.refusals)
     for tried in outcome.refusals:
-        yield f"  {_mark(held=tried.held)}  {tried.what:<{width}}  {tried.reason}"
+        yield f"  {_mark(held=tried.held)}  {_padded(tried.what, width)}  {tried.reason}"
         if not tried.held:
             yield from _prose(f"instead: {tried.detail}", "       ")
 
@@ -181,9 +182,9 @@ def _expectations(outcome: Outcome) -> Iterator[str]:
     if not outcome.expectations:
         return
     yield from _heading("What the scenario file expects")
-    width = max(len(each.name) for each in outcome.expectations)
+    width = max(_width(each.name) for each in outcome.expectations)
     for each in outcome.expectations:
-        yield f"  {_mark(held=each.held)}  {each.name:<{width}}  {each.detail}"
+        yield f"  {_mark(held=each.held)}  {_padded(each.name, width)}  {each.detail}"
 
 
 def _verdict(outcome: Outcome) -> Iterator[str]:
@@ -215,7 +216,7 @@ def _next_commands(outcome: Outcome, program: str, example: str | None) -> Itera
 def _heading(text: str) -> Iterator[str]:
     yield ""
     yield text
-    yield "-" * min(WIDTH, len(text))
+    yield "-" * min(WIDTH, _width(text))
 
 
 def _prose(text: str, indent: str = "") -> Iterator[str]:
@@ -232,11 +233,19 @@ def _prose(text: str, indent: str = "") -> Iterator[str]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lay out rows; the first column is text, the others are numbers."""
     lines = [head, *rows] if head else list(rows)
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))] if lines else []
+    widths = [max(_width(cell) for cell in column) for column in zip(*lines, strict=True)]
     for line in lines:
-        first = f"{line[0]:<{widths[0]}}"
         rest = (f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        yield "  " + "  ".join((first, *rest))
+        yield "  " + "  ".join((_padded(line[0], widths[0]), *rest))
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes; 蓉 takes two."""
+    return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
 
 
 def _several(number: int, word: str) -> str:
