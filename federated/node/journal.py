@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from federated.errors import JournalError
+from federated.messages import FinishRequest, KeysRequest, Request
 from federated.node.guard import Spent
 from federated.preparation import Preparation
 from ledger.encoding import canonical, digest, parse, sha256_text
@@ -30,6 +31,8 @@ from ledger.statements import Contribution, JournalPosition
 
 NAMESPACE = "rongshu/journal/v1"
 VERSION = 1
+KEYS = "keys"
+FINISH = "finish"
 _BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -362,3 +365,10 @@ def _next_head(head: str, sequence: int, time: int, kind: str, body: bytes) -> s
         "time": time,
     }
     return "sha256:" + digest(NAMESPACE, canonical(line)).hex()
+
+
+def step_of(request: Request) -> str:
+    """Return the place of a request in a job: `keys`, the round's number, or `finish`."""
+    if isinstance(request, KeysRequest):
+        return KEYS
+    return FINISH if isinstance(request, FinishRequest) else str(request.round)

@@ -40,6 +40,7 @@ from federated.messages import (
     KeysRequest,
     PublicMaskKey,
     Refusal,
+    Request,
     RoundRequest,
     body_digest,
     cohort_digest,
@@ -49,7 +50,7 @@ from federated.messages import (
 from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
 from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
-from federated.node.journal import Book, Journal
+from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
 from federated.node.vault import Vault
@@ -70,8 +71,6 @@ _log = logging.getLogger(__name__)
 
 DAY = 24 * 3600 * 1000
 NO_CODE = "sha256:" + 64 * "0"
-KEYS = "keys"
-FINISH = "finish"
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,7 @@ class Node:
                 _log.warning("failed %s: %s", request.job[:24], error)
                 return Failure(request.job, self.asset, failure_word(error)).to_bytes()
 
-    def _answer_or_refuse(
-        self, request: KeysRequest | RoundRequest | FinishRequest, body: bytes
-    ) -> bytes:
+    def _answer_or_refuse(self, request: Request, body: bytes) -> bytes:
         try:
             return self._answer(request, body)
         except RefusedError as error:
@@ -244,8 +241,8 @@ class Node:
             book.decide(job_id, self.asset, "granted", envelope)
             return envelope
 
-    def _answer(self, request: KeysRequest | RoundRequest | FinishRequest, body: bytes) -> bytes:
-        step = _step(request)
+    def _answer(self, request: Request, body: bytes) -> bytes:
+        step = step_of(request)
         asked = body_digest(body)
         with self._journal.write() as book:
             stored = book.reply(request.job, self.asset, request.attempt, step)
@@ -253,6 +250,9 @@ class Node:
             # A job ends once: whatever is said about its end later, the receipt stays the same.
             if stored[0] != asked and not isinstance(request, FinishRequest):
                 raise RefusedError("grant_mismatch", f"another request for {step} was answered")
+            if isinstance(request, FinishRequest):
+                # The first time it may have been signed and not have arrived.
+                self._hand_in(FinishReply.from_bytes(stored[1]).receipt)
             return stored[1]
         if isinstance(request, KeysRequest):
             return self._keys(request, asked)
@@ -356,7 +356,7 @@ class Node:
             and (request.attempt, request.rounds) == (attempt, len(sent))
         )
         word = None if complete else "cancelled"
-        receipt = self._receipt(request.job, "completed" if complete else "failed", word, sent)
+        receipt = self._receipt(request.job, "failed" if word else "completed", word, sent)
         reply = FinishReply(receipt).to_bytes()
         with self._journal.write() as book:
             book.finish(request.job, self.asset, "completed" if complete else "ended")
@@ -389,12 +389,15 @@ class Node:
             if reserved:
                 book.finish(job_id, self.asset, "ended")
         self._work.pop(job_id, None)
+        self._hand_in(receipt)
+        return Refusal(job_id, self.asset, reason, receipt).to_bytes()
+
+    def _hand_in(self, receipt: bytes) -> None:
         try:
             self._service.submit("receipt", receipt)
         except FederatedError as error:
             # The coordinator gets it with the reply; the journal keeps it in any case.
-            _log.warning("the refusal was not taken: %s", error)
-        return Refusal(job_id, self.asset, reason, receipt).to_bytes()
+            _log.warning("the receipt was not taken: %s", error)
 
     def _refuse_ended(self, book: Book, job_id: str) -> None:
         if book.has_ended(job_id, self.asset):
@@ -490,9 +493,3 @@ class Node:
 
 def _code(job: Job) -> str:
     return code_digest(job.task, job.task_version)
-
-
-def _step(request: KeysRequest | RoundRequest | FinishRequest) -> str:
-    if isinstance(request, KeysRequest):
-        return KEYS
-    return FINISH if isinstance(request, FinishRequest) else str(request.round)
