@@ -1,0 +1,289 @@
+"""A node whose disk, data or log fails in the middle: one fixed word leaves it, and no number."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federated.messages import (
+    Contribution,
+    Failure,
+    FinishReply,
+    FinishRequest,
+    KeysReply,
+    RoundRequest,
+    read_reply,
+)
+from federated.node import runner
+from federated.node.client_app import make_client_app
+from federated.node.table import ReadingSpec, read_table
+from federated.tasks.statistics import Statistics
+from tests.searcher import Searcher
+from tests.stage import LABEL, Play, open_stage, terms, word
+
+CANARY = 137.0625
+TABLES = {
+    name: "\n".join(
+        ["chol,age,sick", f"{CANARY},41,1", *(f"{200 + at},{40 + at},{at % 2}" for at in range(9))]
+    )
+    + "\n"
+    for name in ("basel", "bern")
+}
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Play]:
+    with open_stage(folder, TABLES, preparation={"label": LABEL}, agreed=terms(uses=999)) as play:
+        yield play
+
+
+@pytest.fixture(scope="module", name="play")
+def _play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+    """One stage for all: each test begins a job of its own."""
+    with stage(tmp_path_factory.mktemp("shared")) as play:
+        yield play
+
+
+@pytest.fixture(name="fresh")
+def _fresh(tmp_path: Path) -> Iterator[Play]:
+    with stage(tmp_path) as play:
+        yield play
+
+
+class Talk:
+    """A job begun at both nodes, up to the first question."""
+
+    def __init__(self, play: Play) -> None:
+        self.play = play
+        self.job = play.job()
+        self.grants = play.grant_all(self.job)
+        self.keys: dict[str, bytes] = {}
+        for at, seat in enumerate(play.seats):
+            reply = play.ask(at, self.keys_request(at))
+            assert isinstance(reply, KeysReply)
+            self.keys[seat.asset] = reply.mask_key
+
+    def keys_request(self, at: int = 0) -> Any:
+        return self.play.keys_request(self.job, grant=self.grants[self.play.seats[at].asset])
+
+    def round(self) -> RoundRequest:
+        node = self.play.nodes[0]
+        work = node._work[self.job]
+        question = work.task.question(work.plan, "moments", {})
+        return RoundRequest(self.job, 1, 1, question.to_json(), self.keys)
+
+    def finish(self) -> FinishRequest:
+        return FinishRequest(self.job, 1, 1, "completed")
+
+    def failed(self, reason: str) -> Failure:
+        return Failure(self.job, self.play.seats[0].asset, reason)
+
+
+class FailingDisk:
+    """The journal's connection; the `nth` statement that begins so fails, persisted or not."""
+
+    def __init__(self, inner: sqlite3.Connection, begins: str, nth: int) -> None:
+        self._inner, self._begins, self._left = inner, begins, nth
+
+    def execute(self, statement: str, *rest: Any) -> Any:
+        if statement.startswith(self._begins):
+            self._left -= 1
+            if self._left == 0:
+                raise sqlite3.OperationalError(f"disk is full, last value {CANARY}")
+        return self._inner.execute(statement, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def break_disk(play: Play, begins: str, nth: int = 1) -> None:
+    journal = play.nodes[0]._journal
+    journal._connection = FailingDisk(journal._connection, begins, nth)  # type: ignore[assignment]
+
+
+STEPS = [
+    ("round", "BEGIN", 1),
+    ("round", "COMMIT", 1),
+    ("round", "COMMIT", 2),
+    ("round", "COMMIT", 3),
+    ("round", "INSERT INTO reply", 1),
+    ("round", "INSERT INTO line", 1),
+    ("round", "UPDATE use", 1),
+    ("finish", "COMMIT", 4),
+    ("finish", "UPDATE use", 1),
+    ("finish", "INSERT INTO reply", 1),
+]
+
+
+@pytest.mark.parametrize(("what", "begins", "nth"), STEPS)
+def test_a_full_disk_sends_nothing_and_the_job_goes_on_after_it(
+    play: Play, what: str, begins: str, nth: int
+):
+    talk = Talk(play)
+    node = play.nodes[0]
+    request: Any = talk.round()
+    if what == "finish":
+        assert isinstance(play.ask(0, request), Contribution)
+        request = talk.finish()
+    break_disk(play, begins, nth)
+    reply = play.ask(0, request)
+    assert reply == talk.failed("internal")
+    node._journal.verify()
+    # The use stays reserved all the while.
+    with node._journal.write() as book:
+        assert book.is_reserved(talk.job, node.asset)
+    again = play.ask(0, request)
+    assert isinstance(again, FinishReply if what == "finish" else Contribution)
+    node._journal.verify()
+
+
+@pytest.mark.parametrize("begins", ["INSERT INTO use", "INSERT INTO line", "COMMIT"])
+def test_no_grant_leaves_a_node_that_could_not_write_it_down(play: Play, begins: str):
+    from federated.errors import JournalError
+
+    job = play.job()
+    break_disk(play, begins)
+    with pytest.raises(JournalError):
+        play.nodes[0].approve(job)
+    history = play.market.app.state.context.log.history
+    grants = [each.statement for each in history.by_id.values() if each.statement.kind == "grant"]
+    assert not any(grant.job == job for grant in grants)  # type: ignore[attr-defined]
+    assert play.nodes[0].approve(job) == "granted"
+
+
+def test_a_crash_between_the_answer_and_its_record_sends_nothing(
+    fresh: Play, monkeypatch: pytest.MonkeyPatch
+):
+    talk = Talk(fresh)
+    request = talk.round()
+
+    class CrashError(BaseException):
+        pass
+
+    def crash(*_: Any) -> bytes:
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Node, "_contribution", crash)
+        with pytest.raises(CrashError):
+            fresh.nodes[0].handle(request.to_bytes())
+    node = fresh.reopened(0)
+    with node._journal.write() as book:
+        assert book.is_reserved(talk.job, node.asset)
+        # The rows count as answered: nobody knows what left before the crash.
+        assert book.row_sets(node.asset)
+        assert book.spent(node.asset, "job:next").answered
+    # Its mask keys died with the process; a new job is needed.
+    assert word(fresh.ask(0, request)) == "grant_mismatch"
+
+
+def test_a_receipt_that_was_not_taken_is_not_lost(play: Play, monkeypatch: pytest.MonkeyPatch):
+    from federated.errors import NodeError
+
+    talk = Talk(play)
+    play.ask(0, talk.round())
+    node = play.nodes[0]
+
+    def unreachable(*_: Any) -> None:
+        raise NodeError("the marketplace cannot be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node._service, "submit", unreachable)
+        assert play.ask(0, talk.finish()) == talk.failed("internal")
+    reply = play.ask(0, talk.finish())
+    assert isinstance(reply, FinishReply)
+    history = play.market.app.state.context.log.history
+    # Asked again it hands the same receipt in again.
+    assert len(history.completed[talk.job]) == 1
+
+
+# --- data
+
+
+@pytest.mark.parametrize("change", ["cell", "row", "gone", "folder"])
+def test_data_that_are_not_the_listed_ones_are_not_used(play: Play, change: str):
+    talk = Talk(play)
+    file = Path(play.files[0])
+    text = file.read_text()
+    expected = "data_changed"
+    if change == "cell":
+        file.write_text(text.replace("200", "201", 1))
+    elif change == "row":
+        file.write_text(text + "250,50,1\n")
+    else:
+        file.unlink()
+        expected = "bad_data"
+        if change == "folder":
+            file.mkdir()
+    assert play.ask(0, talk.round()) == talk.failed(expected)
+    if change == "folder":
+        file.rmdir()
+    # Put back, the same question is answered.
+    file.write_text(text)
+    assert isinstance(play.ask(0, talk.round()), Contribution)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, MemoryError, FloatingPointError])
+def test_the_text_of_an_error_stays_in_the_node(
+    play: Play, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+):
+    talk = Talk(play)
+
+    def answer(*_: Any) -> Any:
+        raise error(f"could not convert {CANARY}")
+
+    monkeypatch.setattr(Statistics, "answer", answer)
+    app = make_client_app(play.nodes[0])
+    assert app is not None
+    from flwr.app import Context, RecordDict
+
+    from federated.grid import InProcessGrid
+    from federated.records import MESSAGE_TYPE, pack, unpack
+
+    crossed: list[bytes] = []
+    context = Context(1, 2, {}, RecordDict(), {})
+    with InProcessGrid({2: (app, context)}, tap=lambda *seen: crossed.append(seen[2])) as grid:
+        message = grid.create_message(pack(talk.round().to_bytes()), MESSAGE_TYPE, 2, "1")
+        (answered,) = grid.send_and_receive([message])
+    reply = read_reply(unpack(answered))
+    assert isinstance(reply, Failure)
+    assert reply.reason == "internal"
+    searcher = Searcher()
+    searcher.seek_number(CANARY)
+    assert searcher.found(crossed) == set()
+
+
+BAD_CELLS = {
+    "text in a column of numbers": ("chol,age\n1,2\n3,x137.0625\n", {"columns": ["age"]}),
+    "a level nobody declared": ("chol,age\n137.0625,2\n3,4\n", {"one_hot": {"chol": [1, 2]}}),
+    "a row too long": ("chol,age\n1,2\n137.0625,2,3\n", {}),
+    "an unclosed quote": ('chol,age\n1,2\n"137.0625,2\n', {}),
+    "a huge number": ("chol,age\n1,2\n137.0625e999,2\n", {"columns": ["chol"]}),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CELLS)
+def test_no_message_about_bad_data_holds_a_cell(what: str, caplog: pytest.LogCaptureFixture):
+    from federated.errors import FederatedError
+    from federated.node.rows import prepare
+    from federated.preparation import Preparation
+
+    caplog.set_level(logging.DEBUG)
+    text, given = BAD_CELLS[what]
+    said = []
+    try:
+        table = read_table(text.encode(), ReadingSpec(), "basel.csv")
+        rows = prepare(table, Preparation.parse({k: v for k, v in given.items() if k == "one_hot"}))
+        for column in given.get("columns", ()):
+            rows.column(column, "all")
+    except FederatedError as error:
+        said.append(str(error))
+    said += [record.getMessage() for record in caplog.records]
+    assert said
+    assert not any("137" in each for each in said), said
