@@ -1,6 +1,7 @@
 """`rongshu serve --embedded`: a job from a second terminal runs there, by rule or by hand."""
 
 import json
+import time
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.served import (
     rongshu_json,
     run_here,
     serving,
+    small_market,
 )
 
 PATIENTLY = ("--wait", "60", "--json")
@@ -73,7 +75,8 @@ def test_by_hand_a_job_waits_until_it_is_approved(market: ServedMarket):
     job = submit(market, "patient")
     wait = ("job", "wait", "--home", lab, job, "--timeout")
     complaint = run_here(*wait, "1", code=1)
-    assert "still requested; no answer yet from North" in complaint
+    shown = run_here("job", "show", "--home", lab, job)
+    assert "still requested; no answer yet from North" in complaint, shown
     (asked,) = json.loads(run_here("node", "requests", north, "--json"))
     assert (asked["job"], asked["task"], asked["purpose"]) == (job, "statistics", PURPOSE)
     assert asked["parameters"]["columns"] == ["age"]
@@ -180,3 +183,24 @@ def test_a_taken_port_is_a_sentence(market: ServedMarket, tmp_path: Path):
     port = market.served.address.rpartition(":")[2]
     complaint = run_here("serve", "--data", tmp_path / "x", "--port", port, code=1)
     assert f"cannot listen on 127.0.0.1:{port}" in complaint
+
+
+@pytest.mark.slow
+def test_a_job_under_way_at_ctrl_c_ends_before_the_service(tmp_path: Path):
+    """Regression: the nodes' connections were closed first, and the job failed."""
+    folder = small_market(tmp_path / "market")
+    lab = home(folder, "lab")
+    words = ("--task", "encrypted_sum", "--columns", "age", "--purpose", PURPOSE)
+    with serving("--embedded", folder) as served:
+        for name in ("one", "two", "three"):
+            run_here("job", "submit", "--home", lab, "--name", name, *words)
+        deadline = time.monotonic() + 60
+        while "running" not in run_here("job", "list", "--home", lab):
+            assert time.monotonic() < deadline
+        assert served.stop() == 0
+    with serving("--embedded", folder) as served:
+        for name in ("one", "two", "three"):
+            view = json.loads(run_here("job", "wait", "--home", lab, name, "--json"))
+            assert view["state"] == "released"
+        run_here("ledger", "export", tmp_path / "x", "--data", folder)
+        assert audit(["verify", str(tmp_path / "x"), "--key", served.log_key]) == 0
