@@ -1,0 +1,291 @@
+"""A reader of the log that believes nothing: what it takes from a log, honest and otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import sign as sign_checkpoint
+from ledger.client import LogClient
+from ledger.encoding import b64encode
+from ledger.errors import LedgerError, LogError, TrustError
+from ledger.keys import SigningKey
+from ledger.log import Log
+from ledger.merkle import leaf_hash, root
+from ledger.statements import Grant
+from ledger.tiles import Tile, decode_bundle, encode_bundle
+from tests.world import LOG_NAME, World, key_of
+
+
+@dataclass
+class Server:
+    """A world's log over HTTP; each route may be made to lie."""
+
+    world: World
+    sealed: set[int] = field(default_factory=set)
+    lies: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    checkpoint: bytes | None = None
+    asked: list[str] = field(default_factory=list)
+    status: int = 200
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/v1/log/")
+        self.asked.append(path)
+        if self.status != 200:
+            return httpx.Response(self.status)
+        log: Log = self.world.log
+        if path == "checkpoint":
+            data = self.checkpoint or log.checkpoint()
+        elif path == "openings":
+            start, end = (int(request.url.params[name]) for name in ("start", "end"))
+            found = [
+                {
+                    "index": item.index,
+                    "salt": b64encode(item.salt),
+                    "envelope": b64encode(item.envelope),
+                }
+                for item in log.openings(start, min(end, log.size))
+                if item.index not in self.sealed
+            ]
+            data = json.dumps({"openings": found, "next": None}).encode()
+        else:
+            data = log.tile(path)
+        for part, lie in self.lies.items():
+            if part in path:
+                data = lie(data)
+        return httpx.Response(200, content=data)
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path) -> World:
+    return World(tmp_path / "world", providers=2, terms={"minimum_parties": 2})
+
+
+def reader(server: Server, memory: Path) -> LogClient:
+    http = httpx.Client(transport=httpx.MockTransport(server), base_url="http://log.example")
+    return LogClient(http, server.world.log.vkey, memory)
+
+
+def test_it_reads_the_whole_log_and_then_only_what_is_new(world: World, tmp_path: Path):
+    server = Server(world)
+    client = reader(server, tmp_path / "highest")
+    assert client.sync().size == world.log.size == client.size
+    assert set(client.history.by_id) == set(world.log.history.by_id)
+    assert client.broken == []
+    server.asked.clear()
+    client.sync()
+    assert server.asked == ["checkpoint"]
+    job, grants = world.granted_job()
+    client.sync()
+    assert {job, *grants} <= set(client.history.by_id)
+    assert (tmp_path / "highest").read_bytes() == world.log.checkpoint()
+
+
+def test_more_entries_than_one_bundle_holds_are_read(world: World, tmp_path: Path):
+    while world.log.size < 260:
+        world.put(world.job())
+    client = reader(Server(world), tmp_path / "highest")
+    assert client.sync().size == len(client.history.by_id) == world.log.size
+
+
+# --- going back and forking
+
+
+def test_a_log_that_goes_back_is_refused_also_after_a_restart(world: World, tmp_path: Path):
+    server = Server(world)
+    old = world.log.checkpoint()
+    world.put(world.job())
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    server.checkpoint = old
+    with pytest.raises(TrustError, match="went back"):
+        client.sync()
+    with pytest.raises(TrustError, match="went back"):
+        reader(server, tmp_path / "highest").sync()
+    # The twin: whoever remembers nothing takes it.
+    assert reader(server, tmp_path / "other").sync().size == world.log.size - 1
+
+
+def forked(world: World) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """A history with another entry in it, signed by the log's own key."""
+    raw = list(world.log.entry_bytes(0, world.log.size))
+    raw[3] = raw[3].replace(b'"time":', b'"time":1')
+    head = Checkpoint(LOG_NAME, len(raw), root([leaf_hash(item) for item in raw]))
+
+    def bundle(data: bytes) -> bytes:
+        return encode_bundle(raw) if data else data
+
+    return sign_checkpoint(head, key_of(LOG_NAME)), bundle
+
+
+def test_two_histories_of_one_size_are_refused(world: World, tmp_path: Path):
+    server = Server(world)
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    server.checkpoint, _ = forked(world)
+    with pytest.raises(TrustError, match="two histories"):
+        client.sync()
+
+
+def test_a_rewritten_history_is_refused_after_a_restart(world: World, tmp_path: Path):
+    reader(Server(world), tmp_path / "highest").sync()
+    server = Server(world)
+    server.checkpoint, server.lies["tile"] = forked(world)
+    with pytest.raises(TrustError, match="changed since the checkpoint"):
+        reader(server, tmp_path / "highest").sync()
+
+
+def test_entries_that_are_not_those_of_the_checkpoint_are_refused(world: World, tmp_path: Path):
+    server = Server(world)
+    _, server.lies["tile"] = forked(world)
+    with pytest.raises(TrustError, match="root that is signed"):
+        reader(server, tmp_path / "highest").sync()
+    assert not (tmp_path / "highest").exists()
+
+
+def test_a_checkpoint_of_another_key_or_log_is_refused(world: World, tmp_path: Path):
+    server = Server(world)
+    for key in (SigningKey.generate(LOG_NAME), SigningKey.generate("another.example/log")):
+        server.checkpoint = sign_checkpoint(Checkpoint(key.name, world.log.size, b"\0" * 32), key)
+        with pytest.raises(LedgerError):
+            reader(server, tmp_path / "highest").sync()
+    (tmp_path / "foreign").write_bytes(server.checkpoint or b"")
+    with pytest.raises(LedgerError):
+        reader(Server(world), tmp_path / "foreign")
+
+
+# --- what is withheld
+
+
+def test_a_statement_that_is_withheld_is_just_not_there(world: World, tmp_path: Path):
+    job, grants = world.granted_job()
+    server = Server(world, sealed={world.log.history.by_id[grants[0]].index})
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    assert grants[0] not in client.history.by_id
+    assert job in client.history.by_id
+
+
+def test_a_revocation_that_is_withheld_stops_the_reader(world: World, tmp_path: Path):
+    client = reader(server := Server(world), tmp_path / "highest")
+    before = client.sync()
+    world.put(world.revoke(world.providers[0], world.providers[0].agreement))
+    server.sealed = {world.log.size - 1}
+    with pytest.raises(TrustError, match="revocation that the log withholds"):
+        client.sync()
+    # Nothing of it was taken, and with the opening it goes on.
+    assert client.size == before.size == client.history.size
+    server.sealed = set()
+    client.sync()
+    assert client.history.revoked_before(world.providers[0].agreement, client.size)
+
+
+def test_a_revocation_by_somebody_hidden_takes_effect_all_the_same(world: World, tmp_path: Path):
+    target = world.providers[1]
+    world.put(world.revoke(world.operator, target.id))
+    server = Server(world, sealed={0})
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    assert client.history.revoked_before(target.id, client.size)
+
+
+def test_a_revocation_that_its_issuer_did_not_sign_takes_none(world: World, tmp_path: Path):
+    from ledger.statements import Revocation
+
+    statement = world.revoke(world.providers[0], world.providers[0].agreement)
+    world.insecure_put(
+        world.insecure_sign(Revocation, statement.payload(), SigningKey.generate("stranger"))
+    )
+    client = reader(Server(world), tmp_path / "highest")
+    client.sync()
+    assert len(client.broken) == 1
+    assert not client.history.revoked_before(statement.target, client.size)
+
+
+def test_a_grant_that_its_provider_did_not_sign_is_never_known(world: World, tmp_path: Path):
+    job = world.put(world.job())
+    honest = world.grant(world.providers[0], job)
+    envelope = world.insecure_sign(Grant, honest.payload(), SigningKey.generate("stranger"))
+    forged = world.insecure_put(envelope)
+    client = reader(Server(world), tmp_path / "highest")
+    client.sync()
+    assert forged not in client.history.by_id
+    assert len(client.broken) == 1
+
+
+# --- false openings and nonsense
+
+
+def swapped(data: bytes) -> bytes:
+    value = json.loads(data)
+    first, second, *_ = value["openings"]
+    first["envelope"], second["envelope"] = second["envelope"], first["envelope"]
+    return json.dumps(value).encode()
+
+
+def salted(data: bytes) -> bytes:
+    value = json.loads(data)
+    value["openings"][0]["salt"] = b64encode(bytes(32))
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("lie", [swapped, salted])
+def test_an_opening_that_the_entry_does_not_commit_to_is_refused(
+    world: World, tmp_path: Path, lie: Callable[[bytes], bytes]
+):
+    server = Server(world, lies={"openings": lie})
+    with pytest.raises(TrustError, match="false statement"):
+        reader(server, tmp_path / "highest").sync()
+
+
+NONSENSE = [
+    ("checkpoint", b""),
+    ("checkpoint", b"\xff\xfe"),
+    ("checkpoint", b"a\n1\nb\n\n"),
+    ("tile", b""),
+    ("tile", b"\xff" * 70_000),
+    ("openings", b""),
+    ("openings", b"null"),
+    ("openings", b"[" * 100_000),
+    ("openings", b'{"openings":[1]}'),
+    ("openings", b'{"openings":[{"index":-1,"salt":"","envelope":""}]}'),
+]
+
+
+@pytest.mark.parametrize(("path", "data"), NONSENSE)
+def test_nonsense_is_an_error_and_changes_nothing(
+    world: World, tmp_path: Path, path: str, data: bytes
+):
+    server = Server(world, lies={path: lambda _: data})
+    client = reader(server, tmp_path / "highest")
+    with pytest.raises(LedgerError):
+        client.sync()
+    assert client.size == client.history.size == 0
+    server.lies.clear()
+    assert client.sync().size == world.log.size
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_a_server_that_does_not_answer_is_an_error_of_its_own(
+    world: World, tmp_path: Path, status: int
+):
+    server = Server(world, status=status)
+    client = reader(server, tmp_path / "highest")
+    with pytest.raises(LogError, match="did not answer"):
+        client.sync()
+    server.status = 200
+    assert client.sync().size == world.log.size
+
+
+def test_a_bundle_is_asked_for_as_it_stands_in_the_log(world: World, tmp_path: Path):
+    server = Server(world)
+    reader(server, tmp_path / "highest").sync()
+    path = Tile(None, 0, world.log.size).path
+    assert path in server.asked
+    assert len(decode_bundle(world.log.tile(path), world.log.size)) == world.log.size
