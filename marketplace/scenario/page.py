@@ -8,11 +8,13 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from marketplace.scenario.parts import JobPart
 from marketplace.scenario.play import MARKET_FOLDER, Outcome, Played
 
 WIDTH = 78
 STRONGEST = 5
 MOST_FINDINGS = 10
+RESEARCHER_FOLDER = "parties/researcher"
 
 SEEN = (
     ("a provider", "its own rows and who asked for what", "any row of another"),
@@ -199,7 +201,8 @@ def _verdict(outcome: Outcome) -> Iterator[str]:
 
 def _next_commands(outcome: Outcome, program: str, example: str | None) -> Iterator[str]:
     export, key = shlex.quote(str(outcome.export)), shlex.quote(outcome.log_key)
-    market = shlex.quote(str(outcome.folder / MARKET_FOLDER))
+    folder = outcome.folder / MARKET_FOLDER
+    market, researcher = (shlex.quote(str(each)) for each in (folder, folder / RESEARCHER_FOLDER))
     yield "Try next:"
     yield ""
     yield "  Check the ledger yourself. The key is on this page, so not from the folder:"
@@ -208,9 +211,32 @@ def _next_commands(outcome: Outcome, program: str, example: str | None) -> Itera
     yield f"    {program} audit list {export} --key {key}"
     yield "  Keep this market running, and look at its API in a browser:"
     yield f"    {program} serve --embedded {market}"
+    yield "  Meanwhile, in a second terminal, be the researcher:"
+    yield f"    {program} job list --home {researcher}"
+    if _uses_are_left(outcome):
+        again = shlex.join(_submission(outcome.scenario.jobs[0]))
+        yield f"    {program} job submit --home {researcher} {again}"
     if example is not None:
         yield "  Use your own data: edit a copy of this file, and play it:"
         yield f"    {program} scenario run {shlex.quote(example)}"
+
+
+def _uses_are_left(outcome: Outcome) -> bool:
+    """Say whether one more job is permitted, and its columns can be named on a command line."""
+    used = sum(job.state == "released" for job in outcome.jobs)
+    plain = not any("," in column for column in outcome.scenario.jobs[0].parameters["columns"])
+    least = min(provider.terms.uses for provider in outcome.scenario.providers)
+    return plain and outcome.jobs[0].state == "released" and used < least
+
+
+def _submission(part: JobPart) -> list[str]:
+    """Return the arguments that ask for the same job once more."""
+    words = ["--name", "again", "--task", part.task, "--purpose", part.purpose]
+    words += ["--columns", ",".join(part.parameters["columns"])]
+    for name in ("rows", "ridge"):
+        if name in part.parameters:
+            words += [f"--{name}", str(part.parameters[name])]
+    return [*words, "--wait"]
 
 
 def _heading(text: str) -> Iterator[str]:

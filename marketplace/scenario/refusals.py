@@ -50,6 +50,7 @@ class Attempts:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._watch = open_watch()
+        self._made: list[tuple[Seat, str]] = []
 
     def play(self, part: RefusePart) -> Tried:
         """Try one thing at every node."""
@@ -61,6 +62,7 @@ class Attempts:
                 with self._watch.watching(files) as opened:
                     words = ask()
                     touched = set(opened)
+            self._end_agreements()
         except MarketplaceError as error:
             return Tried(
                 part.name, part.what, part.reason, held=False, detail=f"cannot be tried: {error}"
@@ -103,8 +105,7 @@ class Attempts:
     def _revoked(self) -> Ask:
         agreements = self._apart(uses=1)
         job = self._job(agreements)
-        for seat in self._stage.seats:
-            seat.client.revoke(agreements[seat.asset], "the scenario ends it")
+        self._end_agreements()
         return self._for_grant(job)
 
     def _grant_mismatch(self) -> Ask:
@@ -135,7 +136,14 @@ class Attempts:
         for seat in self._stage.seats:
             terms = replace(seat.part.terms, uses=uses, until=until or seat.part.terms.until)
             agreements[seat.asset] = self._stage.agree_apart(seat, terms, preparation)
+            self._made.append((seat, agreements[seat.asset]))
         return agreements
+
+    def _end_agreements(self) -> None:
+        """Revoke what was agreed for an attempt alone: nobody should use it afterwards."""
+        while self._made:
+            seat, agreement = self._made.pop()
+            seat.client.revoke(agreement, "the attempt is over")
 
     def _statement(
         self,

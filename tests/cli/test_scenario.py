@@ -58,7 +58,9 @@ def test_the_example_for_own_data_plays_and_the_next_commands_work(
     file = ROOT / "examples" / "own" / "scenario.toml"
     code, out, _ = run(capsys, file, tmp_path / "a folder")
     assert code == 0, out
-    commands = [shlex.split(line) for line in out.splitlines() if "rongshu audit" in line]
+    lines = [shlex.split(line) for line in out.splitlines() if "  rongshu " in line]
+    assert [words[1] for words in lines] == ["audit", "audit", "serve", "job", "job"]
+    commands = lines[:2]
     assert [words[-5:-2] for words in commands] == [
         ["audit", "verify", str(tmp_path / "a folder" / "export")],
         ["audit", "list", str(tmp_path / "a folder" / "export")],
@@ -134,6 +136,10 @@ def test_the_glossary_lists_the_words_that_the_code_avoids():
     assert found == []
 
 
+def without_numbers(text: str) -> str:
+    return re.sub(r"[0-9][0-9.,]*", "#", text)
+
+
 @pytest.mark.slow
 def test_the_demo_runs_as_the_readme_says(tmp_path: Path):
     done = subprocess.run(
@@ -147,6 +153,6 @@ def test_the_demo_runs_as_the_readme_says(tmp_path: Path):
     assert "Everything held" in done.stdout
     # The page of the README is a real one, shortened: none of its lines is invented.
     page = README.partition("```text\n")[2].partition("```")[0]
-    timed = re.compile(r"[0-9.]+ s")
-    real = {timed.sub("", line) for line in done.stdout.splitlines()}
-    assert [line for line in page.splitlines() if timed.sub("", line) not in real] == []
+    # Times differ by machine, and the number of entries with each kind of statement.
+    real = without_numbers(done.stdout).split("\n")
+    assert [line for line in without_numbers(page).split("\n") if line not in real] == []
