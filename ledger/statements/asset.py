@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -173,9 +174,7 @@ class Asset(Statement):
             SignatureError: not signed by this asset's node.
             StatementError: malformed.
         """
-        data = envelope.from_json(self.measurement)
-        payload = envelope.open_(data, MEASUREMENT_TYPE, VerifyKey.from_text(self.node_key))
-        return Measurement.from_payload(payload)
+        return _measured(envelope.from_json(self.measurement), self.node_key)
 
     def references(self) -> tuple[str | None, ...]:  # noqa: D102
         return (self.provider,)
@@ -185,3 +184,9 @@ class Asset(Statement):
 
     def parties(self) -> tuple[str, ...]:  # noqa: D102
         return ("*",)
+
+
+@functools.lru_cache(256)
+def _measured(data: bytes, node_key: str) -> Measurement:
+    payload = envelope.open_(data, MEASUREMENT_TYPE, VerifyKey.from_text(node_key))
+    return Measurement.from_payload(payload)

@@ -5,6 +5,7 @@ A new kind is one file beside this one, one line here, one section in FORMATS.md
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from ledger.errors import StatementError
@@ -59,12 +60,26 @@ class Unverified:
         Raises:
             SignatureError: they did not.
         """
-        envelope.open_(self.envelope, self.statement.media_type(), *keys)
+        _verify(self.envelope, self.statement.media_type(), keys)
         return self.statement
 
 
+# A service meets each envelope when it comes in and when it is logged, and on one machine every
+# party's reader meets it again. Both answers depend on nothing but the arguments; what is refused
+# is not remembered.
+_REMEMBERED = 4096
+
+
+@functools.lru_cache(_REMEMBERED)
+def _verify(data: bytes, media_type: str, keys: tuple[VerifyKey, ...]) -> None:
+    envelope.open_(data, media_type, *keys)
+
+
+@functools.lru_cache(_REMEMBERED)
 def read(data: bytes) -> Unverified:
     """Read an envelope of any known kind; signatures are not verified yet.
+
+    The same bytes may give the same object: nobody changes what is inside.
 
     Raises:
         StatementError: malformed, or of an unknown kind.
