@@ -43,6 +43,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"[+-]?(inf|infinity|nan)\Z", re.IGNORECASE)
 _SPEC_KEYS = ("format", "header", "columns", "missing", "delimiter")
+_NUMBER = re.compile(r"[+-]?[0-9.,]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ def _read_csv(data: bytes, spec: ReadingSpec, file: str) -> Table:
         if not records:
             raise TableError(file, "the file has no header line", line=1)
         header, at = [cell.strip() for cell in records[0]], lines[0]
+        _refuse_data(file, header, spec.missing, at)
         _distinct(file, header, at)
         if "" in header:
             raise TableError(file, "a column of the header has no name", line=at)
@@ -203,6 +205,21 @@ def _read_csv(data: bytes, spec: ReadingSpec, file: str) -> Table:
         for name, at in ((name, header.index(name)) for name in chosen)
     )
     return Table(file, columns, len(records), tuple(lines))
+
+
+def _refuse_data(file: str, header: Sequence[str], missing: Sequence[str], at: int) -> None:
+    """Refuses a header that is a row: columns' names are public, its cells must not become so.
+
+    Raises:
+        TableError: Without any of the cells.
+    """
+    if any(_NUMBER.fullmatch(cell) or (cell and cell in missing) for cell in header):
+        raise TableError(
+            file,
+            "the header holds a number or a missing marker, as a row of data does; if the file has "
+            "no header, say header = false and list the columns, else rename that column",
+            line=at,
+        )
 
 
 def _cells_message(record: Sequence[str], header: Sequence[str], *, last: bool) -> str:

@@ -259,6 +259,17 @@ def test_the_text_of_an_error_stays_in_the_node(
     assert searcher.found(crossed) == set()
 
 
+@pytest.mark.parametrize("first", ["137.0625,x", "x,137.0625", "x,1e5", "-3,y", "?,y", "1.000,5"])
+def test_a_row_is_not_taken_for_a_header_whose_names_all_may_read(first: str):
+    from federated.errors import TableError
+
+    spec = ReadingSpec(missing=("?",))
+    with pytest.raises(TableError, match="line 1: the header holds a number") as refused:
+        read_table(f"{first}\n1,2\n".encode(), spec, "basel.csv")
+    assert "137" not in str(refused.value)
+    assert read_table(b"x1,?y\n1,2\n", spec, "basel.csv").names == ("x1", "?y")
+
+
 BAD_CELLS = {
     "text in a column of numbers": ("chol,age\n1,2\n3,x137.0625\n", {"columns": ["age"]}),
     "a level nobody declared": ("chol,age\n137.0625,2\n3,4\n", {"one_hot": {"chol": [1, 2]}}),
