@@ -239,6 +239,7 @@ def _refusals(stage: Stage, show: Show) -> tuple[Tried, ...]:
     for part in parts:
         tried.append(attempts.play(part))
         show.done(part.name)
+    attempts.end_agreements()
     return tuple(tried)
 
 

@@ -28,6 +28,7 @@ from privacy.secure_random import random_bytes
 NOT_REFUSED = "not refused"
 FOREIGN_CODE = "sha256:" + "0" * 64
 MINUTE = 60_000
+AMPLE_USES = 100
 
 Ask = Callable[[], dict[str, str]]
 """Puts the attempt to the nodes, once everything for it is in place; returns each one's word."""
@@ -51,6 +52,7 @@ class Attempts:
         self._stage = stage
         self._watch = open_watch()
         self._made: list[tuple[Seat, str]] = []
+        self._shared: dict[str, str] = {}
 
     def play(self, part: RefusePart) -> Tried:
         """Try one thing at every node."""
@@ -62,7 +64,6 @@ class Attempts:
                 with self._watch.watching(files) as opened:
                     words = ask()
                     touched = set(opened)
-            self._end_agreements()
         except MarketplaceError as error:
             return Tried(
                 part.name, part.what, part.reason, held=False, detail=f"cannot be tried: {error}"
@@ -74,8 +75,19 @@ class Attempts:
             detail += f"; {len(touched)} data files were opened"
         return Tried(part.name, part.what, part.reason, held=held, detail=detail)
 
+    def end_agreements(self) -> None:
+        """Revoke what was agreed for attempts alone: nobody should use it afterwards.
+
+        Raises:
+            MarketplaceError: the service did not take a revocation.
+        """
+        self._shared = {}
+        while self._made:
+            seat, agreement = self._made.pop()
+            seat.client.revoke(agreement, "the attempt is over")
+
     def _purpose_not_allowed(self) -> Ask:
-        return self._for_grant(self._job(self._apart(uses=1), purpose="a purpose nobody permitted"))
+        return self._for_grant(self._job(self._ample(), purpose="a purpose nobody permitted"))
 
     def _quota_used_up(self) -> Ask:
         agreements = self._apart(uses=1)
@@ -89,7 +101,7 @@ class Attempts:
         return self._for_grant(self._job(self._apart(uses=1, until=ended)))
 
     def _code_unknown(self) -> Ask:
-        return self._for_grant(self._job(self._apart(uses=1), code=FOREIGN_CODE))
+        return self._for_grant(self._job(self._ample(), code=FOREIGN_CODE))
 
     def _row_selection_not_allowed(self) -> Ask:
         rows = self._stage.scenario.preparation.to_json()
@@ -97,19 +109,18 @@ class Attempts:
         if split is None:
             # Nothing to split again: ask for other rows than the agreement fixes.
             other = {**rows, "complete_rows": not rows["complete_rows"]}
-            return self._for_grant(self._job(self._apart(uses=1), preparation=other))
+            return self._for_grant(self._job(self._ample(), preparation=other))
         again = {**rows, "split": {**split, "seed": split["seed"] + 1}}
         agreements = self._apart(uses=1, preparation=again)
         return self._for_grant(self._job(agreements, preparation=again))
 
     def _revoked(self) -> Ask:
-        agreements = self._apart(uses=1)
-        job = self._job(agreements)
-        self._end_agreements()
+        job = self._job(self._ample())
+        self.end_agreements()
         return self._for_grant(job)
 
     def _grant_mismatch(self) -> Ask:
-        agreements = self._apart(uses=2)
+        agreements = self._ample()
         granted, other = self._job(agreements), self._job(agreements)
         # All but the last grant it: the job does not start, and their grants are there to misuse.
         for seat in self._stage.seats[:-1]:
@@ -128,6 +139,11 @@ class Attempts:
     def _for_grant(self, job: str) -> Ask:
         return lambda: self._ask_grants(job)
 
+    def _ample(self) -> dict[str, str]:
+        """Return agreements that several attempts share, with uses enough for all of them."""
+        self._shared = self._shared or self._apart(uses=AMPLE_USES)
+        return self._shared
+
     def _apart(
         self, *, uses: int, until: int | None = None, preparation: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
@@ -138,12 +154,6 @@ class Attempts:
             agreements[seat.asset] = self._stage.agree_apart(seat, terms, preparation)
             self._made.append((seat, agreements[seat.asset]))
         return agreements
-
-    def _end_agreements(self) -> None:
-        """Revoke what was agreed for an attempt alone: nobody should use it afterwards."""
-        while self._made:
-            seat, agreement = self._made.pop()
-            seat.client.revoke(agreement, "the attempt is over")
 
     def _statement(
         self,

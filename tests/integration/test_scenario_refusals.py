@@ -21,11 +21,15 @@ def trying(*reasons: str) -> Callable[[Scenario], None]:
     return change
 
 
-def test_nodes_refuse_for_each_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    file = write_scenario(tmp_path, trying(*REFUSAL_REASONS))
+@pytest.mark.parametrize("step", [1, -1])
+def test_nodes_refuse_for_each_reason_in_any_order(
+    step: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    reasons = REFUSAL_REASONS[::step]
+    file = write_scenario(tmp_path, trying(*reasons))
     code, out, _ = run(capsys, file, tmp_path / "out", "--json")
     found = json.loads(out)
-    assert [each["reason"] for each in found["refusals"] if each["held"]] == list(REFUSAL_REASONS)
+    assert [each["reason"] for each in found["refusals"] if each["held"]] == list(reasons)
     assert code == 0
 
 
