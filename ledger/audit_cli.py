@@ -163,6 +163,9 @@ def _report(verdict: Verdict) -> Iterator[str]:
     yield ""
     yield f"checked: {', '.join(_counted(verdict.checked)) or 'nothing'}"
     yield f"sealed:  {verdict.sealed} of {verdict.size} entries were not opened to you"
+    if verdict.unchecked:
+        yield f"         {verdict.unchecked} open entries rest on sealed ones: signatures checked,"
+        yield "         but not every rule"
     yield from _findings("findings", verdict.findings)
     yield from _findings("missing", verdict.missing)
 

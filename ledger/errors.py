@@ -10,6 +10,7 @@
     ├── EntryError         a log entry that does not fit its place in the chain
     ├── RuleError          a fact that contradicts the facts before it
     ├── EvidenceError      a check that needs an opening nobody gave
+    │   └── SealedGroundsError   signed by its authors, but it rests on a sealed entry
     ├── LogError           a log that cannot go on without risking a second history
     ├── ExportError        an exported folder that is damaged or incomplete
     └── TrustError         evidence that no trusted key vouches for
@@ -72,6 +73,10 @@ class RuleError(LedgerError):
 
 class EvidenceError(LedgerError):
     """A check needs the opening of an entry that stayed sealed."""
+
+
+class SealedGroundsError(EvidenceError):
+    """Its authors signed it, but a rule needs an entry that stayed sealed."""
 
 
 class LogError(LedgerError):

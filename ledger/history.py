@@ -17,6 +17,7 @@ from ledger.keys import VerifyKey
 from ledger.statements import (
     Asset,
     Grant,
+    Job,
     Participant,
     Receipt,
     Release,
@@ -134,6 +135,14 @@ class History:
         if logged is None or not isinstance(logged.statement, kind):
             raise EvidenceError(f"no opened {kind.kind} with this id")
         return logged.statement
+
+    def providers(self, job: Job) -> int:
+        """Return how many different providers' assets a job uses.
+
+        Raises:
+            EvidenceError: one of its assets was not opened.
+        """
+        return len({self.get(asset, Asset).provider for asset in job.assets})
 
     def revoked_before(self, statement_id: str, size: int) -> bool:
         """Whether a revocation of this statement stands among the first `size` entries."""

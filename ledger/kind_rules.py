@@ -150,7 +150,7 @@ def _grant(case: Case) -> None:
         task=job.task,
         purpose=job.purpose,
         recipient=job.researcher,
-        parties=len(job.assets),
+        parties=case.history.providers(job),
         exact=True,
         time=case.logged.time,
     )

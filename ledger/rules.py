@@ -18,7 +18,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ledger.entry import Entry
-from ledger.errors import LedgerError, RuleError, SignatureError
+from ledger.errors import (
+    EvidenceError,
+    LedgerError,
+    RuleError,
+    SealedGroundsError,
+    SignatureError,
+)
 from ledger.history import History, Logged
 from ledger.ids import parse_id
 from ledger.keys import VerifyKey
@@ -49,7 +55,8 @@ def admit(
 
     Raises:
         RuleError: the entry breaks a rule; `code` names it.
-        EvidenceError: a rule needs an entry that stayed sealed.
+        SealedGroundsError: signed by its authors, but a rule needs an entry that stayed sealed.
+        EvidenceError: its authors' own entry stayed sealed.
         SignatureError: not signed by exactly its authors.
     """
     history.extend(entry, leaf)
@@ -69,6 +76,8 @@ def admit(
         history.record(logged)
         if isinstance(error, RuleError):
             history.broken[logged.id] = error.code
+        if isinstance(error, EvidenceError):
+            raise SealedGroundsError(str(error)) from error
         raise
     history.record(logged)
     history.take_effect(logged)

@@ -29,6 +29,7 @@ from ledger.errors import (
     InvalidKeyError,
     LedgerError,
     RuleError,
+    SealedGroundsError,
     SignatureError,
     StatementError,
     TrustError,
@@ -73,6 +74,8 @@ class Verdict:
             outside the folder vouches for it).
         checked: how many of each thing were checked.
         sealed: entries whose statements stayed closed.
+        unchecked: open entries of which some rule could not be checked, because it needs a sealed
+            one; their signatures were.
     """
 
     status: str = UNTRUSTED
@@ -85,6 +88,7 @@ class Verdict:
     participants: list[dict[str, Any]] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     sealed: int = 0
+    unchecked: int = 0
     findings: list[Finding] = field(default_factory=list)
     missing: list[Finding] = field(default_factory=list)
 
@@ -325,27 +329,42 @@ def _replay(
     verdict = reader.verdict
     for entry, leaf in entries:
         where = reader.current = f"entry {history.size}"
-        opened: Unverified | None = None
-        try:
-            if entry.index in openings:
-                opened = openings[entry.index].reveal(entry)
-        except EntryError as error:
-            _find(verdict.findings, "wrong_opening", where, str(error))
-        except StatementError as error:
-            _find(verdict.findings, "malformed_statement", where, str(error))
+        opened = _revealed(verdict, entry, openings.get(entry.index), where)
         try:
             rules.admit(history, entry, leaf, opened)
-        except RuleError as error:
-            _find(verdict.findings, error.code, where, str(error))
-        except SignatureError as error:
-            _find(verdict.findings, "bad_signature", where, str(error))
+        except SealedGroundsError:
+            # What the manifest opens was verified; what it rests on was never declared open.
+            verdict.unchecked += 1
         except EvidenceError as error:
             _find(verdict.missing, "sealed_evidence", where, str(error))
         except LedgerError as error:
-            _find(verdict.findings, "malformed_statement", where, str(error))
+            _find_error(verdict, where, error)
         if len(verdict.findings) >= MAX_FINDINGS:
             break
     verdict.checked["entries"] = history.size
+
+
+def _revealed(
+    verdict: Verdict, entry: Entry, opening: Opening | None, where: str
+) -> Unverified | None:
+    if opening is None:
+        return None
+    try:
+        return opening.reveal(entry)
+    except EntryError as error:
+        _find(verdict.findings, "wrong_opening", where, str(error))
+    except StatementError as error:
+        _find(verdict.findings, "malformed_statement", where, str(error))
+    return None
+
+
+def _find_error(verdict: Verdict, where: str, error: LedgerError) -> None:
+    if isinstance(error, RuleError):
+        _find(verdict.findings, error.code, where, str(error))
+    elif isinstance(error, SignatureError):
+        _find(verdict.findings, "bad_signature", where, str(error))
+    else:
+        _find(verdict.findings, "malformed_statement", where, str(error))
 
 
 def _participants(history: History) -> Iterator[dict[str, Any]]:

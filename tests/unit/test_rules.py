@@ -664,10 +664,16 @@ def test_an_unverified_statement_verifies_only_under_all_of_its_keys(world: Worl
 def test_a_rule_that_needs_a_sealed_entry_says_so(world: World):
     world.put(world.offer(world.providers[0]))
     offer_index = world.log.size - 1
+    # Without its author's own entry not even the signature can be checked.
     verdict = world.audit(opened=[offer_index])
     assert [(item.code, item.where) for item in verdict.missing] == [
         ("sealed_evidence", f"entry {offer_index}")
     ]
     assert (verdict.status, verdict.sealed) == ("incomplete", offer_index)
+    # With it all that is declared open was verified; what it rests on stayed sealed.
+    author = world.log.index_of(world.providers[0].id)
+    verdict = world.audit(opened=[0, author, offer_index])
+    assert (verdict.status, verdict.missing, verdict.unchecked) == ("sound", [], 1)
+    assert world.audit(opened=range(world.log.size)).unchecked == 0
     with pytest.raises(EvidenceError):
         world.log.history.get("asset:" + "0" * 64, Receipt)

@@ -133,7 +133,7 @@ def test_a_manifest_that_no_export_has(world: World, tmp_path: Path, changes: di
     assert verify(with_manifest(world, tmp_path / "twin"), world.log.vkey).status == "sound"
     (tmp_path / "outside").write_bytes(b"x")
     folder = with_manifest(world, tmp_path / "x", **changes)
-    # Without a key the folder is never more than untrusted, but what is wrong is named all the same.
+    # Without a key a folder is never more than untrusted, but what is wrong is named as well.
     for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
         verdict = verify(folder, key)
         assert (verdict.status, bool(verdict.findings)) == (status, True)
@@ -173,7 +173,7 @@ def test_a_manifest_that_is_no_manifest(world: World, tmp_path: Path, body: byte
 def test_a_claimed_key_that_is_no_key(world: World, tmp_path: Path, text: bytes):
     folder = world.export(tmp_path / "x")
     (folder / "log.vkey").write_bytes(text)
-    # Without a key the folder is never more than untrusted, but what is wrong is named all the same.
+    # Without a key a folder is never more than untrusted, but what is wrong is named as well.
     for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
         verdict = verify(folder, key)
         assert (verdict.status, bool(verdict.findings)) == (status, True)
