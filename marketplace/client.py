@@ -424,10 +424,17 @@ class Researcher(Client):
             ClientError: there is none yet.
         """
         released = self.call("GET", f"/jobs/{job_id}/result")
-        exchanges = {
-            (item["asset"], item["round"]): (b64decode(item["request"]), b64decode(item["reply"]))
-            for item in self.call("GET", f"/jobs/{job_id}/contributions")
-        }
+        listed = self.call("GET", f"/jobs/{job_id}/contributions")
+        try:
+            exchanges = {
+                (each["asset"], each["round"]): (
+                    b64decode(each["request"]),
+                    b64decode(each["reply"]),
+                )
+                for each in listed
+            }
+        except (TypeError, KeyError, LedgerError) as error:
+            raise ClientError("the service's list of contributions is malformed") from error
         evidence = self._evidence(job_id, exchanges)
         secret = self.home.encryption_key() if evidence.job.encryption_key else None
         return recompute(evidence, released, secret)

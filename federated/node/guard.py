@@ -228,7 +228,8 @@ def _terms(
         task=job.task,
         purpose=job.purpose,
         recipient=job.researcher,
-        parties=len(job.assets),
+        # Two assets of one provider hide nothing from each other.
+        parties=len({_proven(history, asset, Asset).provider for asset in job.assets}),
         exact=True,
         time=now,
     )

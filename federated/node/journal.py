@@ -27,7 +27,7 @@ from federated.messages import FinishRequest, KeysRequest, Request
 from federated.node.guard import Spent
 from federated.preparation import Preparation
 from ledger.encoding import canonical, digest, parse, sha256_text
-from ledger.statements import Contribution, JournalPosition
+from ledger.statements import Contribution, Grant, JournalPosition, read
 
 NAMESPACE = "rongshu/journal/v1"
 VERSION = 1
@@ -202,10 +202,15 @@ class Book:
     def spent(self, asset: str, job: str) -> Spent:
         """Return what other jobs have used up on an asset; `job` itself is left out."""
         rows = self._connection.execute(
-            "SELECT job, agreement, preparation, state, answered FROM use "
-            "WHERE asset = ? AND job <> ?",
+            "SELECT job, agreement, preparation, state, answered, statement FROM use "
+            "LEFT JOIN decision USING (job, asset) WHERE asset = ? AND job <> ?",
             (asset, job),
         ).fetchall()
+        now = self._clock()
+        rows = [
+            (name, agreement, body, "ended" if _lapsed(state, sent, made, now) else state, sent)
+            for name, agreement, body, state, sent, made in rows
+        ]
         uses: dict[str, set[str]] = {}
         unfinished: dict[str, int] = {}
         for other, agreement, _, state, sent in rows:
@@ -350,6 +355,14 @@ class Book:
             "INSERT INTO line (sequence, time, kind, body, head) VALUES (?, ?, ?, ?, ?)",
             (last.sequence + 1, time, kind, data, head),
         )
+
+
+def _lapsed(state: str, answered: int, decision: bytes | None, now: int) -> bool:
+    """Whether a reservation was never used and cannot be any more: its grant has ended."""
+    if state != "open" or answered or decision is None:
+        return False
+    statement = read(decision).statement
+    return isinstance(statement, Grant) and statement.until < now
 
 
 def _first_head() -> str:

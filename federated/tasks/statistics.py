@@ -114,7 +114,7 @@ class Statistics:
             count, variance = counts[at], None
             if count > 1:
                 inner = centred_squares(square[at], deviation[at], count) / (count - 1)
-                variance = inner * units[at] * units[at]
+                variance = float(inner * units[at] * units[at])
             if variance is not None and not math.isfinite(variance):
                 raise TaskError("overflow", f"the variance of {column!r} exceeds float64")
             result[column] = {

@@ -109,7 +109,7 @@ def submit(
         task=statement.task,
         purpose=statement.purpose,
         recipient=caller.id,
-        parties=len(statement.assets),
+        parties=context.log.history.providers(statement),
         exact=True,
         time=now,
     )

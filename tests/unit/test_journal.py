@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from federated.errors import JournalError
 from federated.node.journal import Book, Journal
 from federated.preparation import Preparation
 from ledger.encoding import sha256_text
-from tests.world import Clock
+from tests.world import Clock, World
 
 ROWS = Preparation.parse({"complete_rows": True})
 ASSET = "asset:one"
@@ -271,3 +272,23 @@ def test_a_file_that_is_no_journal_of_this_version_is_refused_unchanged(
     with pytest.raises(JournalError, match=says):
         Journal(path, Clock())
     assert path.read_bytes() == before
+
+
+def test_a_reservation_whose_grant_ended_unused_counts_no_more(tmp_path: Path):
+    world = World.with_one_use(tmp_path / "world", 3)
+    provider, use = world.providers[0], world.use
+    assert use is not None
+    grant = replace(world.grant(provider, use.job), until=1_000)
+    now = [999]
+    journal = Journal(tmp_path / "journal.db", lambda: now[0])
+    with journal.write() as book:
+        book.reserve(use.job, provider.asset, provider.agreement, ROWS)
+        book.decide(use.job, provider.asset, "granted", world.sign(grant))
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
+    now[0] = 1_001
+    with journal.write() as book:
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == frozenset()
+        # An answer that left counts for good.
+        book.answer_rows(use.job, provider.asset, [b"\x80"], 1)
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
+    journal.close()
