@@ -31,7 +31,7 @@ class Terms(Record):
         uses: number of completed jobs permitted under one agreement.
         until: end of validity, Unix milliseconds.
         exact: whether exact answers (without noise) are permitted.
-        minimum_parties: fewest assets whose contributions are summed together.
+        minimum_parties: fewest providers whose contributions are summed together.
     """
 
     tasks: Annotated[tuple[Annotated[str, one_line], ...], distinct]
