@@ -49,7 +49,8 @@ def check(part: ExpectPart, state: str, result: Mapping[str, Any]) -> Checked:
         result: what it gave, or {"error": {"reason", "message"}}.
     """
     try:
-        found = state if part.path == STATE else look_up(result, part.path)
+        document = {"result": result, **result}
+        found = state if part.path == STATE else look_up(document, part.path)
     except KeyError:
         return Checked(part.name, held=False, detail=f"there is no {part.path}")
     failures = [text for holds, text in _comparisons(part, found) if not holds]

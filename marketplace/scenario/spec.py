@@ -162,13 +162,15 @@ class _Parser:
             raise self._error("", str(error)) from error
 
     def _moment(self, where: str, value: Any) -> int:
+        if isinstance(value, str):
+            value = _from_text(value)
         if isinstance(value, datetime):
             moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         elif isinstance(value, date):
             # A day counts until it is over.
             moment = datetime.combine(value, time(23, 59, 59, 999_000), UTC)
         else:
-            raise self._error(where, "until is a date such as 2030-12-31 (without quotes)")
+            raise self._error(where, "until is a date such as 2030-12-31")
         if moment.year < 1970:
             raise self._error(where, "until is a date from 1970 on")
         return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
@@ -309,6 +311,14 @@ class _Parser:
 
     def _error(self, where: str, message: str) -> ScenarioError:
         return ScenarioError(": ".join(part for part in (str(self._path), where, message) if part))
+
+
+def _from_text(text: str) -> date | None:
+    """Return the day or moment that a quoted date names, None if it names none."""
+    try:
+        return date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -72,3 +72,10 @@ def test_the_state_is_the_jobs_and_not_a_columns():
     part = ExpectPart("e", "j", "state", equals="failed")
     assert check(part, "failed", RESULT).held
     assert not check(part, "released", RESULT).held
+
+
+def test_a_path_may_begin_with_result():
+    checked = check(ExpectPart("e", "j", "result.age.count", equals=920), "released", RESULT)
+    assert checked.held
+    own = {"result": {"count": 3}}
+    assert check(ExpectPart("e", "j", "result.count", equals=3), "released", own).held
