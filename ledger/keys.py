@@ -26,7 +26,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -80,11 +80,7 @@ class VerifyKey:
         Raises:
             InvalidKeyError: for any other form, and when the key id does not belong to the key.
         """
-        name, key_id, public = _split(text, "verifier key")
-        key = cls(name, public)
-        if key.key_id.hex() != key_id:
-            raise InvalidKeyError(f"verifier key of {name!r}: its key id belongs to another key")
-        return key
+        return _read_verify_key(cls, text)
 
     @cached_property
     def key_id(self) -> bytes:
@@ -117,6 +113,19 @@ class VerifyKey:
         except (InvalidSignature, ValueError):
             reason = f"signature does not verify under the key of {self.name!r}"
             raise SignatureError(reason) from None
+
+
+K = TypeVar("K", bound=VerifyKey)
+
+
+# The same few keys are read for every statement of a log.
+@lru_cache(1024)
+def _read_verify_key(kind: type[K], text: str) -> K:
+    name, key_id, public = _split(text, "verifier key")
+    key = kind(name, public)
+    if key.key_id.hex() != key_id:
+        raise InvalidKeyError(f"verifier key of {name!r}: its key id belongs to another key")
+    return key
 
 
 @dataclass(frozen=True, eq=False)
