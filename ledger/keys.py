@@ -26,7 +26,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -73,14 +73,14 @@ class VerifyKey:
         _check_name(self.name)
         _check_point(self.public)
 
-    @classmethod
-    def from_text(cls, text: str) -> Self:
+    @staticmethod
+    def from_text(text: str) -> VerifyKey:
         """Read a key written as `name+hex8+base64`.
 
         Raises:
             InvalidKeyError: for any other form, and when the key id does not belong to the key.
         """
-        return _read_verify_key(cls, text)
+        return _read_verify_key(text)
 
     @cached_property
     def key_id(self) -> bytes:
@@ -115,14 +115,11 @@ class VerifyKey:
             raise SignatureError(reason) from None
 
 
-K = TypeVar("K", bound=VerifyKey)
-
-
 # The same few keys are read for every statement of a log.
 @lru_cache(1024)
-def _read_verify_key(kind: type[K], text: str) -> K:
+def _read_verify_key(text: str) -> VerifyKey:
     name, key_id, public = _split(text, "verifier key")
-    key = kind(name, public)
+    key = VerifyKey(name, public)
     if key.key_id.hex() != key_id:
         raise InvalidKeyError(f"verifier key of {name!r}: its key id belongs to another key")
     return key
