@@ -75,6 +75,12 @@ def _verify(data: bytes, media_type: str, keys: tuple[VerifyKey, ...]) -> None:
     envelope.open_(data, media_type, *keys)
 
 
+def forget() -> None:
+    """Forget what was read and verified, for whoever measures what it costs."""
+    read.cache_clear()
+    _verify.cache_clear()
+
+
 @functools.lru_cache(_REMEMBERED)
 def read(data: bytes) -> Unverified:
     """Read an envelope of any known kind; signatures are not verified yet.
