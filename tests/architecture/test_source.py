@@ -34,7 +34,7 @@ ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 # In pieces, so that this file does not hold what it looks for.
 FORBIDDEN_TEXT = re.compile(
     rb"pypi\." + rb"org|python" + rb"hosted\.|registry\.npm" + rb"js"
-    rb"|(?<![\w.])/(?:work/(?:main|shared)|root/|home/\w+/|tmp/(?:brief|boot))"
+    rb"|(?<![\w.])/(?:root|home/\w+)/|" + re.escape(str(ROOT).encode()) + rb"(?![\w-])"
 )
 
 Finding = tuple[int, str]
