@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -178,8 +179,7 @@ class Embedded:
         """Let nodes that decide by rule decide what waits; return verdicts by asset and job."""
         verdicts = {}
         for asset, node in self.nodes.items():
-            if self._by_rule(asset):
-                verdicts[asset] = node.decide_by_rule()
+            verdicts[asset] = node.decide_by_rule(partial(self._by_rule, asset))
         return verdicts
 
     def look_for_work(self) -> None:
@@ -195,8 +195,7 @@ class Embedded:
                     self._agree(path.parent)
             for asset, node in list(self.nodes.items()):
                 with self._reported(asset):
-                    if self._by_rule(asset):
-                        node.decide_by_rule()
+                    node.decide_by_rule(partial(self._by_rule, asset))
 
     def start_looking(self) -> None:
         """Run `look_for_work` in a thread until the market is left."""

@@ -268,16 +268,18 @@ def _run(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as node:
         while True:
             # Read anew, so that `node approval` counts at once.
-            if NodeHome.load(arguments.node).settings.approval == "rule":
-                _decide(node, patient=not arguments.once)
+            _decide(node, arguments.node, patient=not arguments.once)
             if arguments.once:
                 return 0
             time.sleep(LOOK_INTERVAL)
 
 
-def _decide(node: Node, *, patient: bool) -> None:
+def _decide(node: Node, folder: Path, *, patient: bool) -> None:
+    def is_rule() -> bool:
+        return NodeHome.load(folder).settings.approval == "rule"
+
     try:
-        for job, verdict in node.decide_by_rule().items():
+        for job, verdict in node.decide_by_rule(is_rule).items():
             _say(f"{short(job)}: {verdict}")
     except (FederatedError, LedgerError, httpx.HTTPError) as error:
         if not patient:

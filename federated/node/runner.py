@@ -197,15 +197,18 @@ class Node:
             self._log.sync()
             self._refuse(job_id, reason)
 
-    def decide_by_rule(self) -> dict[str, str]:
+    def decide_by_rule(self, is_rule: Callable[[], bool] = lambda: True) -> dict[str, str]:
         """Decide every waiting job as the terms say.
 
+        `is_rule` says whether this node decides by rule; it is asked once the waiting jobs are
+        known, so that no job is granted that came after a change to deciding by hand.
+
         Returns:
-            By job, `granted`, the reason of a refusal, or the word for what went wrong: then the
-            job waits on, and the others are decided all the same.
+            By job, `granted`, a reason, or the word for what went wrong: then it waits on.
         """
-        verdicts = {}
-        for job_id in self.waiting():
+        verdicts: dict[str, str] = {}
+        waiting = self.waiting()
+        for job_id in waiting if waiting and is_rule() else ():
             try:
                 verdicts[job_id] = self.approve(job_id)
             except RefusedError as error:
