@@ -6,7 +6,6 @@ column's magnitude is the one exception in spirit: the smallest whole k >= -64 w
 its sums. There are no floats: shares are in parts per million, rounded down.
 
     payload = measure(table, content_digest)
-    valuation(250_00, payload["quality"]["score_ppm"])["value_cents"]
 """
 
 import math
@@ -14,18 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from federated.errors import FederatedError
 from federated.node.table import Column, Table
+from ledger.record import PPM
+from ledger.statements import Quality
 
 LEAST_MAGNITUDE = -64
-
-MILLION = 1_000_000
-
-SCORE_FORMULA = (
-    "score_ppm = floor(completeness_ppm * (1000000 - duplicate_rows_ppm) * consistency_ppm / 10^12)"
-)
-
-VALUE_FORMULA = "value_cents = floor(cost_cents * quality_ppm / 1000000)"
 
 NOT_ASSESSED = ("accuracy", "timeliness", "representativeness", "provenance", "fitness for use")
 """What nothing in the file itself can tell."""
@@ -74,33 +66,6 @@ def magnitude(column: Column) -> int | None:
     return max(LEAST_MAGNITUDE, exponent - 1 if fraction == 0.5 else exponent)
 
 
-def valuation(cost_cents: int, quality_ppm: int) -> dict[str, Any]:
-    """Returns a first valuation: the provider's cost basis times the measured quality.
-
-    Args:
-        cost_cents: What the provider says the data cost, in integer cents.
-        quality_ppm: The measurement's score, 0 to 1000000.
-
-    Returns:
-        {"inputs": {"cost_cents", "quality_ppm"}, "formula", "value_cents"}, which anyone can
-        compute again.
-
-    Raises:
-        FederatedError: If an input is no whole number or out of range.
-    """
-    for name, value, most in (
-        ("cost_cents", cost_cents, 1 << 52),
-        ("quality_ppm", quality_ppm, MILLION),
-    ):
-        if type(value) is not int or not 0 <= value <= most:
-            raise FederatedError(f"valuation: {name}: a whole number from 0 to {most} is needed")
-    return {
-        "inputs": {"cost_cents": cost_cents, "quality_ppm": quality_ppm},
-        "formula": VALUE_FORMULA,
-        "value_cents": cost_cents * quality_ppm // MILLION,
-    }
-
-
 def _quality(table: Table) -> dict[str, Any]:
     """Returns the parts that can be computed, their product, and what was not assessed."""
     cells = table.rows * len(table.columns)
@@ -108,19 +73,17 @@ def _quality(table: Table) -> dict[str, Any]:
     completeness = _share(present, cells)
     duplicates = _share(table.rows - _distinct_rows(table), table.rows)
     consistency = _share(present - sum(column.misfits for column in table.columns), present)
-    return {
-        "completeness_ppm": completeness,
-        "duplicate_rows_ppm": duplicates,
-        "consistency_ppm": consistency,
-        "score_ppm": completeness * (MILLION - duplicates) * consistency // MILLION**2,
-        "formula": SCORE_FORMULA,
-        "not_assessed": list(NOT_ASSESSED),
-    }
+    return Quality.of(
+        completeness_ppm=completeness,
+        duplicate_rows_ppm=duplicates,
+        consistency_ppm=consistency,
+        not_assessed=NOT_ASSESSED,
+    ).payload()
 
 
 def _share(part: int, whole: int) -> int:
     """Returns parts per million, rounded down; nothing of nothing is whole."""
-    return part * MILLION // whole if whole else MILLION
+    return part * PPM // whole if whole else PPM
 
 
 def _distinct_rows(table: Table) -> int:

@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from federated.errors import FederatedError
-from federated.node.profile import magnitude, measure, valuation
+from federated.node.profile import magnitude, measure
 from federated.node.table import ReadingSpec, read_table
+from ledger.errors import StatementError
+from ledger.statements import Valuation
 
 
 def table(text: str):
@@ -55,12 +56,13 @@ def test_the_payload_holds_no_float_and_no_value():
 
 
 def test_valuation_can_be_recomputed():
-    made = valuation(25_001, 998_585)
-    assert made["value_cents"] == 25_001 * 998_585 // 1_000_000
-    assert valuation(**made["inputs"]) == made
+    made = Valuation.of(25_001, 998_585)
+    assert made.value_cents == 25_001 * 998_585 // 1_000_000
+    assert Valuation.of(made.cost_cents, made.quality_ppm) == made
 
 
 @pytest.mark.parametrize(("cost", "quality"), [(-1, 5), (1.5, 5), (1, 1_000_001), (True, 5)])
 def test_valuation_refuses(cost: Any, quality: Any):
-    with pytest.raises(FederatedError, match="whole number"):
-        valuation(cost, quality)
+    payload = Valuation.of(1, 5).payload() | {"cost_cents": cost, "quality_ppm": quality}
+    with pytest.raises(StatementError, match=r"cost_cents|quality_ppm"):
+        Valuation.from_payload(payload)
