@@ -49,6 +49,8 @@ from marketplace.recompute import Evidence, ResultError, recompute
 from privacy.paillier import SecretKey
 from privacy.secure_random import random_bytes
 
+# A tenth of the price; what an operator asks beyond it is not signed by rule.
+MOST_FEE_PPM = 100_000
 ENDED = ("released", "refused", "failed", "cancelled")
 
 
@@ -309,8 +311,13 @@ class Provider(Client):
         path = f"/negotiations/{negotiation['id']}/agreement"
         self.submit(path, statement.sign(self.home.signing_key()))
 
-    def agree_by_rule(self) -> int:
-        """Sign every request that asks for exactly what was offered; return how many."""
+    def agree_by_rule(self, most_fee_ppm: int = MOST_FEE_PPM) -> int:
+        """Sign every request that asks for exactly what was offered; return how many.
+
+        Args:
+            most_fee_ppm: largest part of the price that the operator may keep; the offer names no
+                fee, so a greater one waits for its owner.
+        """
         own, states = self.home.participant(), ("REQUESTED", "ACCEPTED")
         asked = [
             each
@@ -327,6 +334,7 @@ class Provider(Client):
             if offer is None or offer["revoked"] is not None:
                 continue
             same = negotiation["terms"] == offer["terms"]
+            same = same and negotiation["fee_ppm"] <= most_fee_ppm
             if same and negotiation["price_cents"] >= offer["price_cents"]:
                 self.agree(negotiation)
                 signed += 1
