@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.audit_cli import command
+from ledger.audit import command
 from ledger.keys import SigningKey
 from tests.world import LOG_NAME, World, insecure_export, key_of, read_files
 
@@ -217,7 +217,7 @@ def test_help_names_every_exit_code(argv: list[str], capsys: pytest.CaptureFixtu
 
 def test_only_the_verifier_is_imported(folder: Path, key: str):
     program = (
-        "import json, sys; from ledger.audit_cli import command; "
+        "import json, sys; from ledger.audit import command; "
         f"code = command(['list', {str(folder)!r}, '--key', {key!r}]); "
         "print(json.dumps([code, sorted({name.split('.')[0] for name in sys.modules})]))"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.audit_cli import command as audit
+from ledger.audit import command as audit
 from marketplace.scenario.cli import command
 from marketplace.scenario.parts import FIELDS
 from tests.scenarios import run

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ledger.audit_cli import command as audit
+from ledger.audit import command as audit
 from tests.cli.conftest import ServedMarket
 from tests.served import (
     PURPOSE,

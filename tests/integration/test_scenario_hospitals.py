@@ -17,7 +17,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from ledger.audit_cli import command as audit
+from ledger.audit import command as audit
 from ledger.cli import run_command
 from tests.scenarios import SCENARIO
 
