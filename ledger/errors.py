@@ -3,15 +3,18 @@
     LedgerError
     ├── EncodingError      bytes or values that are not canonical
     ├── InvalidKeyError    a key, key text or key file that must not be used
+    │   └── UnsupportedKeyError   a key of a kind that the library here does not know
     ├── SignatureError     a known key, a signature that it did not make
     ├── NoteError          a signed note or checkpoint outside its format
     ├── ProofError         a Merkle proof that does not show what it claims
     ├── StatementError     a signed fact that breaks the rules of its kind
+    ├── JournalFormatError a node's journal that is malformed or has a gap
     ├── EntryError         a log entry that does not fit its place in the chain
     ├── RuleError          a fact that contradicts the facts before it
     ├── EvidenceError      a check that needs an opening nobody gave
     │   └── SealedGroundsError   signed by its authors, but it rests on a sealed entry
     ├── LogError           a log that cannot go on without risking a second history
+    │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
     ├── ExportError        an exported folder that is damaged or incomplete
     └── TrustError         evidence that no trusted key vouches for
 
@@ -39,6 +42,10 @@ class InvalidKeyError(LedgerError):
     """The key is malformed, weak or not safely stored."""
 
 
+class UnsupportedKeyError(InvalidKeyError):
+    """The key is of a kind that the cryptography library here does not know."""
+
+
 class SignatureError(LedgerError):
     """The signature does not verify under the key that it names."""
 
@@ -53,6 +60,10 @@ class ProofError(LedgerError):
 
 class StatementError(LedgerError):
     """The statement breaks the rules of its kind."""
+
+
+class JournalFormatError(LedgerError):
+    """The journal is malformed, or a line of it is missing or was changed."""
 
 
 class EntryError(LedgerError):
@@ -81,6 +92,10 @@ class SealedGroundsError(EvidenceError):
 
 class LogError(LedgerError):
     """The log cannot go on without risking a second history."""
+
+
+class CosigningError(LogError):
+    """Too few witnesses cosigned; the older checkpoint stays, and the log tries again."""
 
 
 class ExportError(LedgerError):

@@ -7,12 +7,12 @@ The write path, in order:
 3. in one transaction, store the entries and remove the pending rows — *from here the batch is
    committed*;
 4. apply it to the tree and the history, with the very function that recovery uses;
-5. sign a checkpoint, write it to disk, then show it.
+5. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it.
 
 A crash before 3 leaves the statements pending. A crash after 3 leaves durable entries that no
 checkpoint covers: the next start signs them. A size is never signed before it is durable, and a
 database that is older than the last checkpoint on disk refuses to start: it would sign a second
-history.
+history. Where witnesses do not answer, entries stay durable and the older checkpoint stays shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ledger import checkpoint as checkpoints
 from ledger import durable, rules, store
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry, Opening, commitment
-from ledger.errors import LedgerError, LogError
+from ledger.errors import CosigningError, LedgerError, LogError
 from ledger.history import History
 from ledger.keys import SigningKey, VerifyKey
 from ledger.merkle import Tree, leaf_hash
@@ -37,6 +37,8 @@ from ledger.tiles import Tile, tile_bytes
 
 BATCH = 1024
 CHECKPOINT_FILE = "checkpoint"
+# The newest checkpoint with its cosignatures; kept where a quorum is required.
+COSIGNED_FILE = "cosigned"
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
 
@@ -49,14 +51,24 @@ class Log:
         key: the log's key; its name is the log's origin.
         folder: where the newest signed checkpoint is kept, apart from the database.
         clock: returns Unix milliseconds.
+        cosign: takes the signed note and the tree, and returns the note with the cosignatures of
+            its witnesses; raises CosigningError where the quorum was not reached. The log then
+            shows its older checkpoint and tries again later.
 
     Raises:
         LogError: the database is older than the newest checkpoint, or does not match it.
     """
 
     def __init__(
-        self, engine: sa.Engine, key: SigningKey, folder: Path, clock: Callable[[], int]
+        self,
+        engine: sa.Engine,
+        key: SigningKey,
+        folder: Path,
+        clock: Callable[[], int],
+        *,
+        cosign: Callable[[bytes, Tree], bytes] | None = None,
     ) -> None:
+        self._cosign = cosign
         self._engine = engine
         self._key = key
         self._folder = folder
@@ -74,6 +86,7 @@ class Log:
         self._size = 0
         self.history = History()
         self.findings: list[str] = []
+        self.cosigning_failure: str | None = None
         self._recover()
 
     @property
@@ -87,7 +100,13 @@ class Log:
         return self._size
 
     def checkpoint(self) -> bytes:
-        """Return the newest signed checkpoint."""
+        """Return the newest signed checkpoint, cosigned where a quorum is required.
+
+        Raises:
+            CosigningError: no checkpoint ever had its quorum.
+        """
+        if not self._checkpoint:
+            raise CosigningError("no checkpoint of this log has its quorum of witnesses yet")
         return self._checkpoint
 
     def tile(self, path: str) -> bytes:
@@ -114,11 +133,13 @@ class Log:
     def openings(self, start: int, stop: int) -> list[Opening]:
         """Return the openings of entries `start` to `stop`, exclusive; the caller decides who sees.
 
-        Entries that no checkpoint covers yet are left out.
+        Entries that no checkpoint covers yet are left out, and those whose statement was erased.
         """
         table = store.entries
         query = sa.select(table.c.index, table.c.salt, table.c.envelope).where(
-            table.c.index >= start, table.c.index < min(stop, self._size)
+            table.c.index >= start,
+            table.c.index < min(stop, self._size),
+            table.c.envelope.is_not(None),
         )
         with self._reading() as connection:
             rows = connection.execute(query.order_by(table.c.index)).all()
@@ -128,9 +149,11 @@ class Log:
         """Return the opening of one entry.
 
         Raises:
-            LogError: there is no such entry.
+            LogError: there is no such entry, or its statement was erased.
         """
         found = self.openings(index, index + 1)
+        if not found and 0 <= index < self._size:
+            raise LogError(f"the statement of entry {index} was erased")
         if not found:
             raise LogError(f"the log has no entry {index}")
         return found[0]
@@ -287,9 +310,12 @@ class Log:
 
     def _apply(self, row: Mapping[str, Any] | sa.RowMapping) -> None:
         entry, leaf = Entry.from_bytes(row["data"]), leaf_hash(row["data"])
-        opened = Opening(entry.index, row["salt"], row["envelope"]).reveal(entry)
+        opened = None
+        # A shredded statement left its entry: the commitment, without salt and text.
+        if row["envelope"] is not None:
+            opened = Opening(entry.index, row["salt"], row["envelope"]).reveal(entry)
         self._tree.append(leaf)
-        self._indexes[opened.id] = entry.index
+        self._indexes[opened.id if opened else row["statement_id"]] = entry.index
         self._last_time = entry.time
         try:
             rules.admit(self.history, entry, leaf, opened)
@@ -303,6 +329,16 @@ class Log:
         durable.replace(self._folder / CHECKPOINT_FILE, signed)
         # A crash here is harmless: nobody has seen this checkpoint, and the next start signs the
         # same size and root again.
+        if self._cosign is not None:
+            try:
+                signed = self._cosign(signed, self._tree)
+            except CosigningError as error:
+                # Harmless: the entries are durable, and readers keep the older checkpoint.
+                self.cosigning_failure = str(error)
+                return
+            # Kept, so that a restart while witnesses are silent has something to show.
+            durable.replace(self._folder / COSIGNED_FILE, signed)
+            self.cosigning_failure = None
         with self._shown:
             self._checkpoint, self._size = signed, current.size
             self._shown.notify_all()
@@ -320,6 +356,7 @@ class Log:
                     "newest backup"
                 ) from error
         self._refuse_rollback()
+        self._show_cosigned()
         self._publish()
 
     def _refuse_rollback(self) -> None:
@@ -345,3 +382,16 @@ class Log:
             )
         if self._tree.root(signed.size) != signed.root:
             raise LogError(f"the database does not match the checkpoint signed in {path}")
+
+    def _show_cosigned(self) -> None:
+        path = self._folder / COSIGNED_FILE
+        if self._cosign is None or not path.exists():
+            return
+        data = path.read_bytes()
+        try:
+            shown = checkpoints.open_checkpoint(data, self.vkey)
+        except LedgerError as error:
+            raise LogError(f"{path} is not a checkpoint of this log's key: {error}") from error
+        if shown.size > self._tree.size or self._tree.root(shown.size) != shown.root:
+            raise LogError(f"the database does not match the checkpoint signed in {path}")
+        self._checkpoint, self._size = data, shown.size

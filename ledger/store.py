@@ -37,8 +37,9 @@ entries = sa.Table(
     sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("statement_id", sa.String(128), nullable=False, unique=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
-    sa.Column("envelope", sa.LargeBinary, nullable=False),
-    sa.Column("salt", sa.LargeBinary, nullable=False),
+    # Both are null once the statement was shredded: entry, proofs and counts stay.
+    sa.Column("envelope", sa.LargeBinary, nullable=True),
+    sa.Column("salt", sa.LargeBinary, nullable=True),
 )
 
 
