@@ -6,6 +6,7 @@
     │   └── UnsupportedKeyError   a key of a kind that the library here does not know
     ├── SignatureError     a known key, a signature that it did not make
     ├── NoteError          a signed note or checkpoint outside its format
+    ├── PolicyError        a trust policy outside its format
     ├── ProofError         a Merkle proof that does not show what it claims
     ├── StatementError     a signed fact that breaks the rules of its kind
     ├── JournalFormatError a node's journal that is malformed or has a gap
@@ -52,6 +53,10 @@ class SignatureError(LedgerError):
 
 class NoteError(LedgerError):
     """The text is not a well-formed signed note."""
+
+
+class PolicyError(LedgerError):
+    """The text is not a well-formed trust policy."""
 
 
 class ProofError(LedgerError):
