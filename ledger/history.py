@@ -7,7 +7,9 @@ the one before it, times that never go back. What a statement may say is decided
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,14 +18,19 @@ from ledger.errors import EvidenceError, RuleError
 from ledger.keys import VerifyKey
 from ledger.statements import (
     Asset,
+    Epoch,
     Grant,
     Job,
     Participant,
     Receipt,
     Release,
     Revocation,
+    Rotation,
+    Schedule,
     Settlement,
+    Shred,
     Statement,
+    UseIndex,
 )
 
 S = TypeVar("S", bound=Statement)
@@ -56,6 +63,15 @@ class History:
         self.completed_uses: Counter[str] = Counter()
         self.released: dict[str, Logged] = {}
         self.settled: dict[str, Logged] = {}
+        self.schedule: Schedule | None = None
+        self.closes: dict[str, list[Logged]] = {}
+        self.use_indexes: list[Logged] = []
+        self.shredded: dict[int, int] = {}
+        # Receipts of each asset by its entry, in log order: opened ones, and indexes of the rest.
+        self.receipts: dict[int, list[Logged]] = {}
+        self.sealed_receipts: dict[int, list[int]] = {}
+        self._keys: dict[str, VerifyKey] = {}
+        self._recovery_keys: dict[str, VerifyKey] = {}
 
     @property
     def size(self) -> int:
@@ -78,6 +94,12 @@ class History:
         if last and entry.time < last[0].time:
             raise RuleError("time_goes_back", f"entry {expected} is older than the one before it")
 
+    def seal(self, entry: Entry) -> None:
+        """Take the last entry as one whose statement nobody opened."""
+        self.checked["sealed"] += 1
+        if entry.kind == "receipt" and entry.references[0] is not None:
+            self.sealed_receipts.setdefault(entry.references[0], []).append(entry.index)
+
     def record(self, logged: Logged) -> None:
         """Remember a statement whose signatures were verified, allowed or not."""
         self.by_id[logged.id] = logged
@@ -87,15 +109,26 @@ class History:
             self.keys.setdefault(VerifyKey.from_text(statement.key).public, logged.id)
             if "operator" in statement.roles and self.operator is None:
                 self.operator = logged
-        elif isinstance(statement, Receipt) and statement.state == "completed":
-            self.completed.setdefault(statement.job, []).append(logged)
-            grant = self.by_id.get(statement.grant or "")
-            if grant is not None and isinstance(grant.statement, Grant):
-                self.completed_uses[grant.statement.agreement] += 1
+        elif isinstance(statement, Receipt):
+            self._record_receipt(logged, statement)
+        elif isinstance(statement, Epoch):
+            self.closes.setdefault(statement.asset, []).append(logged)
+        elif isinstance(statement, UseIndex):
+            self.use_indexes.append(logged)
         elif isinstance(statement, Release):
             self.released.setdefault(statement.job, logged)
         elif isinstance(statement, Settlement):
             self.settled.setdefault(statement.job, logged)
+
+    def _record_receipt(self, logged: Logged, receipt: Receipt) -> None:
+        asset = self.by_id.get(receipt.asset)
+        if asset is not None:
+            self.receipts.setdefault(asset.index, []).append(logged)
+        if receipt.state == "completed":
+            self.completed.setdefault(receipt.job, []).append(logged)
+            grant = self.by_id.get(receipt.grant or "")
+            if grant is not None and isinstance(grant.statement, Grant):
+                self.completed_uses[grant.statement.agreement] += 1
 
     def take_effect(self, logged: Logged) -> None:
         """Count a statement that kept every rule, and let a revocation end its target."""
@@ -108,6 +141,12 @@ class History:
             self.checked["contributions"] += len(statement.contributions)
         elif isinstance(statement, Settlement):
             self.checked["settled_cents"] += statement.total_cents
+        elif isinstance(statement, Schedule):
+            self.schedule = statement
+        elif isinstance(statement, Shred):
+            self.shredded |= dict.fromkeys(statement.entries, logged.index)
+        elif isinstance(statement, Rotation):
+            self._rotate(statement)
 
     def find(self, statement_id: str, index: int | None, kind: type[S]) -> tuple[Logged, S]:
         """Return an opened statement that an entry refers to.
@@ -150,17 +189,93 @@ class History:
         return index is not None and index < size
 
     def participant_key(self, participant: str) -> VerifyKey:
-        """Return the key that a participant signs with.
+        """Return the key that a participant signs with from here on.
 
         Raises:
             EvidenceError: the participant is not among the opened entries.
         """
-        return VerifyKey.from_text(self.get(participant, Participant).key)
+        enrolled = self.get(participant, Participant).key
+        return self._keys.get(participant) or VerifyKey.from_text(enrolled)
+
+    def recovery_key(self, participant: str) -> VerifyKey:
+        """Return the key that may replace a participant's key.
+
+        Raises:
+            EvidenceError: the participant is not among the opened entries.
+            RuleError: it named none.
+        """
+        named = self.get(participant, Participant).recovery_key
+        if participant in self._recovery_keys:
+            return self._recovery_keys[participant]
+        if named is None:
+            raise RuleError("no_recovery_key", "the participant named no recovery key")
+        return VerifyKey.from_text(named)
 
     def node_key(self, asset: str) -> VerifyKey:
-        """Return the key of the node that guards an asset.
+        """Return the key that the node of an asset signs with from here on.
 
         Raises:
             EvidenceError: the asset is not among the opened entries.
         """
-        return VerifyKey.from_text(self.get(asset, Asset).node_key)
+        listed = self.get(asset, Asset).node_key
+        return self._keys.get(asset) or VerifyKey.from_text(listed)
+
+    def _rotate(self, rotation: Rotation) -> None:
+        key = VerifyKey.from_text(rotation.new_key)
+        self._keys[rotation.subject] = key
+        self.keys.setdefault(key.public, rotation.issuer)
+        if rotation.recovery_key is not None:
+            self._recovery_keys[rotation.subject] = VerifyKey.from_text(rotation.recovery_key)
+
+    # What was used when.
+
+    def last_close(self, asset: str) -> tuple[Logged, Epoch] | None:
+        """Return the newest close of an asset's node."""
+        for logged in reversed(self.closes.get(asset, ())):
+            if isinstance(logged.statement, Epoch):
+                return logged, logged.statement
+        return None
+
+    def uses(self, asset_index: int, asset: str, start: int, stop: int) -> list[Logged]:
+        """Return the receipts of an asset, with contributions, logged in a range of entries.
+
+        Raises:
+            EvidenceError: one of its receipts there stayed sealed.
+        """
+        if _between(self.sealed_receipts.get(asset_index, []), start, stop):
+            raise EvidenceError(f"receipts of {asset} stayed sealed")
+        found = self.receipts.get(asset_index, [])
+        low = bisect_left(found, start, key=_index)
+        high = bisect_left(found, stop, key=_index)
+        return [
+            logged
+            for logged in found[low:high]
+            if isinstance(logged.statement, Receipt) and logged.statement.contributions
+        ]
+
+    def used_assets(self, start: int, stop: int) -> set[str]:
+        """Return the assets that have a receipt with contributions in a range of entries.
+
+        Raises:
+            EvidenceError: a receipt there stayed sealed.
+        """
+        if any(_between(sealed, start, stop) for sealed in self.sealed_receipts.values()):
+            raise EvidenceError("receipts of this epoch stayed sealed")
+        found = set()
+        for logged in self._opened(start, stop):
+            if isinstance(logged.statement, Receipt) and logged.statement.contributions:
+                found.add(logged.statement.asset)
+        return found
+
+    def _opened(self, start: int, stop: int) -> Iterable[Logged]:
+        known = (self.by_index.get(index) for index in range(start, min(stop, self.size)))
+        return (logged for logged in known if logged is not None)
+
+
+def _index(logged: Logged) -> int:
+    return logged.index
+
+
+def _between(indexes: list[int], start: int, stop: int) -> bool:
+    position = bisect_left(indexes, start)
+    return position < len(indexes) and indexes[position] < stop

@@ -67,7 +67,7 @@ class Case:
 
 
 def _participant(case: Case) -> None:
-    statement: Participant = _as(case, Participant)
+    statement: Participant = as_kind(case, Participant)
     is_operator = "operator" in statement.roles
     known = case.history.operator
     case.require("second_operator", not (is_operator and known), "a log has one operator")
@@ -77,7 +77,7 @@ def _participant(case: Case) -> None:
 
 
 def _asset(case: Case) -> None:
-    statement = _as(case, Asset)
+    statement = as_kind(case, Asset)
     _has_role(case, statement.provider, "provider")
     try:
         measured = statement.measured()
@@ -93,14 +93,14 @@ def _asset(case: Case) -> None:
 
 
 def _offer(case: Case) -> None:
-    statement = _as(case, Offer)
+    statement = as_kind(case, Offer)
     case.in_force(statement.asset, "asset")
     _, asset = case.find(statement.asset, Asset)
     case.require("not_owner", asset.provider == statement.provider, "offers another's asset")
 
 
 def _agreement(case: Case) -> None:
-    statement = _as(case, Agreement)
+    statement = as_kind(case, Agreement)
     _has_role(case, statement.researcher, "researcher")
     case.in_force(statement.offer, "offer")
     case.in_force(statement.asset, "asset")
@@ -110,7 +110,7 @@ def _agreement(case: Case) -> None:
 
 
 def _job(case: Case) -> None:
-    statement = _as(case, Job)
+    statement = as_kind(case, Job)
     _has_role(case, statement.researcher, "researcher")
     for asset, agreement_id in zip(statement.assets, statement.agreements, strict=True):
         _, agreement = case.find(agreement_id, Agreement)
@@ -125,7 +125,7 @@ def _job(case: Case) -> None:
 
 
 def _grant(case: Case) -> None:
-    statement = _as(case, Grant)
+    statement = as_kind(case, Grant)
     _, job = case.find(statement.job, Job)
     _, agreement = case.find(statement.agreement, Agreement)
     case.in_force(statement.agreement, "agreement")
@@ -159,7 +159,7 @@ def _grant(case: Case) -> None:
 
 
 def _receipt(case: Case) -> None:
-    statement = _as(case, Receipt)
+    statement = as_kind(case, Receipt)
     case.require(
         "not_seen_yet",
         statement.log_size <= case.logged.index,
@@ -210,7 +210,7 @@ def _completed_receipt(case: Case, statement: Receipt) -> None:
 
 
 def _release(case: Case) -> None:
-    statement = _as(case, Release)
+    statement = as_kind(case, Release)
     requested, job = case.find(statement.job, Job)
     case.require(
         "duplicate_release", statement.job not in case.history.released, "a second release"
@@ -241,7 +241,7 @@ def _release(case: Case) -> None:
 
 
 def _settlement(case: Case) -> None:
-    statement = _as(case, Settlement)
+    statement = as_kind(case, Settlement)
     _, release = case.find(statement.release, Release)
     _, job = case.find(statement.job, Job)
     case.require("settlement_mismatch", release.job == statement.job, "bills another job's release")
@@ -262,7 +262,7 @@ def _settlement(case: Case) -> None:
 
 
 def _revocation(case: Case) -> None:
-    statement = _as(case, Revocation)
+    statement = as_kind(case, Revocation)
     owners = _owners(case, statement.target)
     operator = case.history.operator
     kind = parse_id(statement.target)[0]
@@ -291,7 +291,12 @@ def _has_role(case: Case, participant: str, role: str) -> None:
     case.require("wrong_role", role in statement.roles, f"{statement.name} is no {role}")
 
 
-def _as(case: Case, kind: type[S]) -> S:
+def as_kind(case: Case, kind: type[S]) -> S:
+    """Return the statement of a case as the kind whose rule asks.
+
+    Raises:
+        StatementError: it is of another kind.
+    """
     statement = case.logged.statement
     if not isinstance(statement, kind):
         raise StatementError(f"entry {case.logged.index} is no {kind.kind}")

@@ -18,6 +18,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ledger.entry import Entry
+from ledger.epoch_rules import (
+    check_epoch,
+    check_rotation,
+    check_schedule,
+    check_shred,
+    check_use_index,
+)
 from ledger.errors import (
     EvidenceError,
     LedgerError,
@@ -28,7 +35,8 @@ from ledger.errors import (
 from ledger.history import History, Logged
 from ledger.ids import parse_id
 from ledger.keys import VerifyKey
-from ledger.kind_rules import RULES, Case
+from ledger.kind_rules import RULES as KIND_RULES
+from ledger.kind_rules import Case
 from ledger.statements import (
     Asset,
     Author,
@@ -37,6 +45,15 @@ from ledger.statements import (
 )
 
 S = TypeVar("S", bound=Statement)
+
+RULES = {
+    **KIND_RULES,
+    "schedule": check_schedule,
+    "epoch": check_epoch,
+    "use_index": check_use_index,
+    "shred": check_shred,
+    "rotation": check_rotation,
+}
 
 
 def admit(
@@ -62,7 +79,7 @@ def admit(
     history.extend(entry, leaf)
     _check_reference_kinds(history, entry)
     if opened is None:
-        history.checked["sealed"] += 1
+        history.seal(entry)
         return None
     statement = opened.statement
     references = _match_references(history, entry, statement)
@@ -119,6 +136,11 @@ _REFERENCE_KINDS: dict[str, str] = {
     "release": "job receipt*",
     "settlement": "job release agreement*",
     "revocation": "participant participant|asset|offer|agreement|grant",
+    "rotation": "participant asset?",
+    "schedule": "",
+    "epoch": "asset epoch?",
+    "use_index": "",
+    "shred": "",
 }
 
 
@@ -137,13 +159,13 @@ def _check_reference_kinds(history: History, entry: Entry) -> None:
 def _matches(pattern: list[str], kinds: list[str | None]) -> bool:
     position = 0
     for item in pattern:
-        allowed = item.removesuffix("*").split("|")
+        allowed = item.rstrip("*?").split("|")
         start = position
         while position < len(kinds) and (kinds[position] is None or kinds[position] in allowed):
             position += 1
             if not item.endswith("*"):
                 break
-        if position == start:
+        if position == start and not item.endswith("?"):
             return False
     return position == len(kinds)
 
@@ -202,6 +224,9 @@ def _author_key(history: History, author: Author, logged: Logged) -> VerifyKey:
             raise RuleError("no_operator", f"entry {logged.index}: no operator has enrolled yet")
         owner = history.operator.id
         key = history.participant_key(owner)
+    elif author.role == "recovery":
+        owner = author.subject
+        key = history.recovery_key(owner)
     elif author.role == "node":
         owner = history.get(author.subject, Asset).provider
         key = history.node_key(author.subject)

@@ -43,6 +43,7 @@ from ledger.checkpoint import sign as sign_checkpoint
 from ledger.encoding import canonical, sha256_text
 from ledger.entry import NO_PREDECESSOR, SALT_BYTES, Entry, Opening
 from ledger.export import export
+from ledger.journal import FINISH, LAUNCH, JournalLine, count, first_head, next_head, write_journal
 from ledger.keys import SigningKey
 from ledger.log import Log
 from ledger.manifest import (
@@ -62,9 +63,11 @@ from ledger.statements import (
     Author,
     Column,
     Contribution,
+    Epoch,
     Grant,
     Job,
     JournalPosition,
+    JournalSpan,
     Line,
     Measurement,
     Offer,
@@ -73,9 +76,14 @@ from ledger.statements import (
     Receipt,
     Release,
     Revocation,
+    Rotation,
+    Schedule,
     Settlement,
+    Shred,
     Statement,
     Summand,
+    TaggedAsset,
+    UseIndex,
     Valuation,
     postings,
     read,
@@ -84,6 +92,7 @@ from ledger.statements.envelope import payload_type
 from ledger.statements.envelope import sign as sign_payload
 from ledger.terms import Terms
 from ledger.tiles import WIDTH, layout, tile_bytes
+from ledger.use_index import commit, root_of, sorted_tags, tag
 from ledger.verify import Verdict, verify
 
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -105,6 +114,11 @@ def fixed_salts() -> Iterator[None]:
     with patch("ledger.store.secrets") as secrets:
         secrets.token_bytes = lambda size: hashlib.sha256(b"%d" % next(counter)).digest()[:size]
         yield
+
+
+def tag_key_of(name: str) -> bytes:
+    """The one tag key of a provider's asset in every test."""
+    return hashlib.sha256(b"test tag key of " + name.encode()).digest()
 
 
 class Clock:
@@ -200,6 +214,8 @@ class World:
             for name in (f"hospital{number}.example" for number in range(1, providers + 1))
         ]
         self.use: Use | None = None
+        self.journals: dict[str, list[JournalLine]] = {}
+        self.new_keys: list[SigningKey] = []
         self._nonces = itertools.count(1)
         if enrolled:
             self.enrol(self.operator, "operator")
@@ -223,6 +239,7 @@ class World:
         twin.operator, twin.researcher = replace(self.operator), replace(self.researcher)
         twin.providers = [replace(provider) for provider in self.providers]
         twin.keys, twin.statements = dict(self.keys), dict(self.statements)
+        twin.journals = {asset: list(lines) for asset, lines in self.journals.items()}
         return twin
 
     def open_log(self) -> Log:
@@ -259,7 +276,33 @@ class World:
         self.log.sequence()
         unverified = read(envelope)
         self.statements[unverified.id] = unverified.statement
+        if isinstance(unverified.statement, Receipt):
+            self._journal_end(unverified.id, unverified.statement)
         return unverified.id
+
+    # What a node's journal says: a line for each launch, and one for each end, with its receipt.
+
+    def journal_line(self, guarded: str, kind: str, **body: Any) -> JournalLine:
+        """Append a line to the journal of an asset's node."""
+        lines = self.journals.setdefault(guarded, [])
+        previous, number = self.journal_position(guarded).head, len(lines) + 1
+        head = next_head(previous, number, self.clock(), kind, body)
+        lines.append(JournalLine(number, self.clock(), kind, body, head))
+        return lines[-1]
+
+    def journal_position(self, asset: str) -> JournalPosition:
+        """Where the journal of an asset's node stands."""
+        lines = self.journals.get(asset, [])
+        return JournalPosition(len(lines), lines[-1].head if lines else first_head())
+
+    def journal(self, provider: Provider) -> bytes:
+        """The journal of a provider's node, as an auditor gets it."""
+        lines = self.journals.get(provider.asset, [])
+        return write_journal(provider.asset, lines, self.node_key(provider), now=self.clock())
+
+    def _journal_end(self, receipt_id: str, receipt: Receipt) -> None:
+        body = {"asset": receipt.asset, "job": receipt.job, "state": receipt.state}
+        self.journal_line(receipt.asset, FINISH, receipt=receipt_id, **body)
 
     def sign(self, statement: Statement) -> bytes:
         """The statement in an envelope that its rightful authors signed."""
@@ -273,10 +316,21 @@ class World:
         if author.role == "operator":
             return self.operator.key
         if author.role == "key":
-            return next(
-                party.key for party in self.parties if party.key.verify_key.text == author.subject
-            )
+            return self.known_keys[author.subject]
+        if author.role == "recovery":
+            return key_of(f"{self.names[author.subject]}/recovery")
         return self.keys[author.subject]
+
+    @property
+    def known_keys(self) -> dict[str, SigningKey]:
+        """Every key that somebody enrols or rotates to, by the text of its verifier key."""
+        keys = [party.key for party in self.parties] + self.new_keys
+        return {key.verify_key.text: key for key in keys}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each participant, by id."""
+        return {party.id: party.name for party in self.parties}
 
     @property
     def parties(self) -> list[Party]:
@@ -330,7 +384,7 @@ class World:
 
     def asset(self, provider: Provider, **changes: Any) -> Asset:
         measured = self.measurement(provider)
-        statement = Asset(
+        statement = TaggedAsset(
             provider=provider.id,
             name=f"heart disease, {provider.name}",
             description="Angiography patients",
@@ -339,6 +393,7 @@ class World:
             measurement=measured.sign(self.node_key(provider)),
             valuation=Valuation.of(50_000, measured.quality.score_ppm),
             issued=self.clock(),
+            tag_commitment=commit(tag_key_of(provider.name)),
         )
         return replace(statement, **changes)
 
@@ -401,6 +456,8 @@ class World:
     def receipt(self, provider: Provider, job: str, grant: str | None, **changes: Any) -> Receipt:
         """A completed receipt; with `state="refused", reason=…` a refusal that sends nothing."""
         refused = changes.get("state") == "refused"
+        if not refused:
+            self.journal_line(provider.asset, LAUNCH, asset=provider.asset, job=job)
         statement = Receipt(
             asset=provider.asset,
             job=job,
@@ -411,7 +468,7 @@ class World:
             log_size=self.log.size,
             rows=0 if refused else 100,
             contributions=() if refused else self.contributions(provider, job),
-            journal=JournalPosition(1, sha256_text(b"journal")),
+            journal=self.journal_position(provider.asset),
             issued=self.clock(),
         )
         return replace(statement, **changes)
@@ -465,6 +522,70 @@ class World:
     def revoke(self, issuer: Party, target: str, cause: str = "withdrawn") -> Revocation:
         """The end of a participant's key, an asset, an offer, an agreement or a grant."""
         return Revocation(issuer.id, target, cause, self.clock())
+
+    def rotate(self, issuer: Party, subject: str, new_key: SigningKey, **changes: Any) -> Rotation:
+        """A new key for a participant, or for the node of an asset."""
+        self.new_keys.append(new_key)
+        text = new_key.verify_key.text
+        return replace(Rotation(issuer.id, subject, text, "key", None, self.clock()), **changes)
+
+    # Epochs: what shows that nothing is missing.
+
+    def schedule(self, **changes: Any) -> Schedule:
+        """Short epochs."""
+        return replace(Schedule(8, 32, self.clock()), **changes)
+
+    def epoch(self, provider: Provider, **changes: Any) -> Epoch:
+        """The next close of a provider's node: its journal since the last one."""
+        history, lines = self.log.history, self.journals.get(provider.asset, [])
+        schedule = history.schedule or self.schedule()
+        listed, before = history.by_id[provider.asset].index, history.last_close(provider.asset)
+        number = schedule.epoch_of(listed) if before is None else before[1].number + 1
+        first = 1 if before is None else before[1].journal.last + 1
+        start, stop = schedule.start(number), schedule.start(number + 1)
+        statement = Epoch(
+            asset=provider.asset,
+            number=number,
+            start=start,
+            stop=stop,
+            previous=None if before is None else before[0].id,
+            journal=JournalSpan(first, len(lines), self.journal_position(provider.asset).head),
+            counts=count(lines[first - 1 :]),
+            uses=len(history.uses(listed, provider.asset, start, stop)),
+            issued=self.clock(),
+        )
+        return replace(statement, **changes)
+
+    def use_index(self, **changes: Any) -> UseIndex:
+        """The next index of used assets."""
+        history = self.log.history
+        schedule = history.schedule or self.schedule()
+        number = changes.get("number", len(history.use_indexes))
+        start, stop = schedule.start(number), schedule.start(number + 1)
+        used = history.used_assets(start, stop)
+        owners = {provider.asset: provider.name for provider in self.providers}
+        tags = sorted_tags(tag(tag_key_of(owners[item]), item, number) for item in used)
+        statement = UseIndex(number, start, stop, len(tags), root_of(tags), self.clock())
+        return replace(statement, **changes)
+
+    def close_epochs(self, upto: int | None = None) -> None:
+        """Log every close and index of all epochs that have ended, or of those before `upto`."""
+        while self.log.history.schedule is not None:
+            schedule = self.log.history.schedule
+            ended = schedule.ended(self.log.size) if upto is None else upto
+            number = len(self.log.history.use_indexes)
+            if number >= ended:
+                return
+            for provider in self.providers:
+                listed = self.log.history.by_id[provider.asset].index
+                if schedule.epoch_of(listed) <= number:
+                    self.put(self.epoch(provider))
+            self.put(self.use_index())
+
+    def shred(self, entries: Sequence[int], kind: str, **changes: Any) -> Shred:
+        """The erasure of statements of one kind."""
+        statement = Shred(tuple(entries), kind, "retention period over", self.clock())
+        return replace(statement, **changes)
 
     # Whole stretches.
 

@@ -186,6 +186,19 @@ class Asset(Statement):
         return ("*",)
 
 
+@dataclass(frozen=True)
+class TaggedAsset(Asset):
+    """A data card, version 2: it commits to the key of its tags in the log's use indexes.
+
+    Attributes:
+        tag_commitment: see `ledger.use_index`; whoever holds the key can show non-use.
+    """
+
+    version: ClassVar[int] = 2
+
+    tag_commitment: Annotated[str, hex_digest]
+
+
 @functools.lru_cache(256)
 def _measured(data: bytes, node_key: str) -> Measurement:
     payload = envelope.open_(data, MEASUREMENT_TYPE, VerifyKey.from_text(node_key))

@@ -13,7 +13,8 @@ from ledger.ids import statement_id
 from ledger.keys import VerifyKey
 from ledger.statements import envelope
 from ledger.statements.agreement import Agreement
-from ledger.statements.asset import Asset
+from ledger.statements.asset import Asset, TaggedAsset
+from ledger.statements.epoch import Epoch
 from ledger.statements.grant import Grant
 from ledger.statements.job import Job
 from ledger.statements.offer import Offer
@@ -21,8 +22,12 @@ from ledger.statements.participant import Participant
 from ledger.statements.receipt import Receipt
 from ledger.statements.release import Release
 from ledger.statements.revocation import Revocation
+from ledger.statements.rotation import Rotation
+from ledger.statements.schedule import Schedule
 from ledger.statements.settlement import Settlement
+from ledger.statements.shred import Shred
 from ledger.statements.statement import Statement
+from ledger.statements.use_index import UseIndex
 
 KINDS: dict[str, type[Statement]] = {
     statement.kind: statement
@@ -37,9 +42,16 @@ KINDS: dict[str, type[Statement]] = {
         Release,
         Settlement,
         Revocation,
+        Rotation,
+        Schedule,
+        Epoch,
+        UseIndex,
+        Shred,
     )
 }
-_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in KINDS.values()}
+# Later versions of a kind; the first stays readable.
+_LATER: tuple[type[Statement], ...] = (TaggedAsset,)
+_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_LATER)}
 
 
 @dataclass(frozen=True)

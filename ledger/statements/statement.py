@@ -16,8 +16,9 @@ class Author:
     """Whose signature a statement needs.
 
     `role` is `participant` (the key of the participant statement `subject`), `node` (the node key
-    of the asset statement `subject`), `operator` (the log's operator; no subject) or `key` (the
-    key written in `subject` itself).
+    of the asset statement `subject`), `recovery` (the recovery key of the participant statement
+    `subject`), `operator` (the log's operator; no subject) or `key` (the key written in `subject`
+    itself).
     """
 
     role: str
