@@ -1,0 +1,256 @@
+r"""How a log changes its key: the old key's last word names the new one.
+
+    rongshu/log-succession/v1
+    rongshu.example/log
+    18
+    2iJdLqU34Kx3dISbDuYkFq7Jh/Z2tz4hikXITRiwMcs=
+    rongshu.example/log+d77453b4+AR…
+    rongshu.example/log+08b5a9d1+AZ…
+
+    — rongshu.example/log 13RTtL…
+    — rongshu.example/log CLWp0d…
+
+A signed note: heading, the tree head at which the keys change, old key, new key. It is signed by
+the new key and by the old one, or in its place by a recovery key that the verifier was given
+beforehand. The old key signs up to that head, the new key from it on, both of them this very root.
+So history stays one, and whoever steals a retired key can sign no size beyond it.
+
+Decides which key may sign which sizes. Does not decide who is told: a verifier that never sees the
+note goes on trusting the old key. What a thief of the old key can still do is therefore:
+
+- before the succession is signed, everything that the log can: only witnesses limit it;
+- afterwards, to a verifier that has not seen it, the same; so auditors are handed successions along
+  with every export, and keep them;
+- to a verifier that has seen it, sign other trees of sizes *up to* the head. Witnesses, retained
+  proofs and the head's own root, to which the whole tree is compared, catch that;
+- sign a rival succession. Whoever sees both refuses both, unless a recovery key signed one of them:
+  that one stands. So keep a recovery key apart from the log's, and hand it out with the log's.
+
+Format: FORMATS.md, section "Succession".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ledger import note
+from ledger.checkpoint import Checkpoint, parse
+from ledger.errors import InvalidKeyError, NoteError, TrustError
+from ledger.keys import SigningKey, VerifyKey
+
+HEADING = "rongshu/log-succession/v1"
+MAX_SUCCESSIONS = 100
+"""Most successions that are looked at for one log."""
+
+
+@dataclass(frozen=True)
+class Succession:
+    """One change of a log's key.
+
+    Attributes:
+        head: the tree at which the keys change; both keys stand for it.
+        old: signs trees up to the head, and no larger ones.
+        new: signs the head, and larger trees.
+
+    Raises:
+        NoteError: the keys are the same, or not both of the log that the head is of.
+    """
+
+    head: Checkpoint
+    old: VerifyKey
+    new: VerifyKey
+
+    def __post_init__(self) -> None:
+        if self.head.extensions:
+            raise NoteError("the head of a succession has three lines, no more")
+        for key in (self.old, self.new):
+            if key.name != self.head.origin:
+                raise NoteError(
+                    f"succession of {self.head.origin[:80]!r} names a key of {key.name[:80]!r}"
+                )
+        if self.old.public == self.new.public:
+            raise NoteError(f"succession of {self.head.origin[:80]!r} from a key to itself")
+
+    def text(self) -> str:
+        """Write the succession as the text of a note."""
+        return f"{HEADING}\n{self.head.text()}{self.old.text}\n{self.new.text}\n"
+
+    def sign(self, new: SigningKey, by: SigningKey) -> bytes:
+        """Return the succession as a signed note.
+
+        Args:
+            new: the new key, which thereby shows that it exists and agrees.
+            by: the old key, or a recovery key that verifiers have been given.
+
+        Raises:
+            NoteError: `new` is not the key that is named, or signs for itself.
+        """
+        if new.verify_key != self.new or by.verify_key == self.new:
+            raise NoteError(
+                "a succession is signed by the new key, and by the old or a recovery key"
+            )
+        return note.sign(self.text(), [by, new])
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """The sizes that one key of a log may sign.
+
+    Attributes:
+        key: the key.
+        first: the head it took over at; None for a key that the verifier knew from the start.
+        last: the head it was retired at; None while it signs.
+    """
+
+    key: VerifyKey
+    first: Checkpoint | None = None
+    last: Checkpoint | None = None
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Return only if this key may have signed such a checkpoint.
+
+        Raises:
+            TrustError: it was retired before, not yet in charge, or signs another history.
+        """
+        name, size = self.key.name, checkpoint.size
+        if self.last is not None and size > self.last.size:
+            raise TrustError(
+                f"the key {self.key.key_id.hex()} of {name!r} was retired at {self.last.size} "
+                f"entries and cannot vouch for {size}: it may be stolen"
+            )
+        if self.first is not None and size < self.first.size:
+            raise TrustError(
+                f"the key {self.key.key_id.hex()} of {name!r} took over at {self.first.size} "
+                f"entries and cannot vouch for {size}"
+            )
+        for head in (self.first, self.last):
+            if head is not None and head.size == size and head.root != checkpoint.root:
+                raise TrustError(
+                    f"the log {name!r} changed its key at {size} entries under another root than "
+                    "this checkpoint's: two histories"
+                )
+
+
+def split_unverified(data: bytes) -> Succession:
+    """Read a succession without checking any signature: it may be anybody's.
+
+    Raises:
+        NoteError: not one succession.
+    """
+    text, _ = note.split_unverified(data)
+    lines = text.split("\n")
+    # Heading, three lines of head, two keys, and nothing after the last newline.
+    if len(lines) != 7 or lines[0] != HEADING:
+        raise NoteError(f"a succession is {HEADING}, three lines of tree head and two keys")
+    head = parse("".join(f"{line}\n" for line in lines[1:4]))
+    try:
+        return Succession(head, VerifyKey.from_text(lines[4]), VerifyKey.from_text(lines[5]))
+    except InvalidKeyError as error:
+        raise NoteError(f"succession of {head.origin[:80]!r}: {error}") from None
+
+
+def open_succession(data: bytes, recovery: Sequence[VerifyKey] = ()) -> tuple[Succession, bool]:
+    """Return a succession that its keys signed, and whether a recovery key did.
+
+    Whether the old key deserves trust is for the caller: `tenures` follows it from trusted ones.
+
+    Args:
+        data: the signed note.
+        recovery: keys that may sign in the old key's place.
+
+    Raises:
+        NoteError: not one succession.
+        SignatureError: a signature by one of the keys does not verify.
+        TrustError: the new key did not sign, or neither the old nor a recovery key did.
+    """
+    succession = split_unverified(data)
+    signed = note.open_note(data, [succession.old, succession.new, *recovery]).verified
+    recovered = any(key in recovery for key in signed)
+    if succession.new not in signed or not (recovered or succession.old in signed):
+        raise TrustError(
+            f"the succession of {succession.head.origin[:80]!r} at {succession.head.size} entries "
+            "lacks the signature of its new key, or of its old or a recovery key that you trust"
+        )
+    return succession, recovered
+
+
+def tenures(
+    keys: Sequence[VerifyKey], notes: Iterable[bytes], recovery: Sequence[VerifyKey] = ()
+) -> tuple[Tenure, ...]:
+    """Follow successions from trusted keys and return what each key may sign.
+
+    Successions of keys that are not trusted are passed over, like signatures of unknown keys.
+
+    Args:
+        keys: keys that are trusted already.
+        notes: signed successions in any order; the same one may come twice.
+        recovery: keys that may sign in a retired key's place.
+
+    Raises:
+        NoteError: a note is no succession, or there are too many.
+        SignatureError: a signature by one of its keys does not verify.
+        TrustError: a trusted key has a succession that no trusted key signed, or two of them; or
+            they lead in a circle, go back, or contradict each other.
+    """
+    offered = list(dict.fromkeys(notes))
+    if len(offered) > MAX_SUCCESSIONS:
+        raise NoteError(f"{len(offered)} successions, at most {MAX_SUCCESSIONS} are looked at")
+    by_old: dict[VerifyKey, list[bytes]] = {}
+    for data in offered:
+        by_old.setdefault(split_unverified(data).old, []).append(data)
+    found = {key: Tenure(key) for key in keys}
+    next_key: dict[VerifyKey, VerifyKey] = {}
+    waiting = list(found)
+    while waiting:
+        old = waiting.pop()
+        succession = _chosen(by_old.pop(old, []), recovery)
+        if succession is None:
+            continue
+        found[old] = replace(found[old], last=succession.head)
+        next_key[old] = succession.new
+        new = found.get(succession.new)
+        if new is None:
+            waiting.append(succession.new)
+        elif new.first is not None:
+            raise TrustError(f"two keys of {old.name!r} are followed by the same new key")
+        found[succession.new] = replace(new or Tenure(succession.new), first=succession.head)
+    for tenure in found.values():
+        _check_order(tenure)
+        _check_line(tenure.key, next_key)
+    return tuple(found.values())
+
+
+def _chosen(notes: Sequence[bytes], recovery: Sequence[VerifyKey]) -> Succession | None:
+    """Return the one succession of a key; one by a recovery key overrules the key's own."""
+    opened = [open_succession(data, recovery) for data in notes]
+    by_recovery = {succession for succession, recovered in opened if recovered}
+    chosen = by_recovery or {succession for succession, _ in opened}
+    if len(chosen) > 1:
+        origin = next(iter(chosen)).head.origin
+        raise TrustError(
+            f"two successions of one key of {origin[:80]!r}: one of them is a thief's. Ask the "
+            "operator for one that a recovery key signed, or for the new key in person"
+        )
+    return next(iter(chosen), None)
+
+
+def _check_order(tenure: Tenure) -> None:
+    if tenure.first is None or tenure.last is None:
+        return
+    if tenure.last.size < tenure.first.size:
+        raise TrustError(
+            f"a key of {tenure.key.name!r} took over at {tenure.first.size} entries and was "
+            f"retired at {tenure.last.size}"
+        )
+    tenure.check(tenure.last)
+
+
+def _check_line(key: VerifyKey, next_key: Mapping[VerifyKey, VerifyKey]) -> None:
+    seen = {key}
+    at = key
+    while at in next_key:
+        at = next_key[at]
+        if at in seen:
+            raise TrustError(f"the successions of {key.name!r} lead in a circle")
+        seen.add(at)

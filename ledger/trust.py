@@ -1,0 +1,482 @@
+r"""Whom a verifier trusts: logs, witnesses, and how many of these must have seen a checkpoint.
+
+    log rongshu.example/log+d77453b4+AR…
+    witness north witness.example/north+1c7d7a33+BI…
+    witness south witness.example/south+60f26dd7+Bq…
+    witness west witness.example/west+5fd4f6a7+BK…
+    group two-of-three 2 north south west
+    quorum two-of-three
+
+A policy is written as C2SP tlog-policy says. Decides whether a checkpoint is signed by a known log
+and cosigned by a quorum of known witnesses. Does not decide what the log holds, or which time is
+too long ago: it says since when a quorum vouches, and its caller has the clock.
+
+    >>> policy = Policy.parse(Path("policy").read_bytes())     # or Policy.of(key)
+    >>> trusted = policy.open_checkpoint(signed)
+    >>> trusted.checkpoint.size, trusted.witnessed_at
+    (18, 1767225618)
+
+Signatures by unknown keys are ignored; one by a known log or a known witness that does not verify
+spoils the checkpoint. A witness's key may be of Ed25519 (0x04) or ML-DSA-44 (0x06). A log that adds
+an ML-DSA-44 line of its own is held to it by a `witness` line with that key in an `all` group: then
+policies mean the same to every tool, and a checkpoint without the line meets no quorum.
+
+One line more than C2SP knows: `recovery VKEY` names a key that may sign the succession of a log's
+key in that key's place (`ledger.succession`). Another tool refuses such a policy rather than read
+it otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ledger import note
+from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import parse as parse_checkpoint
+from ledger.cosignature import verify_cosignature
+from ledger.errors import InvalidKeyError, NoteError, PolicyError, TrustError
+from ledger.keys import CosignatureKey, VerifyKey
+from ledger.succession import Tenure, tenures
+
+NONE = "none"
+"""The quorum that asks for no witness."""
+
+MAX_BYTES = 1_000_000
+"""Longest policy that is read; 100 ML-DSA-44 keys take less than 200,000 bytes."""
+
+MAX_ITEMS = 100
+"""Most logs, witnesses and groups, of each; C2SP asks for at least 32."""
+
+_FORBIDDEN = re.compile(rb"[^\t\n\x20-\x7e\x80-\xff]")
+_NO_TOKEN = re.compile(r"[\x00-\x20\x7f]")
+_THRESHOLD = re.compile(r"[1-9][0-9]{0,2}")
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A known witness.
+
+    Attributes:
+        name: its name in this policy, for groups and messages; no other meaning.
+        key: the key of its cosignatures.
+        url: where it takes checkpoints, or None.
+    """
+
+    name: str
+    key: CosignatureKey
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several witnesses or groups, of which some number must have seen a checkpoint.
+
+    Attributes:
+        name: its name in this policy.
+        threshold: how many of the members are needed, at least 1.
+        members: names of witnesses and of groups before it, each in one group only.
+    """
+
+    name: str
+    threshold: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A checkpoint that met a policy.
+
+    Attributes:
+        checkpoint: the tree head.
+        key: the log's key that signed it.
+        witnesses: name and time (Unix seconds) of every known witness that cosigned it, by name;
+            a witness that cosigned it twice, with its later time.
+        witnessed_at: the latest time from which on a whole quorum cosigned, Unix seconds; None
+            where the policy asks for none. A witness may lie about its time; a quorum of them
+            must, to move this one.
+    """
+
+    checkpoint: Checkpoint
+    key: VerifyKey
+    witnesses: tuple[tuple[str, int], ...] = ()
+    witnessed_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a checkpoint needs to be believed.
+
+    Attributes:
+        logs: keys of known logs; a checkpoint needs the signature of one, named as its origin.
+        witnesses: known witnesses.
+        groups: each after the ones it names.
+        quorum: name of the witness or group that must have seen a checkpoint, or `NONE`.
+        recovery: keys that may sign the succession of a log's key in its place.
+        urls: for a log, where to reach it.
+        tenures: what each key may sign, once successions are known; made by `following`.
+
+    Raises:
+        PolicyError: a name or key stands twice, is unknown or malformed, a threshold is out of
+            range, or there is more than `MAX_ITEMS` of something.
+    """
+
+    logs: tuple[VerifyKey, ...]
+    witnesses: tuple[Witness, ...] = ()
+    groups: tuple[Group, ...] = ()
+    quorum: str = NONE
+    recovery: tuple[VerifyKey, ...] = ()
+    urls: tuple[tuple[VerifyKey, str], ...] = ()
+    tenures: tuple[Tenure, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        names = _Names()
+        for log in self.logs:
+            names.add_log(log)
+        for key in self.recovery:
+            names.add_recovery(key)
+        for witness in self.witnesses:
+            names.add_witness(witness)
+        for group in self.groups:
+            names.add_group(group)
+        names.check_quorum(self.quorum)
+        known = [key for key, _ in self.urls]
+        if len(set(known)) != len(known) or not set(known) <= set(self.logs):
+            raise PolicyError("the policy gives a URL twice, or for a log that it does not list")
+        for _, url in self.urls:
+            _check_token(url, "the URL of a log")
+
+    @classmethod
+    def of(cls, *keys: VerifyKey) -> Policy:
+        """Trust these logs, and ask for no witness."""
+        return cls(keys)
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Policy:
+        """Read a policy file.
+
+        Raises:
+            PolicyError: outside the format; the message names the line and what to do.
+        """
+        return _parse(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+
+    def text(self) -> str:
+        """Write the policy as a file; successions are kept in files of their own."""
+        urls = dict(self.urls)
+        lines = [f"log {key.text} {urls.get(key, '')}".rstrip(" ") for key in self.logs]
+        lines += [f"recovery {key.text}" for key in self.recovery]
+        lines += [
+            f"witness {w.name} {w.key.text} {w.url or ''}".rstrip(" ") for w in self.witnesses
+        ]
+        for group in self.groups:
+            count = "all" if group.threshold == len(group.members) else str(group.threshold)
+            lines.append(f"group {group.name} {count} {' '.join(group.members)}")
+        return "".join(f"{line}\n" for line in (*lines, f"quorum {self.quorum}"))
+
+    def following(self, successions: Iterable[bytes]) -> Policy:
+        """Return the policy that also trusts the successors of its logs' keys.
+
+        Args:
+            successions: signed notes (`ledger.succession`), in any order.
+
+        Raises:
+            NoteError: one of them is no succession.
+            SignatureError: one is changed.
+            TrustError: they do not follow from the keys of this policy, or contradict each other.
+        """
+        return replace(self, tenures=tenures(self.logs, successions, self.recovery))
+
+    def open_checkpoint(self, data: bytes, successions: Iterable[bytes] = ()) -> Trusted:
+        """Return a checkpoint only if a known log signed it and a quorum of witnesses saw it.
+
+        Args:
+            data: the signed note with its cosignatures.
+            successions: as for `following`; in addition to those this policy follows already.
+
+        Raises:
+            NoteError: the bytes are no checkpoint, or of another log than its key's.
+            SignatureError: a known log or witness is named, and its signature does not verify.
+            TrustError: no known log signed, its key may not sign this size, or the quorum is not
+                met; the message says who is lacking.
+            UnsupportedKeyError: a known witness cosigned with ML-DSA-44, unknown to the library.
+        """
+        offered = tuple(successions)
+        terms = tenures(self.logs, offered, self.recovery) if offered else self._tenures()
+        opened = note.open_note(data, [tenure.key for tenure in terms])
+        checkpoint = parse_checkpoint(opened.text)
+        key = _signer(checkpoint, opened.verified, terms)
+        times = self._cosigned(opened)
+        seen = self._seen(times)
+        if self.quorum not in seen:
+            raise TrustError(self._lacking(seen, checkpoint))
+        return Trusted(checkpoint, key, tuple(sorted(times.items())), self._witnessed_at(times))
+
+    def _tenures(self) -> tuple[Tenure, ...]:
+        return self.tenures or tuple(Tenure(key) for key in self.logs)
+
+    def _cosigned(self, opened: note.Note) -> dict[str, int]:
+        """Return the time at which each known witness cosigned, by its name in the policy."""
+        known = {(item.key.name, item.key.key_id): item for item in self.witnesses}
+        times: dict[str, int] = {}
+        for line in opened.signatures:
+            witness = known.get((line.name, line.key_id))
+            if witness is not None:
+                time = verify_cosignature(opened.text, line, witness.key)
+                times[witness.name] = max(time, times.get(witness.name, 0))
+        return times
+
+    def _seen(self, present: Iterable[str]) -> set[str]:
+        """Return the names of all witnesses and groups that saw what these witnesses saw."""
+        # Groups stand after what they name, so one pass over them in order decides.
+        seen = {NONE, *present}
+        for group in self.groups:
+            if sum(member in seen for member in group.members) >= group.threshold:
+                seen.add(group.name)
+        return seen
+
+    def _witnessed_at(self, times: Mapping[str, int]) -> int | None:
+        if self.quorum == NONE:
+            return None
+        for moment in sorted(set(times.values()), reverse=True):
+            if self.quorum in self._seen(name for name, time in times.items() if time >= moment):
+                return moment
+        return None
+
+    def _lacking(self, seen: set[str], checkpoint: Checkpoint) -> str:
+        """Say how far from its quorum a checkpoint is, and whose cosignature would help."""
+        groups = {group.name: group for group in self.groups}
+        group = groups.get(self.quorum) or Group(self.quorum, 1, (self.quorum,))
+        present = sum(member in seen for member in group.members)
+        absent = [repr(item.name[:80]) for item in self.witnesses if item.name not in seen]
+        return (
+            f"the checkpoint of {checkpoint.size} entries is cosigned by {present} of the "
+            f"{group.threshold} that the quorum {self.quorum[:80]!r} needs; not by "
+            f"{', '.join(absent[:10])}{', …' if len(absent) > 10 else ''}"
+        )
+
+
+def _signer(
+    checkpoint: Checkpoint, signed: Sequence[VerifyKey], terms: Sequence[Tenure]
+) -> VerifyKey:
+    """Return a key that signed in its log's name, and might sign this size."""
+    own = [tenure for tenure in terms if tenure.key in signed]
+    named = [tenure for tenure in own if tenure.key.name == checkpoint.origin]
+    if not named:
+        # One key signing for two origins could present one log as the other.
+        raise NoteError(
+            f"checkpoint origin {checkpoint.origin[:80]!r} is not the name of the key that signed "
+            f"it, {own[0].key.name[:80]!r}"
+        )
+    refused = []
+    for tenure in named:
+        try:
+            tenure.check(checkpoint)
+        except TrustError as error:
+            refused.append(error)
+        else:
+            return tenure.key
+    raise refused[0]
+
+
+class _Names:
+    """Everything a policy has named so far: what may still be named, and referred to."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.publics: set[bytes] = set()
+        self.cosigners: set[bytes] = set()
+        self.key_ids: set[tuple[str, bytes]] = set()
+        self.defined: set[str] = set()
+        self.grouped: set[str] = set()
+
+    def add_log(self, key: VerifyKey) -> None:
+        self._count("logs")
+        self._add_key(key, self.publics)
+
+    def add_recovery(self, key: VerifyKey) -> None:
+        self._count("recovery keys")
+        self._add_key(key, self.publics)
+
+    def add_witness(self, witness: Witness) -> None:
+        self._count("witnesses")
+        self._define(witness.name)
+        self._add_key(witness.key, self.cosigners)
+        if witness.url is not None:
+            _check_token(witness.url, f"the URL of witness {witness.name[:80]!r}")
+
+    def add_group(self, group: Group) -> None:
+        shown = repr(group.name[:80])
+        self._count("groups")
+        if not 1 <= group.threshold <= len(group.members):
+            raise PolicyError(
+                f"group {shown} asks for {group.threshold} of {len(group.members)} members"
+            )
+        for member in group.members:
+            if member not in self.defined:
+                raise PolicyError(
+                    f"group {shown} names {member[:80]!r}, which no line before it defines"
+                )
+            if member in self.grouped:
+                raise PolicyError(f"{member[:80]!r} is a member of a group twice")
+            self.grouped.add(member)
+        self._define(group.name)
+
+    def check_quorum(self, name: str) -> None:
+        if name != NONE and name not in self.defined:
+            raise PolicyError(f"the quorum is {name[:80]!r}, which no line before it defines")
+
+    def _define(self, name: str) -> None:
+        _check_token(name, "a name")
+        if name == NONE or name in self.defined:
+            raise PolicyError(f"the name {name[:80]!r} is taken; choose another one")
+        self.defined.add(name)
+
+    def _add_key(self, key: VerifyKey | CosignatureKey, publics: set[bytes]) -> None:
+        if key.public in publics:
+            raise PolicyError(f"the public key of {key.name[:80]!r} stands in the policy twice")
+        # A key id has 32 bits: somebody can make a second key that shares it.
+        if (key.name, key.key_id) in self.key_ids:
+            raise PolicyError(f"two keys of {key.name[:80]!r} share the id {key.key_id.hex()}")
+        publics.add(key.public)
+        self.key_ids.add((key.name, key.key_id))
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+        if self.counts[what] > MAX_ITEMS:
+            raise PolicyError(f"the policy has more than {MAX_ITEMS} {what}")
+
+
+def _check_token(text: str, what: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PolicyError(f"{what} holds a lone surrogate") from None
+    if not text or _NO_TOKEN.search(text):
+        raise PolicyError(f"{what} is empty, or holds a space or a control character")
+
+
+def _parse(data: bytes) -> Policy:
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"the policy has {len(data)} bytes, more than the {MAX_BYTES} allowed")
+    match = _FORBIDDEN.search(data)
+    if match is not None:
+        where = data.count(b"\n", 0, match.start()) + 1
+        raise PolicyError(f"line {where} of the policy holds the byte 0x{match[0].hex()}")
+    *lines, rest = data.split(b"\n")
+    if rest:
+        raise PolicyError(f"line {len(lines) + 1} of the policy does not end in a newline")
+    draft = _Draft()
+    for number, line in enumerate(lines, start=1):
+        try:
+            draft.read(line)
+        except (PolicyError, InvalidKeyError) as error:
+            raise PolicyError(f"line {number} of the policy: {error}") from None
+    if draft.quorum is None:
+        raise PolicyError(
+            "the policy has no quorum line; write `quorum none` to ask for no witness"
+        )
+    return Policy(
+        tuple(draft.logs),
+        tuple(draft.witnesses),
+        tuple(draft.groups),
+        draft.quorum,
+        tuple(draft.recovery),
+        tuple(draft.urls),
+    )
+
+
+class _Draft:
+    """A policy while its lines are read."""
+
+    def __init__(self) -> None:
+        self.names = _Names()
+        self.logs: list[VerifyKey] = []
+        self.recovery: list[VerifyKey] = []
+        self.witnesses: list[Witness] = []
+        self.groups: list[Group] = []
+        self.urls: list[tuple[VerifyKey, str]] = []
+        self.quorum: str | None = None
+
+    def read(self, line: bytes) -> None:
+        """Take in one line.
+
+        Raises:
+            PolicyError: outside the format.
+            InvalidKeyError: a key that must not be used.
+        """
+        words = line.replace(b"\t", b" ").strip(b" ")
+        if not words or words.startswith(b"#"):
+            return
+        try:
+            keyword, *rest = [word.decode("utf-8") for word in words.split(b" ") if word]
+        except UnicodeDecodeError:
+            raise PolicyError("not UTF-8, which keys and names are written in here") from None
+        readers = {
+            "log": self._log,
+            "recovery": self._recovery,
+            "witness": self._witness,
+            "group": self._group,
+            "quorum": self._quorum,
+        }
+        if keyword not in readers:
+            raise PolicyError(
+                f"{keyword[:80]!r} is none of log, witness, group, quorum and recovery"
+            )
+        readers[keyword](rest)
+
+    def _log(self, words: list[str]) -> None:
+        if len(words) not in (1, 2):
+            raise PolicyError("a log line reads: log VKEY [URL]")
+        key = _log_key(words[0])
+        self.names.add_log(key)
+        self.logs.append(key)
+        self.urls += [(key, url) for url in words[1:]]
+
+    def _recovery(self, words: list[str]) -> None:
+        if len(words) != 1:
+            raise PolicyError("a recovery line reads: recovery VKEY")
+        key = VerifyKey.from_text(words[0])
+        self.names.add_recovery(key)
+        self.recovery.append(key)
+
+    def _witness(self, words: list[str]) -> None:
+        if len(words) not in (2, 3):
+            raise PolicyError("a witness line reads: witness NAME VKEY [URL]")
+        key = CosignatureKey.from_text(words[1])
+        witness = Witness(words[0], key, words[2] if words[2:] else None)
+        self.names.add_witness(witness)
+        self.witnesses.append(witness)
+
+    def _group(self, words: list[str]) -> None:
+        if len(words) < 3:
+            raise PolicyError("a group line reads: group NAME all|any|NUMBER MEMBER...")
+        name, count, *members = words
+        threshold = {"all": len(members), "any": 1}.get(count)
+        if threshold is None:
+            if not _THRESHOLD.fullmatch(count):
+                raise PolicyError(f"{count[:80]!r} is none of all, any and a number from 1 up")
+            threshold = int(count)
+        group = Group(name, threshold, tuple(members))
+        self.names.add_group(group)
+        self.groups.append(group)
+
+    def _quorum(self, words: list[str]) -> None:
+        if len(words) != 1 or self.quorum is not None:
+            raise PolicyError("a policy has one quorum line: quorum NAME")
+        self.names.check_quorum(words[0])
+        self.quorum = words[0]
+
+
+def _log_key(text: str) -> VerifyKey:
+    try:
+        return VerifyKey.from_text(text)
+    except InvalidKeyError as error:
+        try:
+            name = CosignatureKey.from_text(text).name
+        except InvalidKeyError:
+            raise error from None
+    raise PolicyError(
+        f"a log is known by its Ed25519 key (0x01). To ask for the ML-DSA-44 line of {name[:80]!r} "
+        "too, list its key as a witness and put it into the quorum with `all`"
+    )
