@@ -231,6 +231,22 @@ class World:
         world.use = world.one_use()
         return world
 
+    @classmethod
+    def with_every_kind(cls, folder: Path, providers: int = 2) -> "World":
+        """A world whose log has a statement of every kind: epochs, a new key, an erasure."""
+        world = cls(folder, providers)
+        world.put(world.schedule())
+        world.use = world.one_use()
+        first = world.providers[0]
+        world.put(world.rotate(first, first.id, key_of(f"{first.name}/second")))
+        first.key = world.keys[first.id] = key_of(f"{first.name}/second")
+        world.close_epochs()
+        for provider in world.providers:
+            world.put(world.revoke(provider, provider.agreement))
+        settled = world.log.index_of(world.use.settlement)
+        world.put(world.shred([settled], "settlement"))
+        return world
+
     def copy(self, folder: Path) -> "World":
         """The same world in another folder; quicker than living its life again."""
         shutil.copytree(self.folder, folder)

@@ -33,7 +33,7 @@ KINDS: dict[str, type[Statement]] = {
     statement.kind: statement
     for statement in (
         Participant,
-        Asset,
+        TaggedAsset,
         Offer,
         Agreement,
         Job,
@@ -49,9 +49,9 @@ KINDS: dict[str, type[Statement]] = {
         Shred,
     )
 }
-# Later versions of a kind; the first stays readable.
-_LATER: tuple[type[Statement], ...] = (TaggedAsset,)
-_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_LATER)}
+# Earlier versions of a kind stay readable.
+_EARLIER: tuple[type[Statement], ...] = (Asset,)
+_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_EARLIER)}
 
 
 @dataclass(frozen=True)

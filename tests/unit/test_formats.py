@@ -26,15 +26,13 @@ from ledger.tiles import layout
 from tests.world import World, fixed_salts, key_of, read_files
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
-BLOCK = re.compile(r"(<!-- example: ([a-z]+) -->\n```[a-z]*\n)(.*?)(```\n)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- example: ([a-z_]+) -->\n```[a-z]*\n)(.*?)(```\n)", re.DOTALL)
 ENTRY = 4  # the first offer: it has references
 
 
 def play(folder: Path) -> World:
     with fixed_salts():
-        world = World.with_one_use(folder, providers=2)
-        world.put(world.revoke(world.providers[0], world.providers[0].offer))
-    return world
+        return World.with_every_kind(folder, providers=2)
 
 
 def payload_of(kind: str) -> Callable[[World], str]:
@@ -104,6 +102,7 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "measurement": measurement,
     "entry": lambda world: line(world.log.entry_bytes(ENTRY, ENTRY + 1)[0]),
     "opening": lambda world: line(world.openings()[ENTRY].to_bytes()),
+    "journal": lambda world: world.journal(world.providers[0]).decode(),
     "note": lambda _world: note.sign("Data stays.\n", [key_of("operator.example")]).decode(),
     "checkpoint": lambda world: world.log.checkpoint().decode(),
     "tiles": tiles,
@@ -169,7 +168,8 @@ CODE = re.compile(r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|_find\(\s*[\w.]+
 
 def test_the_page_lists_every_finding():
     sources = [
-        PAGE.parent / name for name in ("rules.py", "kind_rules.py", "history.py", "verify.py")
+        PAGE.parent / name
+        for name in ("rules.py", "kind_rules.py", "epoch_rules.py", "history.py", "verify.py")
     ]
     used = {"".join(found) for path in sources for found in CODE.findall(path.read_text())}
     rows = re.findall(r"^\| (`[^|]+) \|", section("Findings"), re.MULTILINE)

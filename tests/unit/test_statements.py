@@ -28,9 +28,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World.with_one_use(tmp_path_factory.mktemp("world"), providers=3)
-    world.put(world.revoke(world.providers[0], world.providers[0].offer))
-    return world
+    return World.with_every_kind(tmp_path_factory.mktemp("world"), providers=3)
 
 
 def first(world: World, kind: str) -> Statement:
@@ -88,6 +86,18 @@ CONTRADICTIONS: list[tuple[str, Change, str]] = [
     ("settlement", put(total_cents=1), "total_cents: is not the sum of the lines"),
     ("settlement", inside("lines", fee_cents=0), "fee and share do not add up to the price"),
     ("revocation", lambda p: p.update(target="job:" + "0" * 64), "names a job, expected"),
+    (
+        "rotation",
+        lambda p: p.update(recovery_key=p["new_key"]),
+        "only a recovery key names another",
+    ),
+    ("schedule", put(epoch_entries=0), "0 is not positive"),
+    ("epoch", put(start=8, stop=8), "not after start"),
+    ("epoch", inside("journal", last=-1), "-1 is negative"),
+    ("epoch", inside("counts", launched=99), "more than the journal has lines"),
+    ("use_index", put(start=8, stop=8), "not after start"),
+    ("shred", put(erased_kind="participant"), "is none of agreement"),
+    ("shred", put(entries=[2, 1]), "not in ascending order"),
 ]
 
 
