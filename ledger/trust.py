@@ -31,6 +31,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ledger import note
 from ledger.checkpoint import Checkpoint
@@ -38,50 +39,16 @@ from ledger.checkpoint import parse as parse_checkpoint
 from ledger.cosignature import verify_cosignature
 from ledger.errors import InvalidKeyError, NoteError, PolicyError, TrustError
 from ledger.keys import CosignatureKey, VerifyKey
+from ledger.quorum import MAX_ITEMS, NONE, Group, Names, Witness, check_token, seen_by
 from ledger.succession import Tenure, tenures
 
-NONE = "none"
-"""The quorum that asks for no witness."""
+__all__ = ["MAX_BYTES", "MAX_ITEMS", "NONE", "Group", "Policy", "Trusted", "Witness"]
 
 MAX_BYTES = 1_000_000
 """Longest policy that is read; 100 ML-DSA-44 keys take less than 200,000 bytes."""
 
-MAX_ITEMS = 100
-"""Most logs, witnesses and groups, of each; C2SP asks for at least 32."""
-
 _FORBIDDEN = re.compile(rb"[^\t\n\x20-\x7e\x80-\xff]")
-_NO_TOKEN = re.compile(r"[\x00-\x20\x7f]")
 _THRESHOLD = re.compile(r"[1-9][0-9]{0,2}")
-
-
-@dataclass(frozen=True)
-class Witness:
-    """A known witness.
-
-    Attributes:
-        name: its name in this policy, for groups and messages; no other meaning.
-        key: the key of its cosignatures.
-        url: where it takes checkpoints, or None.
-    """
-
-    name: str
-    key: CosignatureKey
-    url: str | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Several witnesses or groups, of which some number must have seen a checkpoint.
-
-    Attributes:
-        name: its name in this policy.
-        threshold: how many of the members are needed, at least 1.
-        members: names of witnesses and of groups before it, each in one group only.
-    """
-
-    name: str
-    threshold: int
-    members: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -115,11 +82,12 @@ class Policy:
         quorum: name of the witness or group that must have seen a checkpoint, or `NONE`.
         recovery: keys that may sign the succession of a log's key in its place.
         urls: for a log, where to reach it.
-        tenures: what each key may sign, once successions are known; made by `following`.
+        successions: signed changes of the logs' keys; added by `following`.
 
     Raises:
         PolicyError: a name or key stands twice, is unknown or malformed, a threshold is out of
             range, or there is more than `MAX_ITEMS` of something.
+        NoteError, SignatureError, TrustError: as `following`, for successions.
     """
 
     logs: tuple[VerifyKey, ...]
@@ -128,10 +96,10 @@ class Policy:
     quorum: str = NONE
     recovery: tuple[VerifyKey, ...] = ()
     urls: tuple[tuple[VerifyKey, str], ...] = ()
-    tenures: tuple[Tenure, ...] = field(default=(), repr=False)
+    successions: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        names = _Names()
+        names = Names()
         for log in self.logs:
             names.add_log(log)
         for key in self.recovery:
@@ -145,7 +113,13 @@ class Policy:
         if len(set(known)) != len(known) or not set(known) <= set(self.logs):
             raise PolicyError("the policy gives a URL twice, or for a log that it does not list")
         for _, url in self.urls:
-            _check_token(url, "the URL of a log")
+            check_token(url, "the URL of a log")
+        _ = self.tenures
+
+    @cached_property
+    def tenures(self) -> tuple[Tenure, ...]:
+        """What each key may sign: those of `logs`, and those that follow from them."""
+        return tenures(self.logs, self.successions, self.recovery)
 
     @classmethod
     def of(cls, *keys: VerifyKey) -> Policy:
@@ -185,7 +159,7 @@ class Policy:
             SignatureError: one is changed.
             TrustError: they do not follow from the keys of this policy, or contradict each other.
         """
-        return replace(self, tenures=tenures(self.logs, successions, self.recovery))
+        return replace(self, successions=(*self.successions, *successions))
 
     def open_checkpoint(self, data: bytes, successions: Iterable[bytes] = ()) -> Trusted:
         """Return a checkpoint only if a known log signed it and a quorum of witnesses saw it.
@@ -201,19 +175,16 @@ class Policy:
                 met; the message says who is lacking.
             UnsupportedKeyError: a known witness cosigned with ML-DSA-44, unknown to the library.
         """
-        offered = tuple(successions)
-        terms = tenures(self.logs, offered, self.recovery) if offered else self._tenures()
-        opened = note.open_note(data, [tenure.key for tenure in terms])
+        added = tuple(successions)
+        known = self.following(added).tenures if added else self.tenures
+        opened = note.open_note(data, [tenure.key for tenure in known])
         checkpoint = parse_checkpoint(opened.text)
-        key = _signer(checkpoint, opened.verified, terms)
+        key = _signer(checkpoint, opened.verified, known)
         times = self._cosigned(opened)
-        seen = self._seen(times)
+        seen = seen_by(self.groups, times)
         if self.quorum not in seen:
             raise TrustError(self._lacking(seen, checkpoint))
         return Trusted(checkpoint, key, tuple(sorted(times.items())), self._witnessed_at(times))
-
-    def _tenures(self) -> tuple[Tenure, ...]:
-        return self.tenures or tuple(Tenure(key) for key in self.logs)
 
     def _cosigned(self, opened: note.Note) -> dict[str, int]:
         """Return the time at which each known witness cosigned, by its name in the policy."""
@@ -226,20 +197,13 @@ class Policy:
                 times[witness.name] = max(time, times.get(witness.name, 0))
         return times
 
-    def _seen(self, present: Iterable[str]) -> set[str]:
-        """Return the names of all witnesses and groups that saw what these witnesses saw."""
-        # Groups stand after what they name, so one pass over them in order decides.
-        seen = {NONE, *present}
-        for group in self.groups:
-            if sum(member in seen for member in group.members) >= group.threshold:
-                seen.add(group.name)
-        return seen
-
     def _witnessed_at(self, times: Mapping[str, int]) -> int | None:
         if self.quorum == NONE:
             return None
         for moment in sorted(set(times.values()), reverse=True):
-            if self.quorum in self._seen(name for name, time in times.items() if time >= moment):
+            if self.quorum in seen_by(
+                self.groups, (name for name, time in times.items() if time >= moment)
+            ):
                 return moment
         return None
 
@@ -257,10 +221,10 @@ class Policy:
 
 
 def _signer(
-    checkpoint: Checkpoint, signed: Sequence[VerifyKey], terms: Sequence[Tenure]
+    checkpoint: Checkpoint, signed: Sequence[VerifyKey], known: Sequence[Tenure]
 ) -> VerifyKey:
     """Return a key that signed in its log's name, and might sign this size."""
-    own = [tenure for tenure in terms if tenure.key in signed]
+    own = [tenure for tenure in known if tenure.key in signed]
     named = [tenure for tenure in own if tenure.key.name == checkpoint.origin]
     if not named:
         # One key signing for two origins could present one log as the other.
@@ -277,83 +241,6 @@ def _signer(
         else:
             return tenure.key
     raise refused[0]
-
-
-class _Names:
-    """Everything a policy has named so far: what may still be named, and referred to."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.publics: set[bytes] = set()
-        self.cosigners: set[bytes] = set()
-        self.key_ids: set[tuple[str, bytes]] = set()
-        self.defined: set[str] = set()
-        self.grouped: set[str] = set()
-
-    def add_log(self, key: VerifyKey) -> None:
-        self._count("logs")
-        self._add_key(key, self.publics)
-
-    def add_recovery(self, key: VerifyKey) -> None:
-        self._count("recovery keys")
-        self._add_key(key, self.publics)
-
-    def add_witness(self, witness: Witness) -> None:
-        self._count("witnesses")
-        self._define(witness.name)
-        self._add_key(witness.key, self.cosigners)
-        if witness.url is not None:
-            _check_token(witness.url, f"the URL of witness {witness.name[:80]!r}")
-
-    def add_group(self, group: Group) -> None:
-        shown = repr(group.name[:80])
-        self._count("groups")
-        if not 1 <= group.threshold <= len(group.members):
-            raise PolicyError(
-                f"group {shown} asks for {group.threshold} of {len(group.members)} members"
-            )
-        for member in group.members:
-            if member not in self.defined:
-                raise PolicyError(
-                    f"group {shown} names {member[:80]!r}, which no line before it defines"
-                )
-            if member in self.grouped:
-                raise PolicyError(f"{member[:80]!r} is a member of a group twice")
-            self.grouped.add(member)
-        self._define(group.name)
-
-    def check_quorum(self, name: str) -> None:
-        if name != NONE and name not in self.defined:
-            raise PolicyError(f"the quorum is {name[:80]!r}, which no line before it defines")
-
-    def _define(self, name: str) -> None:
-        _check_token(name, "a name")
-        if name == NONE or name in self.defined:
-            raise PolicyError(f"the name {name[:80]!r} is taken; choose another one")
-        self.defined.add(name)
-
-    def _add_key(self, key: VerifyKey | CosignatureKey, publics: set[bytes]) -> None:
-        if key.public in publics:
-            raise PolicyError(f"the public key of {key.name[:80]!r} stands in the policy twice")
-        # A key id has 32 bits: somebody can make a second key that shares it.
-        if (key.name, key.key_id) in self.key_ids:
-            raise PolicyError(f"two keys of {key.name[:80]!r} share the id {key.key_id.hex()}")
-        publics.add(key.public)
-        self.key_ids.add((key.name, key.key_id))
-
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
-        if self.counts[what] > MAX_ITEMS:
-            raise PolicyError(f"the policy has more than {MAX_ITEMS} {what}")
-
-
-def _check_token(text: str, what: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise PolicyError(f"{what} holds a lone surrogate") from None
-    if not text or _NO_TOKEN.search(text):
-        raise PolicyError(f"{what} is empty, or holds a space or a control character")
 
 
 def _parse(data: bytes) -> Policy:
@@ -390,7 +277,7 @@ class _Draft:
     """A policy while its lines are read."""
 
     def __init__(self) -> None:
-        self.names = _Names()
+        self.names = Names()
         self.logs: list[VerifyKey] = []
         self.recovery: list[VerifyKey] = []
         self.witnesses: list[Witness] = []
