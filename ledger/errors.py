@@ -17,7 +17,12 @@
     ├── LogError           a log that cannot go on without risking a second history
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
     ├── ExportError        an exported folder that is damaged or incomplete
+    ├── WitnessError       a checkpoint that a witness does not cosign
+    ├── WorkerError        a check whose process ended before it answered
     └── TrustError         evidence that no trusted key vouches for
+        ├── SplitViewError     one log, two histories
+        ├── RolledBackError    a log that shows less than was verified before
+        └── StaleLogError      a checkpoint that its witnesses saw too long ago
 
 A caller that cannot go on in any case catches `LedgerError`; the others exist where callers differ
 in what they do next. The docstring of a class is its message when none is given.
@@ -109,3 +114,41 @@ class ExportError(LedgerError):
 
 class TrustError(LedgerError):
     """No trusted key vouches for this evidence."""
+
+
+class SplitViewError(TrustError):
+    """The log shows two histories."""
+
+
+class RolledBackError(TrustError):
+    """The log shows less than was verified before."""
+
+
+class StaleLogError(TrustError):
+    """The log's witnesses saw its newest checkpoint too long ago."""
+
+
+class WitnessError(LedgerError):
+    """The witness does not cosign.
+
+    Attributes:
+        status: the HTTP status of C2SP tlog-witness that says why.
+        size: with 409, the size that was cosigned last.
+    """
+
+    def __init__(self, status: int, message: str, size: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.size = size
+
+
+class WorkerError(LedgerError):
+    """A check did not end.
+
+    Attributes:
+        task: number of the task that was due.
+    """
+
+    def __init__(self, task: int, message: str) -> None:
+        super().__init__(message)
+        self.task = task

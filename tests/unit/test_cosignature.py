@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from ledger import keys
+from ledger import keys, note
 from ledger.checkpoint import Checkpoint, open_checkpoint, sign
 from ledger.cosignature import MAX_TIME, attach, cosign, verify_cosignature
 from ledger.encoding import b64decode, b64encode
@@ -23,12 +23,11 @@ from ledger.keys import (
     VerifyKey,
 )
 from ledger.note import Signature, split_unverified
-from tests.world import key_of
 
 VECTORS = Path(__file__).parents[1] / "vectors/ledger/tlog-cosignature"
 KINDS = (COSIGNATURE_ED25519, COSIGNATURE_MLDSA)
 SEED = bytes(range(32))
-LOG = key_of("log.example")
+LOG = SigningKey.from_seed("log.example", bytes(32))
 TIME = 1_679_315_147
 SIGNED = sign(Checkpoint("log.example", 7, bytes(range(32)), ("extension",)), LOG)
 TEXT = split_unverified(SIGNED)[0]
@@ -161,8 +160,6 @@ def test_a_time_beyond_the_largest_is_neither_written_nor_read(kind: bytes):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_checkpoint_is_not_cosigned(kind: bytes):
-    from ledger import note
-
     letter = note.sign("Data stays.\n", [LOG])
     for data in (b"", b"nonsense", SIGNED[:-1], letter):
         with pytest.raises(NoteError):
@@ -170,7 +167,7 @@ def test_what_is_no_checkpoint_is_not_cosigned(kind: bytes):
 
 
 def test_names_longer_than_mldsa_takes_are_refused():
-    origin = sign(Checkpoint("o" * 256, 7, bytes(32)), key_of("o" * 256))
+    origin = sign(Checkpoint("o" * 256, 7, bytes(32)), SigningKey.generate("o" * 256))
     with pytest.raises(NoteError, match="origin has 256 bytes"):
         cosign(origin, cosigner(COSIGNATURE_MLDSA), TIME)
     with pytest.raises(NoteError, match="name has 256 bytes"):
