@@ -13,6 +13,7 @@
     ├── EntryError         a log entry that does not fit its place in the chain
     ├── RuleError          a fact that contradicts the facts before it
     ├── EvidenceError      a check that needs an opening nobody gave
+    │   ├── UnprovenForkError   two histories, and too little of them to prove it to others
     │   └── SealedGroundsError   signed by its authors, but it rests on a sealed entry
     ├── LogError           a log that cannot go on without risking a second history
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
@@ -94,6 +95,10 @@ class RuleError(LedgerError):
 
 class EvidenceError(LedgerError):
     """A check needs the opening of an entry that stayed sealed."""
+
+
+class UnprovenForkError(EvidenceError):
+    """The log has two histories, but proving it to others takes what is behind both."""
 
 
 class SealedGroundsError(EvidenceError):

@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 
 from ledger import note
 from ledger.checkpoint import Checkpoint, parse
-from ledger.errors import InvalidKeyError, NoteError, TrustError
+from ledger.errors import InvalidKeyError, NoteError, SplitViewError, TrustError
 from ledger.keys import SigningKey, VerifyKey
 
 HEADING = "rongshu/log-succession/v1"
@@ -111,7 +111,8 @@ class Tenure:
         """Return only if this key may have signed such a checkpoint.
 
         Raises:
-            TrustError: it was retired before, not yet in charge, or signs another history.
+            TrustError: it was retired before, or was not yet in charge.
+            SplitViewError: it signs another history than the one the keys changed in.
         """
         name, size = self.key.name, checkpoint.size
         if self.last is not None and size > self.last.size:
@@ -126,7 +127,7 @@ class Tenure:
             )
         for head in (self.first, self.last):
             if head is not None and head.size == size and head.root != checkpoint.root:
-                raise TrustError(
+                raise SplitViewError(
                     f"the log {name!r} changed its key at {size} entries under another root than "
                     "this checkpoint's: two histories"
                 )
