@@ -2,6 +2,7 @@
 
     rongshu audit verify FOLDER --key VKEY|@FILE [--json]
     rongshu audit list FOLDER [--key VKEY|@FILE] [--json]
+    rongshu audit witness init|trust|show|serve|cosign|request …
 
 Decides what an auditor is told and with which exit code; what is true of a folder is decided in
 `ledger.verify`. Needs no network, no account and nothing but the folder and the log's key from
@@ -13,10 +14,10 @@ from __future__ import annotations
 import argparse
 
 from ledger.audit import list as list_uses
-from ledger.audit import verify
+from ledger.audit import verify, witness
 from ledger.audit.arguments import EXIT_CODES_HELP, USAGE_ERROR, Parser
 
-COMMANDS = (verify, list_uses)
+COMMANDS = (verify, list_uses, witness)
 
 
 def command(argv: list[str]) -> int:
