@@ -1,46 +1,50 @@
-"""The log: one sequencer that turns pending statements into entries, and signs what is durable.
+"""The log: one sequencer that turns statements into entries, and signs what is durable.
 
-The write path, in order:
+Statements come from two sides: rows of `log_pending`, which a business transaction stored together
+with what it is about, and `Log.append`, which hands a checked statement straight to the sequencer.
+The write path takes both in one batch:
 
-1. read what is pending, oldest first;
-2. build entries in memory: index, predecessor, time, references, commitment;
-3. in one transaction, store the entries and remove the pending rows — *from here the batch is
+1. take what waits, oldest first, and leave out what is in the log already;
+2. make entries in memory, one after the other: index, predecessor, time, references, commitment;
+   each is admitted by the very rules that recovery uses, and a statement sent to `append` that
+   breaks a rule at its place is refused there;
+3. in one transaction, store the entries and remove the pending rows: *from here the batch is
    committed*;
-4. apply it to the tree and the history, with the very function that recovery uses;
-5. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it.
+4. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it;
+5. tell the producers.
 
-A crash before 3 leaves the statements pending. A crash after 3 leaves durable entries that no
-checkpoint covers: the next start signs them. A size is never signed before it is durable, and a
-database that is older than the last checkpoint on disk refuses to start: it would sign a second
-history. Where witnesses do not answer, entries stay durable and the older checkpoint stays shown.
+A crash before 3 leaves pending statements pending, and appended ones were never acknowledged. A
+crash after 3 leaves durable entries that no checkpoint covers: the next start signs them. When
+storing fails without a crash, the batch stands as it was made and is tried again until the database
+takes it; what failed half-way is looked up first, so nothing is stored twice. A size is never
+signed before it is durable, and a database that is older than the last checkpoint on disk refuses
+to start: it would sign a second history. Where witnesses do not answer, entries stay durable and
+the older checkpoint stays shown.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
-from ledger import checkpoint as checkpoints
-from ledger import durable, rules, store
-from ledger.checkpoint import Checkpoint
-from ledger.entry import Entry, Opening, commitment
+from ledger import store
+from ledger.entry import Opening
 from ledger.errors import CosigningError, LedgerError, LogError
 from ledger.history import History
 from ledger.keys import SigningKey, VerifyKey
-from ledger.merkle import Tree, leaf_hash
-from ledger.statements import Unverified, read
+from ledger.publisher import Cosign, Publisher
+from ledger.sequencer import Batch, Checked, Row, State, Ticket, checked
 from ledger.tiles import Tile, tile_bytes
 
 BATCH = 1024
-CHECKPOINT_FILE = "checkpoint"
-# The newest checkpoint with its cosignatures; kept where a quorum is required.
-COSIGNED_FILE = "cosigned"
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
+# How long it waits after the disk, the database or the witnesses refused, seconds.
+RETRY = 0.5
 
 
 class Log:
@@ -66,27 +70,27 @@ class Log:
         folder: Path,
         clock: Callable[[], int],
         *,
-        cosign: Callable[[bytes, Tree], bytes] | None = None,
+        cosign: Cosign | None = None,
     ) -> None:
-        self._cosign = cosign
         self._engine = engine
         self._key = key
-        self._folder = folder
         self._clock = clock
+        self._publisher = Publisher(key, folder, cosign)
+        self._writer = store.Writer(engine)
+        # Held while a batch is made, stored and shown; then for the state in memory alone.
         self._write_lock = threading.Lock()
-        self._shown = threading.Condition()
+        self._state_lock = threading.Lock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._tree = Tree()
-        self._indexes: dict[str, int] = {}
-        self._last_time = 0
-        self._checkpoint = b""
-        self._size = 0
-        self.history = History()
-        self.findings: list[str] = []
-        self.cosigning_failure: str | None = None
+        self._queue: deque[Ticket] = deque()
+        self._batch: Batch | None = None
+        self._tickets: deque[tuple[int, Ticket]] = deque()
+        self._waiting: dict[str, list[Ticket]] = {}
+        self._waiting_lock = threading.Lock()
+        self._state = State()
+        self.trouble: str | None = None
         self._recover()
 
     @property
@@ -95,9 +99,24 @@ class Log:
         return self._key.verify_key
 
     @property
+    def history(self) -> History:
+        """What the log has said so far; the caller changes nothing."""
+        return self._state.history
+
+    @property
+    def findings(self) -> list[str]:
+        """What entries of this log break, in words."""
+        return self._state.findings
+
+    @property
     def size(self) -> int:
         """Number of entries that the shown checkpoint covers."""
-        return self._size
+        return self._publisher.size
+
+    @property
+    def cosigning_failure(self) -> str | None:
+        """Why the newest checkpoint is not cosigned; None where it is."""
+        return self._publisher.trouble
 
     def checkpoint(self) -> bytes:
         """Return the newest signed checkpoint, cosigned where a quorum is required.
@@ -105,9 +124,9 @@ class Log:
         Raises:
             CosigningError: no checkpoint ever had its quorum.
         """
-        if not self._checkpoint:
+        if not self._publisher.checkpoint:
             raise CosigningError("no checkpoint of this log has its quorum of witnesses yet")
-        return self._checkpoint
+        return self._publisher.checkpoint
 
     def tile(self, path: str) -> bytes:
         """Return one file of the tlog-tiles layout.
@@ -118,10 +137,10 @@ class Log:
         """
         tile = Tile.from_path(path)
         stop = tile.start + tile.width
-        covered = self._size if tile.level is None else self._size >> (8 * tile.level)
+        covered = self.size if tile.level is None else self.size >> (8 * tile.level)
         if stop > covered:
-            raise LogError(f"{path} does not exist: the log has {self._size} entries")
-        return tile_bytes(self._tree, tile, self.entry_bytes)
+            raise LogError(f"{path} does not exist: the log has {self.size} entries")
+        return tile_bytes(self._state.tree, tile, self.entry_bytes)
 
     def entry_bytes(self, start: int, stop: int) -> Sequence[bytes]:
         """Return the bytes of entries `start` to `stop`, exclusive."""
@@ -138,7 +157,7 @@ class Log:
         table = store.entries
         query = sa.select(table.c.index, table.c.salt, table.c.envelope).where(
             table.c.index >= start,
-            table.c.index < min(stop, self._size),
+            table.c.index < min(stop, self.size),
             table.c.envelope.is_not(None),
         )
         with self._reading() as connection:
@@ -152,7 +171,7 @@ class Log:
             LogError: there is no such entry, or its statement was erased.
         """
         found = self.openings(index, index + 1)
-        if not found and 0 <= index < self._size:
+        if not found and 0 <= index < self.size:
             raise LogError(f"the statement of entry {index} was erased")
         if not found:
             raise LogError(f"the log has no entry {index}")
@@ -164,21 +183,61 @@ class Log:
         Raises:
             LogError: it is not in the log.
         """
-        index = self._indexes.get(statement_id)
-        if index is None or index >= self._size:
+        index = self._state.indexes.get(statement_id)
+        if index is None or index >= self.size:
             raise LogError("this statement is not in the log")
         return index
 
-    def check(self, envelope: bytes) -> Unverified:
+    # Writing.
+
+    def check(self, envelope: bytes) -> Checked:
         """Read a statement and hold it against everything logged so far.
 
         Raises:
             StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
         """
-        unverified = read(envelope)
-        with self._write_lock:
-            rules.check(self.history, unverified, self._clock())
-        return unverified
+        return self._check(checked(envelope))
+
+    def _check(self, found: Checked) -> Checked:
+        with self._state_lock:
+            self._state.refuse(found, self._clock())
+        return found
+
+    def append(self, statement: bytes | Checked, timeout: float = 10.0) -> int:
+        """Log a statement, and return its index once a shown checkpoint covers it.
+
+        A statement that is in the log already gives the index that it has.
+
+        Args:
+            statement: a signed envelope, or what `check` made of it.
+            timeout: longest wait, seconds.
+
+        Raises:
+            StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
+            LogError: not within `timeout` seconds; it may still come.
+        """
+        return self.enqueue(statement).wait(timeout)
+
+    def enqueue(self, statement: bytes | Checked) -> Ticket:
+        """Hand a statement to the sequencer, as `append`, and return what to wait with.
+
+        Raises:
+            StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
+            LogError: the log has stopped.
+        """
+        found = statement if isinstance(statement, Checked) else checked(statement)
+        ticket = Ticket(found.id, found)
+        # Sent again after a lost answer: these very bytes were verified when they were logged, and
+        # would break the rule against duplicates now.
+        if found is not statement and ticket.id not in self._state.indexes:
+            self._check(found)
+        self._queue.append(ticket)
+        if not self._wake.is_set():
+            self._wake.set()
+        # Asked after queueing: whoever fails the log empties the queue after saying so.
+        if self._failure is not None:
+            raise _stopped()
+        return ticket
 
     def wait_for(self, statement_id: str, timeout: float = 10.0) -> int:
         """Wait until a checkpoint covers a statement, and return its index.
@@ -186,212 +245,205 @@ class Log:
         Raises:
             LogError: not within `timeout` seconds.
         """
+        ticket = Ticket(statement_id)
+        with self._waiting_lock:
+            self._waiting.setdefault(statement_id, []).append(ticket)
         self._wake.set()
-
-        def covered() -> bool:
-            if self._failure is not None:
-                raise LogError("the log has stopped; see the operator's log file")
-            index = self._indexes.get(statement_id)
-            return index is not None and index < self._size
-
-        with self._shown:
-            if not self._shown.wait_for(covered, timeout):
-                raise LogError(f"not in the log after {timeout:g} s")
-        return self._indexes[statement_id]
+        # Asked after registering: what happens from here on finds the ticket.
+        index = self._state.indexes.get(statement_id)
+        if index is not None and index < self.size:
+            ticket.settle(index)
+        if self._failure is not None:
+            ticket.settle(_stopped())
+        try:
+            return ticket.wait(timeout)
+        finally:
+            with self._waiting_lock:
+                left = [each for each in self._waiting.pop(statement_id, ()) if each is not ticket]
+                if left:
+                    self._waiting[statement_id] = left
 
     def start(self) -> None:
-        """Run the sequencer in a thread of its own."""
+        """Run the sequencer in a thread of its own.
+
+        Raises:
+            LogError: another process writes to this log.
+        """
+        with self._write_lock:
+            self._acquire()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the sequencer after the batch it is working on."""
+        """Stop the sequencer after the batch it is working on, and give the database back."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._writer.close()
 
     def sequence(self) -> int:
-        """Make entries of what is pending now; return how many.
+        """Make entries of what waits now, and show them; return how many.
 
         Raises:
             LogError: another process wrote to this log.
         """
         with self._write_lock:
-            try:
-                batch = self._commit_batch()
-            except sa.exc.IntegrityError as error:
-                # Nothing was stored. Another process made these entries: ours would be a fork.
-                raise LogError(
-                    "another process writes to this log; stop one of them and start again"
-                ) from error
-            for row in batch:
-                self._apply(row)
+            self._acquire()
+            if self._batch is None:
+                self._batch = Batch()
+                self._fill(self._batch)
+            made = len(self._batch.rows)
+            if self._batch.rows or self._batch.pending:
+                self._store(self._batch)
+            # Only now: a batch that could not be stored stands and is tried again as it is.
+            self._tickets.extend(self._batch.tickets)
+            self._batch = None
             # Not only after a batch: an earlier try may have failed between commit and disk.
-            if self._tree.size > self._size:
-                self._publish()
-            return len(batch)
+            if self._state.tree.size > self.size:
+                self._publisher.publish(self._state.tree)
+            self._acknowledge()
+            return made
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self.sequence() == 0:
+                # Cleared before looking, so that what comes meanwhile is looked for again.
+                self._wake.clear()
+                try:
+                    made = self.sequence()
+                    self.trouble = None
+                except (sa.exc.OperationalError, OSError) as error:
+                    # Harmless: what is stored is known before anything is stored again, and
+                    # nobody was told anything. The disk may have room again in a moment.
+                    self.trouble = str(error)
+                    self._stopping.wait(RETRY)
+                    continue
+                if self._state.tree.size > self.size:
+                    self._stopping.wait(RETRY)
+                elif made == 0:
                     self._wake.wait(INTERVAL)
-                    self._wake.clear()
         except BaseException as error:
             # Whoever waits must hear that nothing more will be logged; going on could sign a
             # state that the database does not have.
             self._failure = error
-            with self._shown:
-                self._shown.notify_all()
+            self._fail()
             raise
 
-    def _commit_batch(self) -> list[dict[str, Any]]:
-        # Looked at without the write lock first: an idle sequencer must not hold up anybody.
+    def _fail(self) -> None:
+        tickets = [ticket for _, ticket in self._tickets]
+        tickets += [ticket for _, ticket in self._batch.tickets] if self._batch else []
+        while self._queue:
+            tickets.append(self._queue.popleft())
+        with self._waiting_lock:
+            tickets += [ticket for found in self._waiting.values() for ticket in found]
+        for ticket in tickets:
+            ticket.settle(_stopped())
+
+    def _acquire(self) -> None:
+        # The lock may have been somebody else's until now: take what they wrote.
+        if self._writer.acquire() and self._batch is None:
+            self._replay()
+
+    def _fill(self, batch: Batch) -> None:
+        """Take what waits and make entries of it, in memory."""
+        # Looked at without the write lock: an idle sequencer must not hold up anybody.
         with self._reading() as connection:
-            if connection.execute(sa.select(store.pending.c.sequence).limit(1)).first() is None:
-                return []
-        with self._engine.begin() as connection:
-            waiting = connection.execute(
-                sa.select(store.pending).order_by(store.pending.c.sequence).limit(BATCH)
-            ).all()
-            if not waiting:
-                return []
-            rows = self._build(waiting)
-            connection.execute(store.entries.insert(), rows)
-            connection.execute(
-                store.pending.delete().where(
-                    store.pending.c.sequence.in_([row.sequence for row in waiting])
-                )
-            )
+            pending = store.waiting(connection, BATCH)
+        taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+        now = self._clock()
+        with self._state_lock:
+            for sequence, statement_id, envelope, salt in pending:
+                if statement_id not in self._state.indexes:
+                    opened = checked(envelope)
+                    row = self._state.append(opened, statement_id, salt=salt, now=now)
+                    batch.rows.append(row)
+                batch.pending.append(sequence)
+            for ticket in taken:
+                self._take(batch, ticket, now)
+
+    def _take(self, batch: Batch, ticket: Ticket, now: int) -> None:
+        index = self._state.indexes.get(ticket.id)
+        if index is None and ticket.checked is not None:
+            try:
+                self._state.refuse(ticket.checked, now)
+                row = self._state.append(ticket.checked, ticket.id, salt=store.new_salt(), now=now)
+            except LedgerError as error:
+                # It was allowed when it was checked; what was logged since forbids it.
+                ticket.settle(error)
+                return
+            batch.rows.append(row)
+            index = row.index
+        if index is not None:
+            batch.tickets.append((index, ticket))
+
+    def _store(self, batch: Batch) -> None:
+        try:
+            with self._writer.transaction() as connection:
+                # After a failure nobody knows whether the rows are there: look before storing.
+                if batch.rows and not (batch.tried and self._is_stored(connection, batch)):
+                    batch.tried = True
+                    store.insert_entries(connection, [row.values() for row in batch.rows])
+                store.remove_pending(connection, batch.pending)
+        except sa.exc.IntegrityError as error:
+            # Nothing was stored. Another process made these entries: ours would be a fork.
+            raise LogError(
+                "another process writes to this log; stop one of them and start again"
+            ) from error
         # A crash here is harmless: the entries are durable and the next start signs them.
-        return rows
+
+    def _is_stored(self, connection: sa.Connection, batch: Batch) -> bool:
+        found = store.entries_from(connection, batch.rows[0].index, len(batch.rows) + 1)
+        if found and [tuple(row) for row in found] != [row.values() for row in batch.rows]:
+            raise LogError("another process writes to this log; stop one of them and start again")
+        return bool(found)
 
     def _reading(self) -> sa.Connection:
         """Return a connection whose transaction takes no write lock."""
         return self._engine.connect().execution_options(**{store.READ_ONLY: True})
 
-    def _build(self, waiting: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        fresh: dict[str, int] = {}
-        previous, now = self.history.last_leaf, max(self._clock(), self._last_time)
-        for row in waiting:
-            index = self._tree.size + len(rows)
-            statement = read(row.envelope).statement
-            known = [self._lookup(name, fresh) for name in statement.references()]
-            entry = Entry(
-                index=index,
-                previous=previous,
-                time=now,
-                kind=statement.kind,
-                references=tuple(known),
-                commitment=commitment(row.salt, row.envelope),
-            )
-            data = entry.to_bytes()
-            previous = leaf_hash(data)
-            fresh[row.statement_id] = index
-            rows.append(
-                {
-                    "index": index,
-                    "statement_id": row.statement_id,
-                    "data": data,
-                    "envelope": row.envelope,
-                    "salt": row.salt,
-                }
-            )
-        return rows
+    def _acknowledge(self) -> None:
+        """Tell whoever waits for an entry that the shown checkpoint covers."""
+        size = self.size
+        while self._tickets and self._tickets[0][0] < size:
+            index, ticket = self._tickets.popleft()
+            ticket.settle(index)
+        if self._waiting:
+            with self._waiting_lock:
+                found = [(name, list(tickets)) for name, tickets in self._waiting.items()]
+            for name, tickets in found:
+                found_at = self._state.indexes.get(name)
+                if found_at is not None and found_at < size:
+                    for ticket in tickets:
+                        ticket.settle(found_at)
 
-    def _lookup(self, statement_id: str | None, fresh: dict[str, int]) -> int | None:
-        if statement_id is None:
-            return None
-        return fresh.get(statement_id, self._indexes.get(statement_id))
-
-    def _apply(self, row: Mapping[str, Any] | sa.RowMapping) -> None:
-        entry, leaf = Entry.from_bytes(row["data"]), leaf_hash(row["data"])
-        opened = None
-        # A shredded statement left its entry: the commitment, without salt and text.
-        if row["envelope"] is not None:
-            opened = Opening(entry.index, row["salt"], row["envelope"]).reveal(entry)
-        self._tree.append(leaf)
-        self._indexes[opened.id if opened else row["statement_id"]] = entry.index
-        self._last_time = entry.time
-        try:
-            rules.admit(self.history, entry, leaf, opened)
-        except LedgerError as error:
-            # It is in the log for good; every auditor will see the same finding.
-            self.findings.append(str(error))
-
-    def _publish(self) -> None:
-        current = Checkpoint(self.vkey.name, self._tree.size, self._tree.root())
-        signed = checkpoints.sign(current, self._key)
-        durable.replace(self._folder / CHECKPOINT_FILE, signed)
-        # A crash here is harmless: nobody has seen this checkpoint, and the next start signs the
-        # same size and root again.
-        if self._cosign is not None:
-            try:
-                signed = self._cosign(signed, self._tree)
-            except CosigningError as error:
-                # Harmless: the entries are durable, and readers keep the older checkpoint.
-                self.cosigning_failure = str(error)
-                return
-            # Kept, so that a restart while witnesses are silent has something to show.
-            durable.replace(self._folder / COSIGNED_FILE, signed)
-            self.cosigning_failure = None
-        with self._shown:
-            self._checkpoint, self._size = signed, current.size
-            self._shown.notify_all()
+    # Starting again.
 
     def _recover(self) -> None:
-        with self._engine.connect() as connection:
-            query = sa.select(store.entries).order_by(store.entries.c.index)
-            rows = connection.execute(query).mappings().all()
-        for row in rows:
-            try:
-                self._apply(row)
-            except LedgerError as error:
-                raise LogError(
-                    f"the database is damaged at entry {row['index']}: {error}. Restore the "
-                    "newest backup"
-                ) from error
-        self._refuse_rollback()
-        self._show_cosigned()
-        self._publish()
+        self._replay()
+        self._publisher.resume(self._state.tree)
+        self._publisher.publish(self._state.tree)
 
-    def _refuse_rollback(self) -> None:
-        path = self._folder / CHECKPOINT_FILE
-        if not path.exists():
-            if self._tree.size == 0:
-                return
-            # A log signs its empty tree before its first entry, so the file was there once.
-            raise LogError(
-                f"the database has {self._tree.size} entries, but {path} is missing, so nobody "
-                "can tell whether the database is the newest. Put the newest checkpoint there: "
-                "every reader of the log has a copy"
-            )
-        try:
-            signed = checkpoints.open_checkpoint(path.read_bytes(), self.vkey)
-        except LedgerError as error:
-            raise LogError(f"{path} is not a checkpoint of this log's key: {error}") from error
-        if signed.size > self._tree.size:
-            raise LogError(
-                f"the database has {self._tree.size} entries, but {signed.size} were signed "
-                f"({path}): it was restored from an older backup. Restore the newest one; "
-                "signing again would make a second history"
-            )
-        if self._tree.root(signed.size) != signed.root:
-            raise LogError(f"the database does not match the checkpoint signed in {path}")
+    def _replay(self) -> None:
+        """Take every entry of the database that is not in memory yet."""
+        with self._reading() as connection:
+            while True:
+                found = store.entries_from(connection, self._state.tree.size, BATCH)
+                for values in found:
+                    self._replay_row(Row(*values))
+                if len(found) < BATCH:
+                    return
 
-    def _show_cosigned(self) -> None:
-        path = self._folder / COSIGNED_FILE
-        if self._cosign is None or not path.exists():
-            return
-        data = path.read_bytes()
+    def _replay_row(self, row: Row) -> None:
         try:
-            shown = checkpoints.open_checkpoint(data, self.vkey)
+            self._state.replay(row)
         except LedgerError as error:
-            raise LogError(f"{path} is not a checkpoint of this log's key: {error}") from error
-        if shown.size > self._tree.size or self._tree.root(shown.size) != shown.root:
-            raise LogError(f"the database does not match the checkpoint signed in {path}")
-        self._checkpoint, self._size = data, shown.size
+            raise LogError(
+                f"the database is damaged at entry {row.index}: {error}. Restore the newest backup"
+            ) from error
+
+
+def _stopped() -> LogError:
+    return LogError("the log has stopped; see the operator's log file")

@@ -2,12 +2,15 @@
 
 A feature stores its business rows and the signed statement in *one* transaction of its own:
 `submit(connection, envelope, now=…)`. So neither exists without the other. Only `ledger.log` turns
-what waits into entries.
+what waits into entries, through the one `Writer` of a database.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -77,16 +80,126 @@ def submit(connection: sa.Connection, envelope: bytes, *, now: int) -> str:
         pending.insert().values(
             statement_id=unverified.id,
             envelope=envelope,
-            # The salt hides short statements from a dictionary; it must not be guessable.
-            salt=secrets.token_bytes(SALT_BYTES),
+            salt=new_salt(),
             received=now,
         )
     )
     return unverified.id
 
 
+def new_salt() -> bytes:
+    """Draw a salt: it hides short statements from a dictionary and must not be guessable."""
+    return secrets.token_bytes(SALT_BYTES)
+
+
+# The statements of the sequencer are written out: it runs them for every batch.
+_WAITING = "SELECT sequence, statement_id, envelope, salt FROM log_pending ORDER BY sequence LIMIT "
+_INSERT = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
+    VALUES (?, ?, ?, ?, ?)"""
+# On PostgreSQL all rows in one statement: a round trip for each would cost more than the entries.
+_INSERT_ARRAYS = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
+    SELECT * FROM unnest(%s::bigint[], %s::varchar[], %s::bytea[], %s::bytea[], %s::bytea[])"""
+
+
+def waiting(connection: sa.Connection, limit: int) -> Sequence[Any]:
+    """Return pending rows, oldest first: sequence, statement id, envelope and salt."""
+    return connection.exec_driver_sql(f"{_WAITING}{limit:d}").all()
+
+
+def insert_entries(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Store entries: index, statement id, data, envelope and salt of each.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one of the indexes or statements is stored already.
+    """
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        connection.exec_driver_sql(_INSERT_ARRAYS, columns)
+    else:
+        connection.exec_driver_sql(_INSERT, list(rows))
+
+
+def remove_pending(connection: sa.Connection, sequences: Sequence[int]) -> None:
+    """Remove pending rows that became entries."""
+    if sequences:
+        # Whole numbers that came from the database: nothing to quote, and no limit of parameters.
+        listed = ",".join(f"{number:d}" for number in sequences)
+        connection.exec_driver_sql(f"DELETE FROM log_pending WHERE sequence IN ({listed})")  # noqa: S608
+
+
+def entries_from(connection: sa.Connection, start: int, limit: int) -> Sequence[Any]:
+    """Return entries from an index on: index, statement id, data, envelope and salt."""
+    table = entries.c
+    query = sa.select(table.index, table.statement_id, table.data, table.envelope, table.salt)
+    query = query.where(table.index >= start).order_by(table.index).limit(limit)
+    return connection.execute(query).all()
+
+
+class Writer:
+    """The one connection through which a log's entries are written.
+
+    On PostgreSQL it holds an advisory lock for as long as it lives, so that a second process cannot
+    write to the same log. The lock ends with the connection: whoever opens it again must look at
+    what was written meanwhile. SQLite's file lock is taken by each transaction; there the primary
+    key alone refuses a second writer.
+    """
+
+    # "rongshu" and a number, as the 64-bit name of the lock in this database.
+    LOCK = int.from_bytes(b"rongshu\x01", "big", signed=True)
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._held: sa.Connection | None = None
+
+    def acquire(self) -> bool:
+        """Make sure that this process may write; return whether others may have until now.
+
+        Raises:
+            LogError: another process writes to this log.
+        """
+        if self._engine.dialect.name != "postgresql" or self._held is not None:
+            return False
+        connection = self._engine.connect()
+        try:
+            got = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({self.LOCK})").scalar()
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        if not got:
+            connection.close()
+            raise LogError("another process writes to this log; stop one of them and start again")
+        self._held = connection
+        return True
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Run one transaction: durable at its end, or nothing."""
+        if self._held is None:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        try:
+            with self._held.begin():
+                yield self._held
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                # The lock is gone with the connection.
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock and the connection back."""
+        held, self._held = self._held, None
+        if held is not None:
+            # Not returned to the pool: a session-level lock would go on living there.
+            held.invalidate()
+            held.close()
+
+
 def _stored(connection: sa.Connection, statement_id: str) -> bool:
-    for table in (entries, pending):
+    # Pending first: a statement that moves while we look stands in the entries afterwards.
+    for table in (pending, entries):
         found = connection.execute(
             sa.select(table.c.statement_id).where(table.c.statement_id == statement_id)
         ).first()

@@ -12,7 +12,8 @@ from pathlib import Path
 from ledger.export import export
 from ledger.history import History
 from ledger.keys import SigningKey
-from ledger.log import CHECKPOINT_FILE, Log
+from ledger.log import Log
+from ledger.publisher import CHECKPOINT_FILE
 from ledger.statements import Participant
 from marketplace.cli import arguments as args
 from marketplace.cli.operate import data, settings_of

@@ -1,14 +1,16 @@
 """The log's write path, crashed at every step, with what it did persisted or lost.
 
-The story of `ledger.log`: store the batch in one transaction, apply it, sign, write the checkpoint,
-show it. A crash is an exception after which the object is thrown away and another starts from what
-is on the disk. After every crash: nothing that was ever acknowledged is lost, no checkpoint ever
-shown is contradicted, and the log goes on.
+The story of `ledger.log`: make a batch of entries, store it in one transaction, sign, write the
+checkpoint, show it. A crash is an exception after which the object is thrown away and another
+starts from what is on the disk. After every crash: nothing that was ever acknowledged is lost, no
+checkpoint ever shown is contradicted, and the log goes on.
 """
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,11 +18,13 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
-from ledger import durable, store
+from ledger import checkpoint, durable, store
 from ledger.checkpoint import open_checkpoint
 from ledger.errors import LogError
 from ledger.log import Log
 from ledger.merkle import leaf_hash, root
+from ledger.publisher import Publisher
+from ledger.sequencer import State
 from ledger.statements import read
 from ledger.verify import verify
 from tests.world import LOG_NAME, Party, World, key_of
@@ -47,34 +51,46 @@ class Shown:
         log = world.log
         leaves = [leaf_hash(data) for data in log.entry_bytes(0, log.size)]
         for signed in [*self.checkpoints, log.checkpoint()]:
-            checkpoint = open_checkpoint(signed, log.vkey)
-            assert checkpoint.size <= len(leaves)
-            assert checkpoint.root == root(leaves[: checkpoint.size])
+            head = open_checkpoint(signed, log.vkey)
+            assert head.size <= len(leaves)
+            assert head.root == root(leaves[: head.size])
         for statement_id, index in self.acknowledged.items():
             assert log.index_of(statement_id) == index
 
 
 @contextmanager
-def crash(target: Any, name: str, *, persisted: bool) -> Iterator[None]:
+def failing(target: Any, name: str, error: BaseException, *, persisted: bool) -> Iterator[None]:
     """Fail when a function is called: before it did anything, or after it did everything."""
     original: Function = getattr(target, name)
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         if persisted:
             original(*args, **kwargs)
-        raise CrashError(name)
+        raise error
 
     with patch.object(target, name, broken):
         yield
 
 
-# Each step of `Log.sequence`, in order. The transaction ends inside `_commit_batch`.
-STEPS: list[tuple[Any, str]] = [
-    (Log, "_build"),
-    (Log, "_commit_batch"),
-    (Log, "_apply"),
-    (Log, "_publish"),
-    (durable, "replace"),
+def crash(target: Any, name: str, *, persisted: bool) -> AbstractContextManager[None]:
+    """Lose power at a step."""
+    return failing(target, name, CrashError(name), persisted=persisted)
+
+
+# Each step of `Log.sequence`, in order; the transaction ends inside `_store`.
+STEPS: list[tuple[str, Any, str]] = [
+    ("take", Log, "_fill"),
+    ("make an entry", State, "append"),
+    ("admit it", State, "_admit"),
+    ("insert", store, "insert_entries"),
+    ("remove pending", store, "remove_pending"),
+    ("commit", Log, "_store"),
+    ("publish", Publisher, "publish"),
+    ("sign", checkpoint, "sign"),
+    ("write the checkpoint", durable.Slots, "write"),
+    ("write its bytes", os, "pwrite"),
+    ("flush them", os, "fdatasync"),
+    ("acknowledge", Log, "_acknowledge"),
 ]
 
 
@@ -95,7 +111,9 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.mark.parametrize("persisted", [False, True], ids=["lost", "persisted"])
-@pytest.mark.parametrize(("target", "step"), STEPS, ids=[step for _, step in STEPS])
+@pytest.mark.parametrize(
+    ("target", "step"), [step[1:] for step in STEPS], ids=[s[0] for s in STEPS]
+)
 @pytest.mark.parametrize("again", [0, 2], ids=["recovers", "crashes again"])
 def test_a_crash_loses_nothing_and_forks_nothing(
     world: World, target: Any, step: str, *, persisted: bool, again: int
@@ -105,20 +123,31 @@ def test_a_crash_loses_nothing_and_forks_nothing(
         shown.acknowledged[statement_id] = world.log.index_of(statement_id)
     shown.look(world.log)
     first = submit(world, newcomer(world, "first.example"))
+    envelope = newcomer(world, "appended.example")
+    ticket = world.log.enqueue(envelope)
     with crash(target, step, persisted=persisted), pytest.raises(CrashError):
         world.log.sequence()
     # Readers go on reading the old process until the new one is there.
     shown.look(world.log)
+    with suppress(LogError):
+        shown.acknowledged[ticket.id] = ticket.wait(0)
     for _ in range(again):
         with crash(target, step, persisted=persisted):
             restart_into_a_crash(world)
     world.log = world.open_log()
     shown.check(world)
     shown.look(world.log)
+    if world.log.size:
+        assert verify(world.export(world.folder / "after"), world.log.vkey).status == "sound"
 
+    # What was not acknowledged is sent again, and is in the log once either way.
+    appended = world.log.enqueue(envelope)
     second = submit(world, newcomer(world, "second.example"))
     world.log.sequence()
-    assert world.log.index_of(second) == world.log.index_of(first) + 1 == world.log.size - 1
+    indexes = {world.log.index_of(name) for name in (first, appended.id, second)}
+    assert len(indexes) == 3
+    assert max(indexes) == world.log.size - 1
+    assert appended.wait(0) == world.log.index_of(appended.id)
     shown.check(world)
     assert verify(world.export(world.folder / "export"), world.log.vkey).status == "sound"
 
@@ -132,38 +161,33 @@ def restart_into_a_crash(world: World) -> None:
         return
 
 
-@pytest.mark.parametrize("step", ["sign", "write", "replace", "sync"])
-def test_a_crash_while_the_checkpoint_is_written(world: World, step: str):
-    shown = Shown()
-    shown.look(world.log)
-    name = submit(world, newcomer(world, "first.example"))
-    target = {
-        "sign": "ledger.log.checkpoints.sign",
-        "write": "ledger.durable.os.fsync",
-        "replace": "pathlib.Path.replace",
-        "sync": "ledger.durable.os.open",
-    }[step]
-    with patch(target, side_effect=CrashError), pytest.raises(CrashError):
-        world.log.sequence()
-    world.log = world.open_log()
-    shown.check(world)
-    assert world.log.index_of(name) == world.log.size - 1
-
-
-def test_a_full_disk_is_overcome_without_a_restart(world: World):
-    name = submit(world, newcomer(world, "first.example"))
+@pytest.mark.parametrize("persisted", [False, True], ids=["lost", "persisted"])
+@pytest.mark.parametrize(
+    ("target", "step"),
+    [step[1:] for step in STEPS if step[0] not in {"take", "make an entry", "admit it"}],
+    ids=[step[0] for step in STEPS if step[0] not in {"take", "make an entry", "admit it"}],
+)
+def test_what_the_disk_refuses_is_tried_again_without_a_restart(
+    world: World, target: Any, step: str, *, persisted: bool
+):
     size = world.log.size
-    with (
-        patch.object(durable, "replace", side_effect=OSError(28, "No space left on device")),
-        pytest.raises(OSError, match="space"),
-    ):
-        world.log.sequence()
-    # Stored, not shown: nobody was told.
-    assert world.log.size == size
-    with pytest.raises(LogError):
-        world.log.index_of(name)
-    assert world.log.sequence() == 0
+    name = submit(world, newcomer(world, "first.example"))
+    ticket = world.log.enqueue(newcomer(world, "appended.example"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with failing(target, step, full, persisted=persisted):
+        with pytest.raises(OSError, match="space"):
+            world.log.sequence()
+        with suppress(OSError):
+            world.log.sequence()
+    assert world.log.size in (size, size + 2)
+    later = submit(world, newcomer(world, "later.example"))
+    world.log.sequence()
+    world.log.sequence()
     assert world.log.index_of(name) == size
+    assert ticket.wait(0) == size + 1
+    assert world.log.index_of(later) == size + 2
+    assert world.audit().status == "sound"
+    assert world.open_log().checkpoint() == world.log.checkpoint()
 
 
 # Older copies.
@@ -278,7 +302,7 @@ def test_waiting_ends_in_time_and_in_a_message(world: World):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_whoever_waits_hears_that_the_log_has_stopped(world: World):
-    with crash(Log, "_publish", persisted=False):
+    with crash(Publisher, "publish", persisted=False):
         name = submit(world, newcomer(world, "first.example"))
         world.log.start()
         with pytest.raises(LogError, match="stopped"):

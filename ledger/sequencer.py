@@ -1,0 +1,187 @@
+"""What the log holds in memory, and how statements become its next entries. No input or output.
+
+    state = State()
+    rows = [state.append(opened, salt=salt, now=now)]     # built, chained and admitted
+    state.replay(row)                                     # recovery: the same entry from its row
+
+Decides index, predecessor, time, references and commitment of an entry, and whether a statement
+that was sent straight to the log still keeps every rule at the place that it gets. Storing, signing
+and showing are the business of `ledger.log`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from ledger import rules
+from ledger.entry import Entry, Opening, commitment
+from ledger.errors import LedgerError, LogError
+from ledger.history import History
+from ledger.keys import VerifyKey
+from ledger.merkle import Tree, leaf_hash
+from ledger.statements import Statement, Unverified, read
+
+
+class Checked(Unverified):
+    """A statement that remembers under which keys its signatures were verified.
+
+    Only the very same keys are believed again: after a rotation the signatures are looked at anew,
+    and a revocation is found by the rules, which look for it before they ask for signatures.
+    """
+
+    def verify(self, *keys: VerifyKey) -> Statement:
+        """Return the statement if exactly these keys signed it; see `Unverified.verify`."""
+        if self.__dict__.get("_verified") != keys:
+            super().verify(*keys)
+            # Set past the frozen dataclass: what is remembered changes no answer.
+            self.__dict__["_verified"] = keys
+        return self.statement
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry as the database stores it; `envelope` and `salt` are None once shredded."""
+
+    index: int
+    statement_id: str
+    data: bytes
+    envelope: bytes | None
+    salt: bytes | None
+
+    def values(self) -> tuple[int, str, bytes, bytes | None, bytes | None]:
+        """Return the columns in the order of the table."""
+        return self.index, self.statement_id, self.data, self.envelope, self.salt
+
+
+class Ticket:
+    """What a producer holds while its statement is on its way into the log."""
+
+    __slots__ = ("_answer", "_latch", "checked", "id")
+
+    def __init__(self, statement_id: str, checked: Checked | None = None) -> None:
+        self.id = statement_id
+        self.checked = checked
+        self._answer: int | BaseException | None = None
+        # A bare lock: waking 64 conditions for every batch costs more than the batch.
+        self._latch = threading.Lock()
+        self._latch.acquire()
+
+    def settle(self, answer: int | BaseException) -> None:
+        """Tell the producer its index, or why there is none; only the first answer counts."""
+        if self._answer is None:
+            self._answer = answer
+            self._latch.release()
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the index: from then on a shown checkpoint covers the entry.
+
+        Raises:
+            LogError: not within `timeout` seconds, or the log has stopped.
+            RuleError, EvidenceError, SignatureError: at its place the statement breaks a rule.
+        """
+        if not self._latch.acquire(timeout=timeout):
+            raise LogError(
+                f"not in the log after {timeout:g} s; it may still come: the same statement can "
+                "be sent again"
+            )
+        self._latch.release()
+        if isinstance(self._answer, int):
+            return self._answer
+        raise self._answer or LogError("the log gave no answer")
+
+
+@dataclass
+class Batch:
+    """Entries that were built and admitted together, until the database has them.
+
+    Attributes:
+        rows: in log order.
+        pending: sequence numbers of the pending rows that they were made from.
+        tickets: who waits for which index.
+        tried: whether storing them was tried before, so that they may be stored already.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)
+    tickets: list[tuple[int, Ticket]] = field(default_factory=list)
+    tried: bool = False
+
+
+class State:
+    """The log in memory: its tree, its history and where each statement stands.
+
+    Attributes:
+        findings: what entries of this log break, in words; every auditor sees the same.
+    """
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        self.history = History()
+        self.indexes: dict[str, int] = {}
+        self.findings: list[str] = []
+        self.last_time = 0
+
+    def refuse(self, checked: Checked, now: int) -> None:
+        """Return only if the statement may be the next entry.
+
+        Raises:
+            RuleError, EvidenceError, SignatureError: it may not.
+        """
+        rules.check(self.history, checked, max(now, self.last_time))
+
+    def append(self, opened: Unverified, statement_id: str, *, salt: bytes, now: int) -> Row:
+        """Make the next entry, and admit it.
+
+        Raises:
+            EntryError: no entry can hold it; nothing was changed.
+        """
+        entry = Entry(
+            index=self.tree.size,
+            previous=self.history.last_leaf,
+            time=max(now, self.last_time),
+            kind=opened.statement.kind,
+            references=tuple(
+                None if name is None else self.indexes.get(name)
+                for name in opened.statement.references()
+            ),
+            commitment=commitment(salt, opened.envelope),
+        )
+        data = entry.to_bytes()
+        self._admit(entry, leaf_hash(data), statement_id, opened)
+        return Row(entry.index, statement_id, data, opened.envelope, salt)
+
+    def replay(self, row: Row) -> None:
+        """Take an entry that the database has.
+
+        Raises:
+            LedgerError: the row is damaged.
+        """
+        entry, opened = Entry.from_bytes(row.data), None
+        statement_id = row.statement_id
+        # A shredded statement left its entry: the commitment, without salt and text.
+        if row.envelope is not None and row.salt is not None:
+            opened = Opening(entry.index, row.salt, row.envelope).reveal(entry)
+            statement_id = opened.id
+        self._admit(entry, leaf_hash(row.data), statement_id, opened)
+
+    def _admit(
+        self, entry: Entry, leaf: bytes, statement_id: str, opened: Unverified | None
+    ) -> None:
+        self.tree.append(leaf)
+        self.indexes[statement_id] = entry.index
+        self.last_time = entry.time
+        try:
+            rules.admit(self.history, entry, leaf, opened)
+        except LedgerError as error:
+            # It is in the log for good; every auditor will see the same finding.
+            self.findings.append(str(error))
+
+
+def checked(envelope: bytes) -> Checked:
+    """Read a statement so that its signatures are verified once.
+
+    Raises:
+        StatementError: malformed, or of an unknown kind.
+    """
+    return Checked(read(envelope).statement, envelope)
