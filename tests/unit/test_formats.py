@@ -4,6 +4,7 @@ python tests/unit/test_formats.py       writes the examples anew
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -17,17 +18,26 @@ if __name__ == "__main__":
 import pytest
 
 from ledger import note
+from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.checkpoint import sign as sign_checkpoint
 from ledger.encoding import canonical, digest
+from ledger.fork import compare
 from ledger.ids import short
+from ledger.keys import CosigningKey, SigningKey
 from ledger.manifest import HEADING
+from ledger.merkle import Tree, leaf_hash
+from ledger.proof import make as make_proof
 from ledger.statements import KINDS, Asset, Measurement
+from ledger.succession import Succession
 from ledger.terms import Terms
 from ledger.tiles import layout
-from tests.world import World, fixed_salts, key_of, read_files
+from ledger.trust import Group, Policy, Witness
+from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
 BLOCK = re.compile(r"(<!-- example: ([a-z_]+) -->\n```[a-z]*\n)(.*?)(```\n)", re.DOTALL)
 ENTRY = 4  # the first offer: it has references
+NEXT_LOG_KEY = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"the log's next key").digest())
 
 
 def play(folder: Path) -> World:
@@ -80,6 +90,41 @@ def measurement(world: World) -> str:
     return indented(asset.measured().payload())
 
 
+def succession(world: World) -> str:
+    head = open_checkpoint(world.log.checkpoint(), world.log.vkey)
+    change = Succession(head, world.log.vkey, NEXT_LOG_KEY.verify_key)
+    return change.sign(NEXT_LOG_KEY, world.log_key).decode()
+
+
+def policy(world: World) -> str:
+    witnesses = []
+    for name in ("north", "south", "west"):
+        seed = hashlib.sha256(b"witness " + name.encode()).digest()
+        key = CosigningKey.from_seed(f"witness.example/{name}", seed)
+        witnesses.append(Witness(name, key.verify_key))
+    group = Group("two-of-three", 2, ("north", "south", "west"))
+    recovery = (key_of("recovery.example").verify_key,)
+    logs = (world.log.vkey,)
+    return Policy(logs, tuple(witnesses), (group,), group.name, recovery).text()
+
+
+def tree(world: World) -> Tree:
+    return Tree.from_leaf_hashes(map(leaf_hash, world.log.entry_bytes(0, world.log.size)))
+
+
+def proof(world: World) -> str:
+    entry = world.log.entry_bytes(ENTRY, ENTRY + 1)[0]
+    return make_proof(tree(world), ENTRY, entry, world.log.checkpoint()).to_bytes().decode()
+
+
+def fork(world: World) -> str:
+    other = Checkpoint(LOG_NAME, world.log.size, leaf_hash(b"another history"))
+    lie = sign_checkpoint(other, world.log_key)
+    found = compare((world.log.checkpoint(), None), (lie, None))
+    assert found is not None
+    return found.to_bytes().decode()
+
+
 def shown() -> dict[str, str]:
     """The examples on the page, by name."""
     return {name: text for _, name, text, _ in BLOCK.findall(PAGE.read_text())}
@@ -105,7 +150,11 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "journal": lambda world: world.journal(world.providers[0]).decode(),
     "note": lambda _world: note.sign("Data stays.\n", [key_of("operator.example")]).decode(),
     "checkpoint": lambda world: world.log.checkpoint().decode(),
+    "succession": succession,
+    "policy": policy,
     "tiles": tiles,
+    "proof": proof,
+    "fork": fork,
     "export": lambda world: "".join(f"{name}\n" for name in sorted(files(world))),
     "manifest": lambda world: files(world)["manifest"].decode(),
 }
