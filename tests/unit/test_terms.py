@@ -101,6 +101,49 @@ def test_narrower_terms_permit_no_more(data: st.DataObject):
         assert evaluate(TERMS, request, uses).permitted
 
 
+def test_odrl_is_one_permission_with_a_constraint_for_each_field():
+    assert TERMS.to_odrl() == {
+        "permission": [
+            {
+                "action": "compute",
+                "constraint": [
+                    constraint("task", "isAnyOf", ["statistics", "logistic"]),
+                    constraint("purpose", "isAnyOf", ["research"]),
+                    constraint("recipient", "isAnyOf", [RESEARCHER]),
+                    constraint("count", "lteq", 2),
+                    constraint("dateTime", "lteq", 1_000),
+                    constraint("exact", "eq", True),  # noqa: FBT003 - a value of the terms
+                    constraint("minimumParties", "gteq", 3),
+                ],
+            }
+        ]
+    }
+
+
+def constraint(left: str, operator: str, right: object) -> dict[str, object]:
+    return {"leftOperand": left, "operator": operator, "rightOperand": right}
+
+
+@pytest.mark.parametrize(
+    ("terms", "change", "uses", "detail"),
+    [
+        ({}, {}, 0, "permitted"),
+        ({}, {"task": "other"}, 0, "the terms do not name the task other"),
+        ({"exact": False}, {}, 0, "the terms permit no exact answer"),
+        ({}, {"purpose": "other"}, 0, "the terms do not name other"),
+        ({}, {"recipient": "other"}, 0, "the terms do not name this recipient"),
+        ({}, {"parties": 2}, 0, "fewer than 3 parties"),
+        ({}, {"time": 1_001}, 0, "the terms have ended"),
+        ({}, {}, 2, "all 2 uses are spent or reserved"),
+    ],
+)
+def test_each_decision_says_why(
+    terms: dict[str, object], change: dict[str, object], uses: int, detail: str
+):
+    changed = replace(TERMS, **terms)  # type: ignore[arg-type]
+    assert evaluate(changed, replace(REQUEST, **change), uses).detail == detail  # type: ignore[arg-type]
+
+
 def test_odrl_shows_every_field():
     (permission,) = TERMS.to_odrl()["permission"]
     shown = [item["rightOperand"] for item in permission["constraint"]]
