@@ -17,6 +17,7 @@
     │   └── SealedGroundsError   signed by its authors, but it rests on a sealed entry
     ├── LogError           a log that cannot go on without risking a second history
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
+    ├── FetchError         an answer from elsewhere that did not come whole
     ├── ExportError        an exported folder that is damaged or incomplete
     ├── WitnessError       a checkpoint that a witness does not cosign
     ├── WorkerError        a check whose process ended before it answered
@@ -111,6 +112,10 @@ class LogError(LedgerError):
 
 class CosigningError(LogError):
     """Too few witnesses cosigned; the older checkpoint stays, and the log tries again."""
+
+
+class FetchError(LedgerError):
+    """No whole answer came."""
 
 
 class ExportError(LedgerError):

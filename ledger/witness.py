@@ -11,7 +11,7 @@ part, and the first rule that is broken names the answer:
 3. a key of that log signed the checkpoint (403);
 4. the old size is not beyond the new one (400);
 5. the old size is the one that this witness cosigned last (409, with that size);
-6. at equal size the root is the same one (409; both checkpoints are kept, they prove a fork);
+6. at equal size the root is the same one (409; else the fork proof is kept, `ledger.fork`);
 7. the consistency proof leads from the old root to the new one (422).
 
 Then the new head is made durable, *and only then* cosigned: a crash in between costs an answer and
@@ -47,6 +47,7 @@ from ledger.errors import (
     ProofError,
     WitnessError,
 )
+from ledger.fork import compare
 from ledger.keys import (
     COSIGNATURE_ED25519,
     COSIGNATURE_MLDSA,
@@ -318,13 +319,14 @@ class Witness:
             raise WitnessError(500, str(error)) from None
 
     def _keep_fork(self, head: Checkpoint, seen: Seen, request: Request) -> None:
+        fork = compare((seen.signed, None), (request.signed, None))
         folder = self._folder / "forks"
-        stem = f"{_digest(head.origin)}-{head.size}-{head.root.hex()[:16]}"
+        # The refusal stands, whatever the disk says to its proof.
         with suppress(OSError):
             folder.mkdir(exist_ok=True)
-            if len(list(folder.iterdir())) < _MOST_FORKS:
-                durable.replace(folder / f"{stem}.first", seen.signed)
-                durable.replace(folder / f"{stem}.second", request.signed)
+            if fork is not None and len(list(folder.iterdir())) < _MOST_FORKS:
+                name = f"{_digest(head.origin)}-{head.size}-{head.root.hex()[:16]}.fork"
+                durable.replace(folder / name, fork.to_bytes())
 
     def _path(self, kind: str, origin: str) -> Path:
         ending = {"logs": "vkeys", "state": "state", "lock": "lock"}[kind]

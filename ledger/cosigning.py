@@ -1,0 +1,262 @@
+"""Collects cosignatures: the operator's side of C2SP tlog-witness.
+
+    cosign = Cosigner(policy, now=lambda: int(time.time()))
+    log = Log(engine, key, folder, clock, cosign=cosign)
+
+Asks all witnesses of a policy at once, and returns as soon as its quorum is met. A witness that is
+silent, slow, wrong or lying costs a warning and nothing else: what it sent is verified before
+anybody sees it, and dropped when it does not verify. Requests go to the addresses in the policy and
+nowhere else.
+
+Decides nothing about trust: the note that it returns is held against the policy by the same code
+that readers use.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from ledger import checkpoint as checkpoints
+from ledger import fetch
+from ledger.cosignature import attach, cosign, verify_cosignature
+from ledger.errors import (
+    CosigningError,
+    FetchError,
+    LedgerError,
+    NoteError,
+    PolicyError,
+    TrustError,
+)
+from ledger.fetch import Answer
+from ledger.keys import CosigningKey
+from ledger.merkle import MAX_SIZE, Tree
+from ledger.note import split_unverified
+from ledger.quorum import NONE, Witness, seen_by
+from ledger.trust import Policy
+from ledger.witness import MAX_REQUEST, Request
+
+_log = logging.getLogger(__name__)
+
+PATH = "/add-checkpoint"
+SIZE_TYPE = "text/x.tlog.size"
+TIMEOUT = 5.0
+# Seconds without asking after the quorum was missed: the log tries again many times a second.
+PAUSE = 1.0
+# How often one witness may correct the size that is remembered of it, for one checkpoint.
+_CORRECTIONS = 3
+_SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
+
+Post = Callable[[str, bytes], Answer]
+
+
+@dataclass
+class _Contact:
+    """What is known of one witness."""
+
+    witness: Witness
+    url: str
+    size: int = 0
+    busy: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Cosigner:
+    """The `cosign` of a log; call it with a signed checkpoint and its tree.
+
+    Args:
+        policy: whom to ask, and how many must answer. Only its `url`s are ever contacted.
+        now: returns Unix seconds.
+        own: a further key of the log itself, ML-DSA-44 under the log's name; its line is added.
+        post: sends a body to an address; over the network unless told otherwise.
+        timeout: seconds to wait for a quorum.
+        pause: seconds without asking after a quorum was missed.
+        monotonic: returns seconds that never go back.
+
+    Raises:
+        PolicyError: the witnesses that have an address cannot make the quorum, an address is none,
+            or `own` is not of the policy's log.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        now: Callable[[], int],
+        *,
+        own: CosigningKey | None = None,
+        post: Post | None = None,
+        timeout: float = TIMEOUT,
+        pause: float = PAUSE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._now = now
+        self._own = own
+        self._post = post or _over_the_network(timeout)
+        self._timeout = timeout
+        self._pause = pause
+        self._monotonic = monotonic
+        self._not_before = monotonic()
+        self._contacts = [_contact(each) for each in policy.witnesses if each.url is not None]
+        own_key = own.verify_key if own else None
+        reachable = [
+            each.name for each in policy.witnesses if each.url is not None or each.key == own_key
+        ]
+        _check_reachable(policy, reachable)
+        if own is not None and own.name not in {log.name for log in policy.logs}:
+            raise PolicyError(f"the second key of the log is of {own.name!r}, which is no log here")
+
+    def __call__(self, signed: bytes, tree: Tree) -> bytes:
+        """Return the checkpoint with a quorum's cosignatures.
+
+        Raises:
+            CosigningError: the quorum was not reached; the message says who is lacking.
+        """
+        if self._own is not None:
+            signed = attach(signed, [cosign(signed, self._own, self._now())])
+        if self._policy.quorum == NONE:
+            return signed
+        if self._monotonic() < self._not_before:
+            raise CosigningError("too few witnesses answered a moment ago; trying again soon")
+        try:
+            return self._collect(signed, tree)
+        except CosigningError:
+            self._not_before = self._monotonic() + self._pause
+            raise
+
+    def _collect(self, signed: bytes, tree: Tree) -> bytes:
+        answers: queue.SimpleQueue[tuple[_Contact, Future[bytes]]] = queue.SimpleQueue()
+        waiting = sum(self._ask(contact, signed, tree, answers) for contact in self._contacts)
+        until = self._monotonic() + self._timeout
+        lines: list[bytes] = []
+        while True:
+            whole = attach(signed, lines)
+            try:
+                self._policy.open_checkpoint(whole)
+            except TrustError as error:
+                lacking = str(error)
+            else:
+                return whole
+            if not waiting:
+                raise CosigningError(lacking)
+            try:
+                contact, answer = answers.get(timeout=max(0.0, until - self._monotonic()))
+            except queue.Empty:
+                raise CosigningError(f"{lacking}, in {self._timeout:g} s") from None
+            waiting -= 1
+            try:
+                lines.append(answer.result())
+            except LedgerError as error:
+                _log.warning("witness %s: %s", contact.witness.name, error)
+            except Exception:  # noqa: BLE001 - see below
+                # A defect here must not stop the log: it is as good as no answer.
+                _log.exception("witness %s", contact.witness.name)
+
+    def _ask(
+        self,
+        contact: _Contact,
+        signed: bytes,
+        tree: Tree,
+        answers: queue.SimpleQueue[tuple[_Contact, Future[bytes]]],
+    ) -> bool:
+        """Ask one witness on a thread of its own, unless the last one still waits for it."""
+        if not contact.busy.acquire(blocking=False):
+            _log.warning("witness %s: still silent", contact.witness.name)
+            return False
+
+        def work() -> None:
+            answer: Future[bytes] = Future()
+            try:
+                answer.set_result(self._cosignature(contact, signed, tree))
+            except Exception as error:  # noqa: BLE001 - it is raised where the answer is read
+                answer.set_exception(error)
+            finally:
+                contact.busy.release()
+                answers.put((contact, answer))
+
+        threading.Thread(target=work, name=f"witness {contact.witness.name}", daemon=True).start()
+        return True
+
+    def _cosignature(self, contact: _Contact, signed: bytes, tree: Tree) -> bytes:
+        """Return the verified cosignature line of one witness.
+
+        The tree may grow meanwhile: what it says of the sizes that it had stays the same.
+        """
+        text, _ = split_unverified(signed)
+        size = checkpoints.parse(text).size
+        for _ in range(_CORRECTIONS):
+            old = min(contact.size, size)
+            proof = tree.consistency(old, size) if 0 < old < size else ()
+            answer = self._post(contact.url, Request(old, proof, signed).to_bytes())
+            if answer.status == 200:
+                line = _line_of(signed, answer.body, contact.witness)
+                contact.size = max(contact.size, size)
+                return line
+            contact.size = _corrected(answer, old, size)
+        raise FetchError("it changes its mind about the size it cosigned last")
+
+
+def _check_reachable(policy: Policy, reachable: Sequence[str]) -> None:
+    """Return only if the witnesses named `reachable` could make the quorum.
+
+    Raises:
+        PolicyError: otherwise.
+    """
+    if policy.quorum not in seen_by(policy.groups, reachable):
+        raise PolicyError(
+            f"too few witnesses of the quorum {policy.quorum!r} have a URL: write it at the end of "
+            "their `witness` lines"
+        )
+
+
+def _contact(witness: Witness) -> _Contact:
+    url = (witness.url or "").rstrip("/") + PATH
+    try:
+        fetch.check_url(url)
+    except FetchError as error:
+        raise PolicyError(f"witness {witness.name!r}: {error}") from None
+    return _Contact(witness, url)
+
+
+def _over_the_network(timeout: float) -> Post:
+    def post(url: str, body: bytes) -> Answer:
+        return fetch.post(url, body, limit=MAX_REQUEST, timeout=timeout)
+
+    return post
+
+
+def _corrected(answer: Answer, old: int, size: int) -> int:
+    """Return the size that a refusal names.
+
+    Raises:
+        FetchError: it names none that helps.
+    """
+    found = _SIZE.fullmatch(answer.body) if answer.status == 409 else None
+    if answer.kind != SIZE_TYPE or found is None or int(found[1]) > MAX_SIZE:
+        raise FetchError(f"it answered {answer.status}")
+    named = int(found[1])
+    if named > size:
+        raise FetchError(f"it cosigned {named} entries already; this log has {size}")
+    if named == old:
+        raise FetchError(f"it cosigned another root for {named} entries: a second history")
+    return named
+
+
+def _line_of(signed: bytes, body: bytes, witness: Witness) -> bytes:
+    """Return the one line of an answer that the witness's known key made, as it stands.
+
+    Raises:
+        LedgerError: there is none, or it does not verify.
+    """
+    text, before = split_unverified(signed)
+    _, after = split_unverified(attach(signed, [body]))
+    for line, raw in zip(after[len(before) :], body.splitlines(keepends=True), strict=True):
+        if (line.name, line.key_id) == (witness.key.name, witness.key.key_id):
+            verify_cosignature(text, line, witness.key)
+            return raw
+    raise NoteError("its answer holds no cosignature by its key")
