@@ -11,12 +11,23 @@ Format: FORMATS.md, section "Entry".
 from __future__ import annotations
 
 import hmac
+import re
+from binascii import a2b_base64
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.encoding import b64decode, b64encode, canonical, digest, parse
+from ledger.encoding import (
+    MAX_SAFE_INTEGER,
+    b64decode,
+    b64encode,
+    canonical,
+    digest,
+    parse,
+)
 from ledger.errors import EncodingError, EntryError
 from ledger.statements import KINDS, Unverified, read
+from ledger.statements.envelope import RawEnvelope, raw_open
+from ledger.statements.registry import interpret
 
 VERSION = 1
 COMMITMENT_NAMESPACE = "rongshu/commitment/v1"
@@ -27,6 +38,29 @@ MAX_ENTRY = (1 << 16) - 1
 MAX_REFERENCES = 1024
 # The predecessor of the first entry.
 NO_PREDECESSOR = bytes(HASH_BYTES)
+
+_HASH = rb"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
+_NUMBER = rb"(?:0|[1-9][0-9]{0,15})"
+_REFERENCE = rb"(?:null|" + _NUMBER + rb")"
+PATTERN = b"".join(
+    (
+        rb'\{"commitment":"(' + _HASH + rb')","index":(' + _NUMBER + rb'),"kind":"(',
+        "|".join(sorted(KINDS)).encode(),
+        rb')","previous":"(' + _HASH + rb')","references":\[((?:' + _REFERENCE + rb"(?:,",
+        _REFERENCE + rb')*+)?)\],"time":(' + _NUMBER + rb'),"v":1\}',
+    )
+)
+"""The canonical bytes of an entry: commitment, index, kind, previous, references, time. Numbers and
+references still need to be in their ranges (`MAX_SAFE_INTEGER`, `refer_back`)."""
+_ENTRY = re.compile(PATTERN)
+
+
+def refer_back(references: bytes, index: int) -> bool:
+    """Whether references, written as in an entry, are not too many and all to earlier entries."""
+    named = references.split(b",") if references else []
+    return len(named) <= MAX_REFERENCES and all(
+        name == b"null" or int(name) < index for name in named
+    )
 
 
 def commitment(salt: bytes, envelope: bytes) -> bytes:
@@ -67,7 +101,26 @@ class Entry:
         Raises:
             EntryError: longer than a tlog-tiles entry bundle can frame.
         """
-        data = canonical(
+        if self.kind in KINDS and 0 <= self.index <= MAX_SAFE_INTEGER >= self.time >= 0:
+            # What `canonical` gives for the object below, without looking for it: the names are
+            # in order, and nothing in them has to be escaped.
+            references = ",".join(
+                "null" if index is None else f"{index:d}" for index in self.references
+            )
+            data = (
+                f'{{"commitment":"{b64encode(self.commitment)}","index":{self.index:d},'
+                f'"kind":"{self.kind}","previous":"{b64encode(self.previous)}",'
+                f'"references":[{references}],"time":{self.time:d},"v":{VERSION}}}'
+            ).encode()
+        else:
+            data = self._canonical()
+        if len(data) > MAX_ENTRY:
+            raise EntryError(f"entry {self.index} is longer than {MAX_ENTRY} bytes")
+        return data
+
+    def _canonical(self) -> bytes:
+        """Return the leaf's bytes as they are defined."""
+        return canonical(
             {
                 "commitment": b64encode(self.commitment),
                 "index": self.index,
@@ -78,9 +131,6 @@ class Entry:
                 "v": VERSION,
             }
         )
-        if len(data) > MAX_ENTRY:
-            raise EntryError(f"entry {self.index} is longer than {MAX_ENTRY} bytes")
-        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Entry:
@@ -89,11 +139,33 @@ class Entry:
         Raises:
             EntryError: not exactly one canonical entry of version 1.
         """
+        quick = cls._match(data)
+        if quick is not None:
+            return quick
         try:
-            value = parse(data, limit=MAX_ENTRY)
-            return cls._from_json(value)
+            return cls._from_json(parse(data, limit=MAX_ENTRY))
         except EncodingError as error:
             raise EntryError(f"malformed entry: {error}") from error
+
+    @classmethod
+    def _match(cls, data: bytes) -> Entry | None:
+        """Read a leaf in one step; None where it is none, and `from_bytes` says why."""
+        match = _ENTRY.fullmatch(data)
+        if match is None:
+            return None
+        committed, written, kind, previous, references, moment = match.groups()
+        index, time = int(written), int(moment)
+        if index > MAX_SAFE_INTEGER or time > MAX_SAFE_INTEGER or not refer_back(references, index):
+            return None
+        named = references.split(b",") if references else ()
+        return cls(
+            index=index,
+            previous=a2b_base64(previous),
+            time=time,
+            kind=kind.decode(),
+            references=tuple(None if name == b"null" else int(name) for name in named),
+            commitment=a2b_base64(committed),
+        )
 
     @classmethod
     def _from_json(cls, value: Any) -> Entry:
@@ -130,14 +202,30 @@ class Opening:
             EntryError: the opening is of another entry, another statement or another kind.
             StatementError: the statement is malformed.
         """
+        self._check(entry)
+        return self._fitting(read(self.envelope), entry)
+
+    def reveal_raw(self, entry: Entry) -> tuple[Unverified, RawEnvelope]:
+        """Return the statement as `reveal` does, with its envelope taken apart.
+
+        Raises:
+            EntryError, StatementError: as `reveal`.
+        """
+        self._check(entry)
+        raw = raw_open(self.envelope)
+        return self._fitting(interpret(raw, self.envelope), entry), raw
+
+    def _check(self, entry: Entry) -> None:
         if self.index != entry.index:
             raise EntryError(f"opening of entry {self.index} used for entry {entry.index}")
         if not hmac.compare_digest(commitment(self.salt, self.envelope), entry.commitment):
             raise EntryError(f"entry {entry.index}: the opening does not match the commitment")
-        statement = read(self.envelope)
-        if statement.statement.kind != entry.kind:
+
+    @staticmethod
+    def _fitting(opened: Unverified, entry: Entry) -> Unverified:
+        if opened.statement.kind != entry.kind:
             raise EntryError(f"entry {entry.index} says {entry.kind}, its statement differs")
-        return statement
+        return opened
 
     def to_bytes(self) -> bytes:
         """Return the opening as one line of canonical JSON, without the line break."""

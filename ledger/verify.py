@@ -7,364 +7,381 @@ Always ends in a verdict, whatever the folder holds: every file is bounded by th
 before it is read, links are not followed, and each damage becomes a finding that names the file or
 the entry. `sound` is said only under a key that came from outside the folder, and only after every
 entry that the manifest declares open was checked against every rule.
+
+Memory grows with the statements that are open, about 4 KB each, which the rules need all of; the
+structure alone (`structure_only`) takes the same few megabytes for a log of any size.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from ledger import rules
-from ledger.checkpoint import Checkpoint, open_checkpoint
-from ledger.encoding import sha256_text
-from ledger.entry import Entry, Opening
+from ledger import note
 from ledger.errors import (
     EncodingError,
-    EntryError,
-    EvidenceError,
     InvalidKeyError,
     LedgerError,
-    RuleError,
-    SealedGroundsError,
-    SignatureError,
-    StatementError,
     TrustError,
+    WorkerError,
 )
+from ledger.finding import MAX_FINDINGS, Finding, Report
+from ledger.first_manifest import HEADING as FIRST_HEADING
+from ledger.first_manifest import read_first_manifest
+from ledger.folder import Folder
+from ledger.freshness import Anchor, check_anchors, describe, kept
 from ledger.history import History
 from ledger.keys import VerifyKey
 from ledger.manifest import (
     CHECKPOINT,
     CLAIMED_KEY,
+    ERASED,
     FILE,
-    MAX_EXPORT,
-    Manifest,
-    open_manifest,
-    openings_path,
+    FILES,
+    JOURNALS,
+    OPENED,
+    SEALED,
+    SPANS,
+    SUCCESSION,
+    TAG_KEYS,
+    Contents,
+    File,
+    numbered_path,
+    read_manifest,
+    read_tables,
 )
-from ledger.merkle import Tree, leaf_hash
 from ledger.note import MAX_BYTES as MAX_NOTE
-from ledger.statements import Participant, Unverified
-from ledger.tiles import WIDTH, Tile, decode_bundle, layout, tile_bytes
+from ledger.replay import Reader, Replay
+from ledger.statements import Participant
+from ledger.structure import Bundle, Structure, bundle_count, check_bundle, read_file
+from ledger.succession import MAX_SUCCESSIONS
+from ledger.tiles import WIDTH
+from ledger.trust import Policy, Trusted
+from ledger.verdict import (
+    EXIT_CODES,
+    INCOMPLETE,
+    SOUND,
+    STRUCTURE,
+    TAMPERED,
+    UNTRUSTED,
+    Verdict,
+)
+from ledger.workers import PATIENCE, in_order
 
-SOUND, TAMPERED, INCOMPLETE, UNTRUSTED = "sound", "tampered", "incomplete", "untrusted"
-EXIT_CODES = {SOUND: 0, TAMPERED: 1, INCOMPLETE: 2, UNTRUSTED: 3}
-MAX_FINDINGS = 100
+__all__ = [
+    "EXIT_CODES",
+    "INCOMPLETE",
+    "MAX_FINDINGS",
+    "SOUND",
+    "STRUCTURE",
+    "TAMPERED",
+    "UNTRUSTED",
+    "Audit",
+    "Finding",
+    "Plan",
+    "Verdict",
+    "audit",
+    "read_and_verify",
+    "verify",
+]
+
 MAX_KEY_FILE = 1024
+FEW_BUNDLES = 2
+"""Most entry bundles that are read without another process: starting one would take longer."""
+
+R = TypeVar("R")
+Trust = Policy | VerifyKey | None
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: a fixed word, the file or entry, and a sentence."""
+class Plan:
+    """How an export is verified.
 
-    code: str
-    where: str
-    message: str
+    Attributes:
+        processes: how many share the work; the verdict is the same for any number.
+        structure_only: check hashes, tiles, root and chain, and no statement.
+        kept: checkpoints or tlog-proofs that the auditor kept: the export must contain them.
+        patience: longest wait for one answer of another process, seconds.
+        progress: called with the number of entries read and of all.
+    """
+
+    processes: int = 1
+    structure_only: bool = False
+    kept: Sequence[bytes] = ()
+    patience: float = PATIENCE
+    progress: Callable[[int, int], None] | None = None
+
+
+DEFAULT = Plan()
 
 
 @dataclass
-class Verdict:
-    """What an auditor may conclude from a folder.
+class Audit:
+    """A verdict, and what it was made from.
 
     Attributes:
-        status: sound, tampered, incomplete (evidence is missing) or untrusted (no key from
-            outside the folder vouches for it).
-        checked: how many of each thing were checked.
-        sealed: entries whose statements stayed closed.
-        unchecked: open entries of which some rule could not be checked, because it needs a sealed
-            one; their signatures were.
+        history: what the export tells, up to the first entry that cannot be read.
+        contents: what its manifest lists; None where that could not be read.
+        trusted: its checkpoint; None where nobody trusted vouches for it.
     """
 
-    status: str = UNTRUSTED
-    origin: str = ""
-    size: int = 0
-    root: str = ""
-    scope: str = ""
-    key_fingerprint: str = ""
-    key_given: bool = False
-    participants: list[dict[str, Any]] = field(default_factory=list)
-    checked: dict[str, int] = field(default_factory=dict)
-    sealed: int = 0
-    unchecked: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    missing: list[Finding] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0 sound, 1 tampered, 2 incomplete, 3 untrusted."""
-        return EXIT_CODES[self.status]
+    verdict: Verdict
+    history: History = field(default_factory=History)
+    contents: Contents | None = None
+    trusted: Trusted | None = None
 
 
-def verify(folder: Path, key: VerifyKey | None) -> Verdict:
+def verify(folder: Path, trust: Trust, plan: Plan = DEFAULT) -> Verdict:
     """Check a whole export and say what it is worth.
 
     Args:
         folder: the exported folder.
-        key: the log's key from elsewhere; without one the verdict is never `sound`.
+        trust: the log's key, or a policy of logs and witnesses, from elsewhere; without either
+            the verdict is never `sound`.
+        plan: how.
     """
-    return read_and_verify(folder, key)[0]
+    return audit(folder, trust, plan).verdict
 
 
-def read_and_verify(folder: Path, key: VerifyKey | None) -> tuple[Verdict, History]:
+def read_and_verify(folder: Path, trust: Trust, plan: Plan = DEFAULT) -> tuple[Verdict, History]:
     """Check a whole export; return what it tells along with the verdict."""
-    verdict = Verdict(key_given=key is not None)
-    history = History()
-    reader = _Reader(folder, verdict)
+    done = audit(folder, trust, plan)
+    return done.verdict, done.history
+
+
+def audit(folder: Path, trust: Trust, plan: Plan = DEFAULT) -> Audit:
+    """Check a whole export; return the verdict with all that it was made from."""
+    policy = Policy.of(trust) if isinstance(trust, VerifyKey) else trust
+    done = Audit(Verdict(key_given=policy is not None))
+    run = _Run(folder, policy, plan, done)
     try:
-        _verify(reader, key, history)
+        run.check()
     except TrustError as error:
-        _find(verdict.missing, "untrusted", reader.current, str(error))
-        verdict.status = UNTRUSTED
-        return verdict, history
+        run.report.miss("untrusted", run.current, str(error))
+        done.verdict.missing = run.report.missing
+        done.verdict.status = UNTRUSTED
+        return done
+    except WorkerError as error:
+        run.report.miss("check_failed", _bundle_place(error.task), str(error))
     except LedgerError as error:
-        _find(verdict.findings, "damaged", reader.current, str(error))
+        run.report.find("damaged", run.current, str(error))
     except OSError as error:
-        _find(verdict.missing, "unreadable", reader.current, error.strerror or "cannot be read")
-    verdict.sealed = history.checked.pop("sealed", 0)
-    verdict.checked.update(history.checked)
-    verdict.status = _status(verdict)
-    return verdict, history
+        run.report.miss("unreadable", run.current, error.strerror or "cannot be read")
+    _conclude(done, run.report, plan)
+    return done
 
 
-def _status(verdict: Verdict) -> str:
-    if verdict.findings and verdict.key_given:
+def _conclude(done: Audit, report: Report, plan: Plan) -> None:
+    verdict, contents = done.verdict, done.contents
+    if not plan.structure_only and contents is not None:
+        report.checked["entries"] = done.history.size
+    verdict.checked = dict(report.checked) | dict(done.history.checked)
+    verdict.sealed = verdict.checked.pop("sealed", 0)
+    if contents is not None:
+        verdict.enclosed = contents.openness.count(SEALED)
+        verdict.erased = contents.openness.count(ERASED)
+        if plan.structure_only:
+            verdict.sealed = contents.size - contents.openness.count(OPENED)
+    verdict.participants = list(_participants(done.history))
+    verdict.freshness = describe(verdict)
+    nothing = verdict.size == 0 if plan.structure_only else verdict.size == verdict.sealed
+    if nothing and not report.missing and not (report.findings and verdict.key_given):
+        report.miss("nothing_checked", FILE, "no entry is open: nothing could be checked")
+    verdict.findings, verdict.missing = report.findings, report.missing
+    verdict.status = _status(verdict, plan)
+
+
+def _status(verdict: Verdict, plan: Plan) -> str:
+    if not verdict.key_given:
+        return UNTRUSTED
+    if verdict.findings:
         return TAMPERED
-    statements = verdict.size - verdict.sealed
-    if statements == 0 and not verdict.missing:
-        _find(
-            verdict.missing, "nothing_checked", FILE, "no entry is open: nothing could be checked"
-        )
     if verdict.missing:
-        return INCOMPLETE if verdict.key_given else UNTRUSTED
-    return SOUND if verdict.key_given else UNTRUSTED
+        return INCOMPLETE
+    return STRUCTURE if plan.structure_only else SOUND
 
 
-class _Reader:
-    """Reads files of the folder, never more of one than it should hold, never through a link."""
+class _Run:
+    """One verification: what is being read, and what was found so far."""
 
-    def __init__(self, folder: Path, verdict: Verdict) -> None:
-        self.folder = folder
-        self.verdict = verdict
-        self.current = str(folder)
+    def __init__(self, path: Path, policy: Policy | None, plan: Plan, done: Audit) -> None:
+        self.path = path
+        self.policy = policy
+        self.plan = plan
+        self.done = done
+        self.verdict = done.verdict
+        self.report = Report()
+        self.current = str(path)
 
-    def read(self, path: str, limit: int) -> bytes:
-        """Return a file's bytes.
-
-        Raises:
-            OSError: it is not there.
-            EncodingError: it is no regular file, or longer than `limit`.
-        """
-        self.current = path
-        target = self.folder / path
-        for parent in (target, *target.parents):
-            if parent == self.folder:
-                break
-            if parent.is_symlink():
-                raise EncodingError(f"{path} is a link; an export has none")
-        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise EncodingError(f"{path} is no regular file")
-            if status.st_size > limit:
-                raise EncodingError(f"{path} has {status.st_size} bytes, at most {limit} belong")
-            return file.read(limit + 1)[: limit + 1]
-
-
-def _verify(reader: _Reader, trusted: VerifyKey | None, history: History) -> None:
-    verdict = reader.verdict
-    key = trusted or _claimed_key(reader)
-    verdict.key_fingerprint = key.fingerprint
-    manifest = open_manifest(reader.read(FILE, MAX_NOTE), key)
-    verdict.origin, verdict.size, verdict.scope = manifest.origin, manifest.size, manifest.scope
-    if manifest.origin != key.name:
-        raise EncodingError("the manifest is of another log than its key")
-    files = _check_files(reader, manifest)
-    if CHECKPOINT not in files:
-        return
-    reader.current = CHECKPOINT
-    checkpoint = open_checkpoint(files[CHECKPOINT], key)
-    verdict.root = checkpoint.root.hex()
-    if checkpoint.size != manifest.size:
-        raise EncodingError(f"covers {checkpoint.size} entries, the manifest {manifest.size}")
-    if CLAIMED_KEY in files and files[CLAIMED_KEY] != key.text.encode() + b"\n":
-        _find(verdict.findings, "damaged", CLAIMED_KEY, "names another key than the one given")
-    entries = _check_tree(reader, files, checkpoint)
-    if entries is not None:
-        _replay(reader, entries, _read_openings(reader, files, manifest), history)
-    verdict.participants = list(_participants(history))
-
-
-def _claimed_key(reader: _Reader) -> VerifyKey:
-    text = reader.read(CLAIMED_KEY, MAX_KEY_FILE).decode("utf-8", "replace")
-    try:
-        return VerifyKey.from_text(text.removesuffix("\n"))
-    except InvalidKeyError as error:
-        raise EncodingError(f"not a verifier key: {error}") from error
-
-
-def _check_files(reader: _Reader, manifest: Manifest) -> dict[str, bytes]:
-    """Read every listed file whose length and digest are right; report all others."""
-    verdict = reader.verdict
-    contents = {}
-    total = sum(listed.length for listed in manifest.files)
-    if total > MAX_EXPORT:
-        # Whoever wrote the key that the folder claims wrote these lengths too.
-        raise EncodingError(f"lists {total} bytes of files, at most {MAX_EXPORT} are read")
-    for listed in manifest.files:
-        reader.current = listed.path
-        try:
-            data = reader.read(listed.path, listed.length)
-        except (FileNotFoundError, NotADirectoryError):
-            _find(verdict.missing, "missing_file", listed.path, "is listed, and not there")
-            continue
-        except (EncodingError, OSError) as error:
-            _find(verdict.findings, "damaged", listed.path, _sentence(error))
-            continue
-        if len(data) != listed.length or sha256_text(data) != listed.digest:
-            _find(verdict.findings, "damaged", listed.path, "differs from the signed manifest")
-            continue
-        contents[listed.path] = data
-    verdict.checked["files"] = len(contents)
-    belongs = {FILE}
-    for listed in manifest.files:
-        belongs.add(listed.path)
-        # A folder that lost its only file is told by that file.
-        belongs.update(f"{parent}/" for parent in PurePosixPath(listed.path).parents)
-    for path in _walk(reader.folder, ""):
-        if path not in belongs:
-            _find(verdict.findings, "unlisted_file", path, "is not in the signed manifest")
-            if len(verdict.findings) >= MAX_FINDINGS:
-                break
-    return contents
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    """Yield the path of everything in a folder: files, links, and folders without files."""
-    with os.scandir(folder) as found:
-        items = sorted(found, key=lambda entry: entry.name)
-        if prefix and not items:
-            yield prefix
-        for item in items:
-            # A name that is not UTF-8 is somebody's, and no text: it must still be printable.
-            name = os.fsencode(item.name).decode("utf-8", "backslashreplace")
-            path = f"{prefix}{name}"
-            # Deeper than any path of the layout: whatever lies there is unlisted anyway.
-            if item.is_dir(follow_symlinks=False) and path.count("/") < 8:
-                yield from _walk(Path(item.path), f"{path}/")
+    def check(self) -> None:
+        """Check the folder; what raises is reported at the place in `current`."""
+        self.current = FILE
+        with Folder(self.path) as folder:
+            policy = self._followed(folder, self.policy or Policy.of(self._claimed_key(folder)))
+            contents, signers = self._manifest(folder, policy)
+            if contents is None:
+                return
+            self.done.contents = contents
+            tables = (FILES, SPANS) if contents.version > 1 else ()
+            for path in folder.unlisted({FILE, *tables, *contents.files}, MAX_FINDINGS):
+                self.report.find("unlisted_file", path, "is not in the signed manifest")
+            trusted = self._checkpoint(folder, contents, policy, signers)
+            if trusted is None:
+                return
+            self._small_files(folder, contents, trusted.key)
+            anchors = self._anchors(policy)
+            sizes = [item.checkpoint.size for item in anchors]
+            structure = Structure(contents, self.report, sizes)
+            if self.plan.structure_only:
+                self._check_structure(folder, contents, structure)
             else:
-                yield path
+                self._replay(folder, contents, structure)
+            self.current = CHECKPOINT
+            structure.finish(folder, trusted.checkpoint.root)
+            check_anchors(self.report, anchors, trusted.checkpoint, structure.root)
 
-
-def _check_tree(
-    reader: _Reader, files: dict[str, bytes], checkpoint: Checkpoint
-) -> list[tuple[Entry, bytes]] | None:
-    verdict = reader.verdict
-    tiles = list(layout(checkpoint.size))
-    raw: list[bytes] = []
-    for tile in tiles:
-        if tile.level is None:
-            if tile.path not in files:
-                return None
-            reader.current = tile.path
-            raw.extend(decode_bundle(files[tile.path], tile.width))
-    tree = Tree.from_leaf_hashes(leaf_hash(data) for data in raw)
-    reader.current = CHECKPOINT
-    if tree.root() != checkpoint.root:
-        _find(verdict.findings, "wrong_root", CHECKPOINT, "its root is not that of the entries")
-    for tile in tiles:
-        if tile.level is not None and tile.path in files:
-            _check_tile(verdict, tree, tile, files[tile.path])
-    return list(_parse_entries(verdict, raw))
-
-
-def _check_tile(verdict: Verdict, tree: Tree, tile: Tile, data: bytes) -> None:
-    if data != tile_bytes(tree, tile, lambda _start, _stop: ()):
-        _find(verdict.findings, "wrong_tile", tile.path, "its hashes are not those of the entries")
-    else:
-        verdict.checked["tiles"] = verdict.checked.get("tiles", 0) + 1
-
-
-def _parse_entries(verdict: Verdict, raw: list[bytes]) -> Iterator[tuple[Entry, bytes]]:
-    for index, data in enumerate(raw):
+    def _claimed_key(self, folder: Folder) -> VerifyKey:
+        self.current = CLAIMED_KEY
+        text = folder.read(CLAIMED_KEY, MAX_KEY_FILE).decode("utf-8", "replace")
         try:
-            yield Entry.from_bytes(data), leaf_hash(data)
-        except EntryError as error:
-            _find(verdict.findings, "malformed_entry", f"entry {index}", str(error))
-            return
+            return VerifyKey.from_text(text.removesuffix("\n"))
+        except InvalidKeyError as error:
+            raise EncodingError(f"not a verifier key: {error}") from error
+
+    def _followed(self, folder: Folder, policy: Policy) -> Policy:
+        """Return the policy with the successions that the export carries.
+
+        They are read before the manifest that lists them, because they may say who signs it; each
+        is a note signed by keys that are trusted already.
+        """
+        notes: list[bytes] = []
+        for number in range(MAX_SUCCESSIONS):
+            path = numbered_path(SUCCESSION, number)
+            try:
+                notes.append(folder.read(path, MAX_NOTE))
+            except (FileNotFoundError, NotADirectoryError):
+                break
+            self.current = path
+        # What the auditor was given from elsewhere is not replaced by what the folder says.
+        if notes and not policy.tenures:
+            return policy.following(notes)
+        return policy
+
+    def _manifest(
+        self, folder: Folder, policy: Policy
+    ) -> tuple[Contents | None, tuple[VerifyKey, ...]]:
+        """Return what the export contains, and who signed that."""
+        self.current = FILE
+        opened = note.open_note(folder.read(FILE, MAX_NOTE), _keys(policy))
+        self.verdict.key_fingerprint = opened.verified[0].fingerprint
+        if opened.text.startswith(f"{FIRST_HEADING}\n"):
+            first = read_first_manifest(opened.text)
+            self._claim(first.origin, first.size, first.created, first.scope, 1)
+            contents: Contents | None = first.contents()
+        else:
+            manifest = read_manifest(opened.text)
+            self._claim(manifest.origin, manifest.size, manifest.created, manifest.scope, 2)
+            tables = []
+            for path, table in ((FILES, manifest.files), (SPANS, manifest.spans)):
+                listed = File(path, table.length, table.digest)
+                tables.append(read_file(self.report, folder, listed))
+            contents = None
+            if tables[0] is not None and tables[1] is not None:
+                self.current = FILES
+                contents = read_tables(manifest, tables[0], tables[1])
+        self.current = FILE
+        if self.verdict.origin not in {key.name for key in opened.verified}:
+            raise EncodingError("the manifest is of another log than its key")
+        return contents, opened.verified
+
+    def _claim(self, origin: str, size: int, created: int, scope: str, version: int) -> None:
+        verdict = self.verdict
+        verdict.origin, verdict.size, verdict.created = origin, size, created
+        verdict.scope, verdict.version = scope, version
+
+    def _checkpoint(
+        self, folder: Folder, contents: Contents, policy: Policy, signers: Sequence[VerifyKey]
+    ) -> Trusted | None:
+        self.current = CHECKPOINT
+        data = read_file(self.report, folder, contents.file(CHECKPOINT))
+        if data is None:
+            return None
+        trusted = policy.open_checkpoint(data)
+        checkpoint, verdict = trusted.checkpoint, self.verdict
+        verdict.root = checkpoint.root.hex()
+        if checkpoint.size != contents.size:
+            raise EncodingError(f"covers {checkpoint.size} entries, the manifest {contents.size}")
+        if trusted.key not in signers:
+            raise EncodingError("is signed by another key than the manifest")
+        verdict.key_fingerprint = trusted.key.fingerprint
+        verdict.witnesses = [{"name": name, "time": time} for name, time in trusted.witnesses]
+        verdict.witnessed_at = trusted.witnessed_at
+        self.done.trusted = trusted
+        return trusted
+
+    def _small_files(self, folder: Folder, contents: Contents, key: VerifyKey) -> None:
+        """Check the files that no entry bundle brings with it."""
+        claimed = read_file(self.report, folder, contents.file(CLAIMED_KEY))
+        if claimed is not None and claimed != key.text.encode() + b"\n":
+            self.report.find("damaged", CLAIMED_KEY, "names another key than the one that signed")
+        paths = contents.numbered(SUCCESSION)
+        if not self.plan.structure_only:
+            paths += contents.numbered(JOURNALS)
+            paths += [TAG_KEYS] if TAG_KEYS in contents.files else []
+        for path in paths:
+            read_file(self.report, folder, contents.file(path))
+
+    def _anchors(self, policy: Policy) -> list[Anchor]:
+        """Return the trees that the export must contain."""
+        anchors = kept(self.plan.kept, _keys(policy), self.report)
+        size = self.verdict.size
+        self.verdict.retained = [i.checkpoint.size for i in anchors if i.checkpoint.size <= size]
+        heads = [tenure.last for tenure in policy.tenures if tenure.last is not None]
+        anchors += [Anchor(head, kept=False) for head in heads]
+        return anchors
+
+    def _check_structure(self, folder: Folder, contents: Contents, structure: Structure) -> None:
+        def work(number: int, _news: Sequence[object]) -> Bundle:
+            whole = number in structure.whole
+            return check_bundle(folder, contents, number, whole=whole)
+
+        for bundle in self._in_order(work, contents.size, ()):
+            structure.take(bundle)
+            self._progress(bundle, contents)
+
+    def _replay(self, folder: Folder, contents: Contents, structure: Structure) -> None:
+        reader = Reader(folder, contents, structure.whole)
+        replay = Replay(contents, self.report, self.done.history)
+        for part in self._in_order(reader.read, contents.size, replay.keys):
+            structure.take(part.bundle)
+            replay.take(part)
+            self._progress(part.bundle, contents)
+        self.verdict.unchecked = replay.unchecked
+        replay.finish()
+
+    def _in_order(
+        self, work: Callable[[int, Sequence[Any]], R], size: int, news: Sequence[str]
+    ) -> Iterator[R]:
+        plan, count = self.plan, bundle_count(size)
+        # One bundle or two are read before a second process has started.
+        processes = 1 if count <= FEW_BUNDLES else plan.processes
+        return in_order(work, range(count), news, processes=processes, patience=plan.patience)
+
+    def _progress(self, bundle: Bundle, contents: Contents) -> None:
+        self.current = _bundle_place(bundle.number)
+        if self.plan.progress is not None:
+            done = min(contents.size, (bundle.number + 1) * WIDTH)
+            self.plan.progress(done, contents.size)
 
 
-def _read_openings(
-    reader: _Reader, files: dict[str, bytes], manifest: Manifest
-) -> dict[int, Opening]:
-    verdict = reader.verdict
-    wanted = manifest.open_indexes()
-    openings: dict[int, Opening] = {}
-    for number in sorted({index // WIDTH for index in wanted}):
-        path = openings_path(number)
-        reader.current = path
-        *lines, rest = files.get(path, b"").split(b"\n")
-        if rest:
-            raise EntryError("its last line does not end")
-        for line in lines:
-            opening = Opening.from_bytes(line)
-            fits = opening.index in wanted and opening.index // WIDTH == number
-            if not fits or opening.index in openings:
-                raise EntryError(f"opens entry {opening.index}, which it should not")
-            openings[opening.index] = opening
-    for index in sorted(wanted - set(openings)):
-        _find(verdict.missing, "missing_opening", f"entry {index}", "declared open, not opened")
-    return openings
+def _keys(policy: Policy) -> list[VerifyKey]:
+    return [tenure.key for tenure in policy.tenures] or list(policy.logs)
 
 
-def _replay(
-    reader: _Reader,
-    entries: list[tuple[Entry, bytes]],
-    openings: dict[int, Opening],
-    history: History,
-) -> None:
-    verdict = reader.verdict
-    for entry, leaf in entries:
-        where = reader.current = f"entry {history.size}"
-        opened = _revealed(verdict, entry, openings.get(entry.index), where)
-        try:
-            rules.admit(history, entry, leaf, opened)
-        except SealedGroundsError:
-            # What the manifest opens was verified; what it rests on was never declared open.
-            verdict.unchecked += 1
-        except EvidenceError as error:
-            _find(verdict.missing, "sealed_evidence", where, str(error))
-        except LedgerError as error:
-            _find_error(verdict, where, error)
-        if len(verdict.findings) >= MAX_FINDINGS:
-            break
-    verdict.checked["entries"] = history.size
-
-
-def _revealed(
-    verdict: Verdict, entry: Entry, opening: Opening | None, where: str
-) -> Unverified | None:
-    if opening is None:
-        return None
-    try:
-        return opening.reveal(entry)
-    except EntryError as error:
-        _find(verdict.findings, "wrong_opening", where, str(error))
-    except StatementError as error:
-        _find(verdict.findings, "malformed_statement", where, str(error))
-    return None
-
-
-def _find_error(verdict: Verdict, where: str, error: LedgerError) -> None:
-    if isinstance(error, RuleError):
-        _find(verdict.findings, error.code, where, str(error))
-    elif isinstance(error, SignatureError):
-        _find(verdict.findings, "bad_signature", where, str(error))
-    else:
-        _find(verdict.findings, "malformed_statement", where, str(error))
+def _bundle_place(number: int) -> str:
+    return f"entries {number * WIDTH} to {(number + 1) * WIDTH - 1}"
 
 
 def _participants(history: History) -> Iterator[dict[str, Any]]:
@@ -377,14 +394,3 @@ def _participants(history: History) -> Iterator[dict[str, Any]]:
                 "id": logged.id,
                 "fingerprint": key.fingerprint,
             }
-
-
-def _find(findings: list[Finding], code: str, where: str, message: str) -> None:
-    if len(findings) < MAX_FINDINGS:
-        findings.append(Finding(code, where, message))
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "cannot be read"
-    return str(error)

@@ -42,7 +42,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
 from ledger.encoding import canonical, sha256_text
 from ledger.entry import NO_PREDECESSOR, SALT_BYTES, Entry, Opening
-from ledger.export import export
+from ledger.export import NO_EXTRAS, Extras, export
 from ledger.journal import FINISH, LAUNCH, JournalLine, count, first_head, next_head, write_journal
 from ledger.keys import SigningKey
 from ledger.log import Log
@@ -50,11 +50,16 @@ from ledger.manifest import (
     CHECKPOINT,
     CLAIMED_KEY,
     FILE,
+    FILES,
     HEADING,
+    SPANS,
     File,
     Manifest,
+    Openness,
+    Table,
+    files_table,
     openings_path,
-    spans,
+    spans_table,
 )
 from ledger.merkle import Tree, leaf_hash
 from ledger.statements import (
@@ -626,11 +631,23 @@ class World:
     # Exporting and auditing.
 
     def export(
-        self, path: Path, opened: Iterable[int] | None = None, scope: str = "everything"
+        self,
+        path: Path,
+        opened: Iterable[int] | None = None,
+        scope: str = "everything",
+        extras: Extras = NO_EXTRAS,
     ) -> Path:
         """Export the log honestly; every entry is opened unless told otherwise."""
         indexes = range(self.log.size) if opened is None else opened
-        export(self.log, self.log_key, path, opened=indexes, scope=scope, now=self.clock())
+        export(
+            self.log,
+            self.log_key,
+            path,
+            opened=indexes,
+            scope=scope,
+            now=self.clock(),
+            extras=extras,
+        )
         return path
 
     def audit(self, opened: Iterable[int] | None = None) -> Verdict:
@@ -682,7 +699,7 @@ def insecure_export(
     raw = [item if isinstance(item, bytes) else item.to_bytes() for item in entries]
     listed = list(openings)
     tree = Tree.from_leaf_hashes(leaf_hash(data) for data in raw)
-    declared = spans([item.index for item in listed] if opened is None else opened)
+    declared = Openness.of(tree.size, [item.index for item in listed] if opened is None else opened)
     contents = {
         CHECKPOINT: sign_checkpoint(Checkpoint(key.name, tree.size, tree.root()), key),
         CLAIMED_KEY: key.verify_key.text.encode() + b"\n",
@@ -693,20 +710,35 @@ def insecure_export(
         lines = [item.to_bytes() + b"\n" for item in listed if item.index // WIDTH == number]
         if lines:
             contents[openings_path(number)] = b"".join(lines)
-    contents |= changed or {}
-    files = tuple(File(name, len(data), sha256_text(data)) for name, data in contents.items())
+    write_files(path, insecure_manifest(key, declared, contents | (changed or {})))
+    return path
+
+
+def insecure_manifest(
+    key: SigningKey, openness: Openness, contents: Mapping[str, bytes], **changes: Any
+) -> dict[str, bytes]:
+    """The contents of an export with tables and a signed manifest over them, whatever they say.
+
+    Args:
+        key: signs the manifest.
+        openness: what the manifest declares open, sealed or erased.
+        contents: all other files; tables and a manifest among them are replaced.
+        changes: fields of the manifest that are changed before it is signed.
+    """
+    listed = {n: data for n, data in contents.items() if n not in (FILE, FILES, SPANS)}
+    files = files_table(File.of(name, data) for name, data in listed.items())
+    spans = spans_table(openness)
     manifest = Manifest(
         origin=key.name,
-        size=tree.size,
+        size=openness.size,
         created=START,
         scope="everything",
-        opened=declared,
-        files=tuple(sorted(files, key=lambda file: file.path)),
+        files=Table.of(files),
+        spans=Table.of(spans),
     )
     # Not `Manifest.sign`, which refuses to sign what no verifier accepts.
-    text = f"{HEADING}\n{canonical(manifest.payload()).decode()}\n"
-    write_files(path, contents | {FILE: note.sign(text, [key])})
-    return path
+    text = f"{HEADING}\n{canonical(manifest.payload() | changes).decode()}\n"
+    return listed | {FILES: files, SPANS: spans, FILE: note.sign(text, [key])}
 
 
 def write_files(path: Path, contents: Mapping[str, bytes]) -> None:

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from ledger.audit.text import clean, money
-from ledger.verify import INCOMPLETE, SOUND, TAMPERED, UNTRUSTED, Finding, Verdict
+from ledger.finding import Finding
+from ledger.verdict import INCOMPLETE, SOUND, STRUCTURE, TAMPERED, UNTRUSTED, Verdict
 
 VERDICTS = {
     SOUND: "SOUND: everything that this export opens was checked, and it holds.",
+    STRUCTURE: "STRUCTURE HOLDS: hashes, tiles, root and chain. Nothing else was looked at.",
     TAMPERED: "TAMPERED: this export contains what is changed, forged or against the rules.",
     INCOMPLETE: "INCOMPLETE: nothing was found false, but evidence is missing.",
     UNTRUSTED: "TRUST NOT MET: no key from outside the folder vouches for this export.",

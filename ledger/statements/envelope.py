@@ -71,14 +71,23 @@ def open_(data: bytes, media_type: str, *keys: VerifyKey) -> dict[str, Any]:
     raw = raw_open(data)
     if raw.payload_type != media_type:
         raise StatementError(f"signed as {raw.payload_type}, expected {media_type}")
+    verify_raw(raw, *keys)
+    return raw.payload
+
+
+def verify_raw(raw: RawEnvelope, *keys: VerifyKey) -> None:
+    """Return only if an envelope carries the signatures of all these keys and no others.
+
+    Raises:
+        SignatureError: a signature is missing, surplus or wrong.
+    """
     expected = {_key_id(key): key for key in keys}
     present = {key_id for key_id, _ in raw.signatures}
     if not expected or present != set(expected):
         raise SignatureError(f"signed by {_names(present)}, expected {_names(set(expected))}")
-    message = _pre_authentication(media_type, raw.body)
+    message = _pre_authentication(raw.payload_type, raw.body)
     for key_id, signature in raw.signatures:
         expected[key_id].verify(message, signature)
-    return raw.payload
 
 
 def raw_open(data: bytes) -> RawEnvelope:

@@ -102,7 +102,15 @@ def read(data: bytes) -> Unverified:
     Raises:
         StatementError: malformed, or of an unknown kind.
     """
-    raw = envelope.raw_open(data)
+    return interpret(envelope.raw_open(data), data)
+
+
+def interpret(raw: envelope.RawEnvelope, data: bytes) -> Unverified:
+    """Return the statement in an envelope that was read from these bytes.
+
+    Raises:
+        StatementError: its payload is malformed, or of an unknown kind.
+    """
     statement_type = _BY_MEDIA_TYPE.get(raw.payload_type)
     if statement_type is None:
         raise StatementError(f"unknown kind of statement: {raw.payload_type[:80]!r}")

@@ -17,7 +17,7 @@ import pytest
 
 from ledger.entry import Entry, Opening
 from ledger.keys import SigningKey
-from ledger.manifest import CHECKPOINT, CLAIMED_KEY, FILE
+from ledger.manifest import CHECKPOINT, CLAIMED_KEY, FILE, FILES, SPANS
 from ledger.verify import Verdict, verify
 from tests.world import (
     LOG_NAME,
@@ -33,6 +33,7 @@ SECONDS = 10
 TILE = "tile/0/000.p/29"
 ENTRIES = "tile/entries/000.p/29"
 OPENINGS = "openings/000"
+EVERY_FILE = [CHECKPOINT, CLAIMED_KEY, FILE, FILES, SPANS, OPENINGS, TILE, ENTRIES]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def test_the_export_itself_is_sound_and_complete(export: Export):
     verdict = verify(export.path, export.world.log.vkey)
     assert (verdict.status, verdict.exit_code, verdict.sealed) == ("sound", 0, 0)
     assert verdict.size == verdict.checked["entries"] == 29
-    assert sorted(export.files) == sorted([CHECKPOINT, CLAIMED_KEY, FILE, OPENINGS, TILE, ENTRIES])
+    assert sorted(export.files) == sorted(EVERY_FILE)
 
 
 def test_without_a_key_from_outside_nothing_is_sound(export: Export):
@@ -149,7 +150,7 @@ def test_no_changed_byte_is_accepted_anywhere(export: Export, copy: Path):
 # Whole files.
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, CLAIMED_KEY, FILE, OPENINGS, TILE, ENTRIES])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_a_deleted_file_is_missed(export: Export, copy: Path, name: str):
     (copy / name).unlink()
     verdict = audit(export, copy)
@@ -157,7 +158,7 @@ def test_a_deleted_file_is_missed(export: Export, copy: Path, name: str):
     assert verdict.status == "incomplete"
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, CLAIMED_KEY, FILE, OPENINGS, TILE, ENTRIES])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_truncated_and_grown_files_are_refused(export: Export, copy: Path, name: str):
     data = export.files[name]
     for damaged in (
@@ -199,19 +200,24 @@ def test_an_empty_folder_and_a_name_that_is_no_text_are_unlisted(export: Export,
     (copy / "empty").mkdir()
     (copy / os.fsdecode(b"\xff\xfe")).write_bytes(b"")
     verdict = audit(export, copy)
-    assert [item.where for item in verdict.findings] == ["empty/", r"\xff\xfe"]
+    assert [item.where for item in verdict.findings] == [r"\xff\xfe", "empty/"]
 
 
 def test_more_unlisted_files_than_anyone_reads_end_in_a_verdict(export: Export, copy: Path):
-    write_files(copy, {f"more/{number}": b"" for number in range(300)})
+    write_files(copy, {f"more{number}": b"" for number in range(300)})
+    write_files(copy, {f"folder/{number}": b"" for number in range(300)})
     verdict = audit(export, copy)
     assert len(verdict.findings) == 100
+    # A folder in which nothing belongs is named and not entered.
+    for number in range(300):
+        (copy / f"more{number}").unlink()
+    assert [item.where for item in audit(export, copy).findings] == ["folder/"]
 
 
 # Things that are no ordinary files.
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, FILE, OPENINGS])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_a_link_is_not_followed(export: Export, copy: Path, tmp_path: Path, name: str):
     target = tmp_path / "elsewhere"
     shutil.copy(copy / name, target)
@@ -235,7 +241,7 @@ def test_a_folder_linked_to_itself_ends(export: Export, copy: Path):
     assert [item.where for item in audit(export, copy).findings] == ["loop"]
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, CLAIMED_KEY, FILE, OPENINGS, TILE])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_ten_gigabytes_are_refused_unread(export: Export, copy: Path, name: str):
     with (copy / name).open("r+b") as file:
         file.truncate(10_000_000_000)
@@ -244,7 +250,7 @@ def test_ten_gigabytes_are_refused_unread(export: Export, copy: Path, name: str)
     assert time.monotonic() - start < 2
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, CLAIMED_KEY, FILE, OPENINGS])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_a_named_pipe_does_not_hang(export: Export, copy: Path, name: str):
     (copy / name).unlink()
     os.mkfifo(copy / name)
@@ -253,7 +259,7 @@ def test_a_named_pipe_does_not_hang(export: Export, copy: Path, name: str):
     assert_refused(verdict, name)
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, FILE, OPENINGS])
+@pytest.mark.parametrize("name", EVERY_FILE)
 def test_a_folder_in_the_place_of_a_file_is_refused(export: Export, copy: Path, name: str):
     (copy / name).unlink()
     (copy / name).mkdir()

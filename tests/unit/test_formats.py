@@ -21,10 +21,11 @@ from ledger import note
 from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
 from ledger.encoding import canonical, digest
+from ledger.first_manifest import HEADING as FIRST_HEADING
 from ledger.fork import compare
 from ledger.ids import short
 from ledger.keys import CosigningKey, SigningKey
-from ledger.manifest import HEADING
+from ledger.manifest import HEADING, Openness, spans_table
 from ledger.merkle import Tree, leaf_hash
 from ledger.proof import make as make_proof
 from ledger.statements import KINDS, Asset, Measurement
@@ -35,6 +36,10 @@ from ledger.trust import Group, Policy, Witness
 from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
+GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1" / "everything"
+SPANS = Openness(
+    20, [("opened", 0, 12), ("sealed", 12, 15), ("erased", 15, 16), ("opened", 18, 20)]
+)
 BLOCK = re.compile(r"(<!-- example: ([a-z_]+) -->\n```[a-z]*\n)(.*?)(```\n)", re.DOTALL)
 ENTRY = 4  # the first offer: it has references
 NEXT_LOG_KEY = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"the log's next key").digest())
@@ -157,6 +162,9 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "fork": fork,
     "export": lambda world: "".join(f"{name}\n" for name in sorted(files(world))),
     "manifest": lambda world: files(world)["manifest"].decode(),
+    "files": lambda world: files(world)["files"].decode(),
+    "spans": lambda _world: spans_table(SPANS).decode(),
+    "firstmanifest": lambda _world: (GOLDEN / "manifest").read_text(),
 }
 
 
@@ -207,19 +215,30 @@ def test_the_page_lists_every_term():
 def test_the_page_names_versions_and_links_lead_somewhere():
     text = PAGE.read_text()
     assert HEADING in text
+    assert FIRST_HEADING in text
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     titles = {heading.lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([a-z-]+)\)", text)) <= titles
 
 
-CODE = re.compile(r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|_find\(\s*[\w.]+,\s*"(\w+)\"""")
+CODE = re.compile(
+    r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|\.(?:find|miss)\(\s*"(\w+)"|Finding\("(\w+)\""""
+)
+SOURCES = (
+    "rules.py",
+    "kind_rules.py",
+    "epoch_rules.py",
+    "history.py",
+    "finding.py",
+    "structure.py",
+    "replay.py",
+    "freshness.py",
+    "verify.py",
+)
 
 
 def test_the_page_lists_every_finding():
-    sources = [
-        PAGE.parent / name
-        for name in ("rules.py", "kind_rules.py", "epoch_rules.py", "history.py", "verify.py")
-    ]
+    sources = [PAGE.parent / name for name in SOURCES]
     used = {"".join(found) for path in sources for found in CODE.findall(path.read_text())}
     rows = re.findall(r"^\| (`[^|]+) \|", section("Findings"), re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == used

@@ -7,7 +7,8 @@ honest program would.
 
 import copy
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ from ledger.encoding import canonical, sha256_text
 from ledger.entry import Entry, Opening, commitment
 from ledger.errors import EncodingError
 from ledger.keys import SigningKey
-from ledger.manifest import CHECKPOINT, FILE, HEADING
+from ledger.manifest import CHECKPOINT, FILE, FILES, HEADING, SPANS, Openness, Table
 from ledger.merkle import leaf_hash
 from ledger.statements import KINDS, read
 from ledger.verify import MAX_FINDINGS, read_and_verify, verify
-from tests.world import World, chain, insecure_export, key_of, read_files, write_files
+from tests.world import (
+    World,
+    chain,
+    insecure_export,
+    insecure_manifest,
+    key_of,
+    read_files,
+    write_files,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +48,7 @@ def test_the_verdict_counts_what_was_checked(world: World):
     verdict = world.audit()
     assert verdict.status == "sound"
     assert verdict.checked == {
-        "files": 5,
+        "files": 7,
         "tiles": 1,
         "entries": 18,
         "signatures": 20,
@@ -95,43 +104,50 @@ def test_findings_are_bounded(world: World, tmp_path: Path):
 # A manifest by somebody who holds the key that the folder claims.
 
 
+def openness_of(files: dict[str, bytes], size: int) -> Openness:
+    assert files[SPANS] == b"opened 0 %d\n" % size
+    return Openness.of(size, range(size))
+
+
 def with_manifest(world: World, path: Path, **changes: Any) -> Path:
+    """The world's export under a manifest with other fields."""
     files = read_files(world.export(path))
-    payload = json.loads(files[FILE].split(b"\n")[1]) | changes
-    text = f"{HEADING}\n{canonical(payload).decode()}\n"
-    write_files(path, {FILE: note.sign(text, [world.log_key])})
+    openness = openness_of(files, world.log.size)
+    write_files(path, insecure_manifest(world.log_key, openness, files, **changes))
     return path
 
 
-def listed(*files: tuple[str, int]) -> list[dict[str, Any]]:
-    return [
-        {"path": path, "length": length, "digest": sha256_text(b"")}
-        for path, length in sorted(files)
-    ]
+def with_tables(world: World, path: Path, **tables: bytes) -> Path:
+    """The world's export with other tables, which its manifest covers."""
+    changes = {name: Table.of(data).payload() for name, data in tables.items()}
+    write_files(with_manifest(world, path, **changes), tables)
+    return path
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new)
+
+    return change
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"files": listed(("../outside", 1), (CHECKPOINT, 1))},
-        {"files": listed(("/etc/hostname", 1), (CHECKPOINT, 1))},
-        {"files": listed(("tile/../../outside", 1))},
-        {"files": listed(("tile\\0", 1))},
-        {"files": []},
         {"size": 2**53 - 1},
-        {"size": 0},
-        {"opened": [{"start": 0, "stop": 2**53 - 1}]},
-        {"opened": [{"start": 5, "stop": 5}]},
-        {"opened": [{"start": 0, "stop": 3}, {"start": 3, "stop": 18}]},
-        {"opened": [{"start": -1, "stop": 18}]},
+        {"size": 2**24 + 1},
         {"origin": "other.example/log"},
         {"scope": "two\nlines"},
         {"more": 1},
+        {"files": {"length": 1, "digest": sha256_text(b""), "more": 1}},
+        {"files": {"length": 2**40, "digest": sha256_text(b"")}},
+        {"spans": {"length": -1, "digest": sha256_text(b"")}},
+        {"spans": {"length": 2**40, "digest": sha256_text(b"")}},
     ],
 )
 def test_a_manifest_that_no_export_has(world: World, tmp_path: Path, changes: dict[str, Any]):
     assert verify(with_manifest(world, tmp_path / "twin"), world.log.vkey).status == "sound"
-    (tmp_path / "outside").write_bytes(b"x")
     folder = with_manifest(world, tmp_path / "x", **changes)
     # Without a key a folder is never more than untrusted, but what is wrong is named as well.
     for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
@@ -140,15 +156,73 @@ def test_a_manifest_that_no_export_has(world: World, tmp_path: Path, changes: di
         assert [(item.code, item.where) for item in verdict.findings] == [("damaged", FILE)]
 
 
+ZERO = b"0" * 64
+FILES_TABLES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _data: b"",
+    "out of the folder": lambda data: data + ZERO + b" 1 ../outside\n",
+    "out of the folder, deep": lambda data: data + ZERO + b" 1 tile/../../outside\n",
+    "from the root": replaced(b" checkpoint\n", b" /etc/hostname\n"),
+    "backslash": lambda data: data + ZERO + b" 1 tile\\0\n",
+    "twice": lambda data: data.splitlines(keepends=True)[0] + data,
+    "not sorted": lambda data: b"".join(sorted(data.splitlines(keepends=True), reverse=True)),
+    "cut": lambda data: data[:-1],
+    "leading zero": replaced(b" 74 ", b" 074 "),
+    "two spaces": replaced(b" checkpoint", b"  checkpoint"),
+    "upper case": lambda data: data[:64].upper() + data[64:],
+    "one too few": lambda data: data.split(b"\n", 1)[1],
+    "one too many": lambda data: data + ZERO + b" 1 tile/entries/001\n",
+    "a gap": lambda data: ZERO + b" 1 journals/001\n" + data,
+    "a thousand gigabytes": lambda data: re.sub(rb" \d+ tile", b" 99999999999 tile", data),
+    "nonsense": lambda _data: b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", FILES_TABLES)
+def test_a_table_of_files_that_no_export_has(world: World, tmp_path: Path, name: str):
+    files = read_files(world.export(tmp_path / "twin"))
+    (tmp_path / "outside").write_bytes(b"x")
+    folder = with_tables(world, tmp_path / "x", files=FILES_TABLES[name](files[FILES]))
+    for key, status in ((world.log.vkey, "tampered"), (None, "untrusted")):
+        verdict = verify(folder, key)
+        assert (verdict.status, bool(verdict.findings)) == (status, True)
+        assert [(item.code, item.where) for item in verdict.findings] == [("damaged", FILES)]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"opened 0 99\n",
+        b"opened 5 5\n",
+        b"opened 0 3\nopened 3 18\n",
+        b"opened 3 18\nopened 0 3\n",
+        b"opened 0 9\nsealed 8 18\n",
+        b"opened -1 18\n",
+        b"opened 00 18\n",
+        b"opened 0 18",
+        b"opened 0 18\n\n",
+        b"closed 0 18\n",
+        b"opened 0 999999999\n",
+        b"nonsense",
+    ],
+)
+def test_a_table_of_spans_that_no_export_has(world: World, tmp_path: Path, table: bytes):
+    folder = with_tables(world, tmp_path / "x", spans=table)
+    verdict = verify(folder, world.log.vkey)
+    assert [(item.code, item.where) for item in verdict.findings] == [("damaged", FILES)]
+    assert SPANS in verdict.findings[0].message
+
+
 def test_lengths_that_would_fill_the_memory_are_refused_before_anything_is_read(
     world: World, tmp_path: Path
 ):
-    files = json.loads(read_files(world.export(tmp_path / "twin"))[FILE].split(b"\n")[1])["files"]
-    for item in files:
-        item["length"] = 10**12
-    folder = with_manifest(world, tmp_path / "x", files=files)
-    with (folder / CHECKPOINT).open("r+b") as file:
-        file.truncate(10**12)
+    files = read_files(world.export(tmp_path / "twin"))[FILES]
+    lines = [line.split(b" ") for line in files.splitlines()]
+    table = b"".join(b"%s 60000000 %s\n" % (line[0], line[2]) for line in lines)
+    more = b"".join(b"%s 67000000 journals/%03d\n" % (ZERO, i) for i in range(1000))
+    checkpoint = table.index(b"\n") + 1
+    folder = with_tables(
+        world, tmp_path / "x", files=table[:checkpoint] + more + table[checkpoint:]
+    )
     verdict = verify(folder, None)
     assert (verdict.status, bool(verdict.findings)) == ("untrusted", True)
     assert "are read" in verdict.findings[0].message
