@@ -12,7 +12,9 @@
     ├── ContributionError    a contribution that is not the one asked for; `.asset`, `.reason`
     ├── RefusedError         a job that this node will not compute; `.reason` is a fixed word
     ├── JournalError         a node's journal that cannot be trusted or written
+    │   └── JournalCutError  lines are gone that the node signed over, as the log shows
     ├── NodeError            a node that is set up wrongly
+    │   └── NotTakenError    the marketplace refuses a statement, and will again
     ├── ReceiptError         a receipt that is not the node's account of what crossed
     └── GridError            a Grid used against its rules
 
@@ -155,5 +157,22 @@ class JournalError(FederatedError):
     """The node's journal cannot be trusted or written."""
 
 
+class JournalCutError(JournalError):
+    """The journal has lost lines that this node signed over, as its statements in the log show."""
+
+    def __init__(self, line: int, last: int, statement: str) -> None:
+        """Takes the line that must be there, the last one that is, and whose statement shows it."""
+        super().__init__(
+            f"the journal has {last} lines, but {statement} in the log stands in its line {line}: "
+            "it was cut, changed or restored from an older backup. Put the newest journal.db back; "
+            "if it is lost, revoke the asset and list the data again with a new node"
+        )
+        self.line, self.statement = line, statement
+
+
 class NodeError(FederatedError):
     """The node is set up wrongly."""
+
+
+class NotTakenError(NodeError):
+    """The marketplace refuses a statement, and would refuse it again."""

@@ -1,8 +1,9 @@
-"""The node's own durable record: what it reserved, answered, refused and finished.
+"""The node's own durable record: what it reserved, launched, answered, refused and finished.
 
 Every write is one SQLite transaction, synced to disk before it returns, and one more line of a
-hash chain, so that nothing can be taken out later without the head changing. Two processes on one
-journal are ordered by the database's write lock: of two that want the last use, one gets it.
+hash chain (`ledger.journal`), so that nothing can be taken out later without the head changing. Two
+processes on one journal are ordered by the database's write lock: of two that want the last use,
+one gets it.
 
     with journal.write() as book:
         permit = decide(…, book.spent(asset, job), …)
@@ -10,7 +11,8 @@ journal are ordered by the database's write lock: of two that want the last use,
 
 Crash rules: a reservation without a receipt stays open and keeps counting as a use; a reply that
 was recorded is sent again, byte for byte, to the same request; another request for that round is
-refused.
+refused. A receipt or a close is signed in the very transaction that writes its line and keeps its
+bytes: it is handed in until the log has taken it.
 """
 
 from __future__ import annotations
@@ -19,62 +21,36 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from federated.errors import JournalError
+from federated.errors import JournalCutError, JournalError
 from federated.messages import FinishRequest, KeysRequest, Request
+from federated.node import journal_file
 from federated.node.guard import Spent
+from federated.node.journal_check import compare
+from federated.node.journal_file import DECIDE, FAILURE, FINISH_STEP, ROWS, UPGRADE, line_bodies
 from federated.preparation import Preparation
-from ledger.encoding import canonical, digest, parse, sha256_text
-from ledger.statements import Contribution, Grant, JournalPosition, read
+from ledger import journal as chain
+from ledger.encoding import canonical, parse, sha256_text
+from ledger.errors import EncodingError
+from ledger.ids import statement_id
+from ledger.journal import JournalLine
+from ledger.statements import Contribution, Counts, Epoch, Grant, JournalPosition, read
 
-NAMESPACE = "rongshu/journal/v1"
-VERSION = 1
 KEYS = "keys"
-FINISH = "finish"
+FINISH = FINISH_STEP
 _BUSY_SECONDS = 30.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS line (
-    sequence INTEGER PRIMARY KEY,
-    time INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    body BLOB NOT NULL,
-    head TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS use (
-    job TEXT NOT NULL,
-    asset TEXT NOT NULL,
-    agreement TEXT NOT NULL,
-    preparation BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'completed', 'ended')),
-    answered INTEGER NOT NULL DEFAULT 0,
-    rows INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (job, asset)
-) STRICT;
-CREATE TABLE IF NOT EXISTS reply (
-    job TEXT NOT NULL,
-    asset TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    step TEXT NOT NULL,
-    request TEXT NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY (job, asset, attempt, step)
-) STRICT;
-CREATE TABLE IF NOT EXISTS row_set (
-    asset TEXT NOT NULL,
-    bitmap BLOB NOT NULL,
-    PRIMARY KEY (asset, bitmap)
-) STRICT;
-CREATE TABLE IF NOT EXISTS decision (
-    job TEXT NOT NULL,
-    asset TEXT NOT NULL,
-    verdict TEXT NOT NULL,
-    statement BLOB NOT NULL,
-    PRIMARY KEY (job, asset)
-) STRICT;
-"""
+
+@dataclass(frozen=True)
+class Signed:
+    """A receipt or a close that this node signed, as the log is to get it."""
+
+    id: str
+    kind: str
+    statement: bytes
 
 
 class Journal:
@@ -97,7 +73,7 @@ class Journal:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._prepare()
+            journal_file.prepare(self._connection, path, clock)
         except sqlite3.DatabaseError as error:
             raise JournalError(f"{path}: {error}") from error
 
@@ -131,58 +107,39 @@ class Journal:
         """Recompute the whole chain and return where it stands.
 
         Raises:
-            JournalError: a line is missing or was changed, and names it; or uses and replies are
-                not what the lines say.
+            JournalError: a line is missing or was changed, and names it; or what the journal keeps
+                beside its lines is not what they say.
+        """
+        lines = self.lines()
+        head = chain.first_head()
+        for expected, line in enumerate(lines, start=1):
+            head = chain.next_head(head, line.sequence, line.time, line.kind, line.body)
+            if line.sequence != expected or line.head != head:
+                raise JournalError(f"{self._path}: line {expected} is missing or was changed")
+        with self._lock:
+            differing = compare(self._connection, lines)
+        if differing:
+            raise JournalError(f"{self._path}: its {differing} are not those of its lines")
+        return JournalPosition(len(lines), head)
+
+    def lines(self) -> list[JournalLine]:
+        """Return all lines, as an auditor gets them; their chain is not checked.
+
+        Raises:
+            JournalError: a line's content cannot be read.
         """
         with self._lock:
             rows = self._connection.execute(
                 "SELECT sequence, time, kind, body, head FROM line ORDER BY sequence"
             ).fetchall()
-        head = _first_head()
-        for expected, (sequence, time, kind, body, stored) in enumerate(rows, start=1):
-            head = _next_head(head, sequence, time, kind, body)
-            if sequence != expected or stored != head:
-                raise JournalError(f"{self._path}: line {expected} is missing or was changed")
-        self._compare([(kind, parse(body)) for _, _, kind, body, _ in rows])
-        return JournalPosition(len(rows), head)
-
-    def _compare(self, lines: list[tuple[str, Any]]) -> None:
-        """Hold the tables, which decide, against the chain, which cannot be changed unseen.
-
-        Raises:
-            JournalError: they differ.
-        """
-        uses: dict[tuple[str, str], tuple[str, str]] = {}
-        replies = {}
-        for kind, line in lines:
-            place = (line["job"], line["asset"])
-            if kind == "reserve":
-                uses[place] = (line["agreement"], "open")
-            elif kind == "finish" and place in uses:
-                uses[place] = (uses[place][0], line["state"])
-            elif kind == "reply":
-                replies[(*place, line["attempt"], line["step"])] = (line["request"], line["reply"])
-        with self._lock:
-            use = self._connection.execute("SELECT job, asset, agreement, state FROM use")
-            found = {(job, asset): (agreed, state) for job, asset, agreed, state in use}
-            reply = self._connection.execute(
-                "SELECT job, asset, attempt, step, request, body FROM reply"
-            )
-            sent = {tuple(row[:4]): (row[4], sha256_text(row[5])) for row in reply}
-        if found != uses or sent != replies:
-            raise JournalError(f"{self._path}: its uses or replies are not those of its lines")
-
-    def _prepare(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
-            raise JournalError(
-                f"{self._path} was written by a newer version ({version}); update this node"
-            )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        # A reservation that the disk forgets would be a use that nobody counted.
-        self._connection.execute("PRAGMA synchronous=FULL")
-        if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version=1;COMMIT")
+        try:
+            bodies = line_bodies(rows)
+        except EncodingError as error:
+            raise JournalError(f"{self._path}: a line was changed: {error}") from error
+        return [
+            JournalLine(sequence, time, kind, body, head)
+            for (sequence, time, kind, _, head), body in zip(rows, bodies, strict=True)
+        ]
 
 
 class Book:
@@ -194,10 +151,38 @@ class Book:
 
     def position(self) -> JournalPosition:
         """Return the number of the last line, and the hash that covers all lines."""
+        return journal_file.position(self._connection)
+
+    def must_continue(self, signed: JournalPosition, statement: str) -> None:
+        """Check that this journal still holds what a logged statement of this node was signed over.
+
+        Args:
+            signed: where the journal stood when it was signed.
+            statement: id of the receipt or the close; the next line names it.
+
+        Raises:
+            JournalCutError: the journal ends before, or has other lines there.
+        """
         row = self._connection.execute(
-            "SELECT sequence, head FROM line ORDER BY sequence DESC LIMIT 1"
+            "SELECT head FROM line WHERE sequence = ?", (signed.sequence,)
         ).fetchone()
-        return JournalPosition(0, _first_head()) if row is None else JournalPosition(*row)
+        head = chain.first_head() if signed.sequence == 0 else row and row[0]
+        following = self._connection.execute(
+            "SELECT body FROM line WHERE sequence = ?", (signed.sequence + 1,)
+        ).fetchone()
+        last = self.position().sequence
+        if head != signed.head or following is None:
+            raise JournalCutError(signed.sequence + 1, last, statement)
+        # Lines of version 1 named no receipts.
+        if signed.sequence >= self._upgraded():
+            body = parse(following[0])
+            if statement not in (body.get("receipt"), body.get("epoch")):
+                raise JournalCutError(signed.sequence + 1, last, statement)
+
+    def _upgraded(self) -> int:
+        query = "SELECT coalesce(max(sequence), 0) FROM line WHERE kind = ?"
+        (sequence,) = self._connection.execute(query, (UPGRADE,)).fetchone()
+        return int(sequence)
 
     def spent(self, asset: str, job: str) -> Spent:
         """Return what other jobs have used up on an asset; `job` itself is left out."""
@@ -256,7 +241,16 @@ class Book:
             "INSERT INTO use (job, asset, agreement, preparation, state) VALUES (?, ?, ?, ?, ?)",
             (job, asset, agreement, canonical(preparation.to_json()), "open"),
         )
-        self._append("reserve", {"agreement": agreement, "asset": asset, "job": job})
+        self._append(chain.RESERVE, {"agreement": agreement, "asset": asset, "job": job})
+
+    def launch(self, job: str, asset: str, attempt: int, grant: str) -> None:
+        """Write down that an attempt at a job begins, and under which grant."""
+        line = {"asset": asset, "attempt": attempt, "grant": grant, "job": job}
+        self._append(chain.LAUNCH, line)
+
+    def fail(self, job: str, asset: str, reason: str) -> None:
+        """Write down that a request of a job was answered with a failure, and its word."""
+        self._append(FAILURE, {"asset": asset, "job": job, "reason": reason})
 
     def reply(self, job: str, asset: str, attempt: int, step: str) -> tuple[str, bytes] | None:
         """Return the digest of the request answered in a step, and the reply's bytes."""
@@ -282,7 +276,7 @@ class Book:
             "request": request,
             "step": step,
         }
-        self._append("reply", line)
+        self._append(chain.REPLY, line)
 
     def contributions(self, job: str, asset: str) -> tuple[int, tuple[Contribution, ...]]:
         """Return the attempt at a job that was answered, and what was sent; 0 where none was."""
@@ -309,22 +303,27 @@ class Book:
 
     def answer_rows(self, job: str, asset: str, bitmaps: list[bytes], rows: int) -> None:
         """Remember which rows an answer is about to cover, and how many they are."""
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO row_set (asset, bitmap) VALUES (?, ?)",
-            [(asset, bitmap) for bitmap in bitmaps],
-        )
+        sets = journal_file.keep_rows(self._connection, asset, bitmaps)
         self._connection.execute(
             "UPDATE use SET answered = 1, rows = ? WHERE job = ? AND asset = ?",
             (rows, job, asset),
         )
+        self._append(ROWS, {"asset": asset, "job": job, "rows": rows, "sets": sets})
 
-    def finish(self, job: str, asset: str, state: str) -> None:
-        """End a reservation: `completed` keeps its use, `ended` gives it back."""
+    def finish(self, job: str, asset: str, state: str, receipt: bytes) -> None:
+        """End a job with the receipt that was signed in this transaction.
+
+        Its line comes right after those that the receipt was signed over. A reservation that is
+        still open ends with it: `completed` keeps the use, `failed` and `refused` give it back.
+        """
+        kept = "completed" if state == "completed" else "ended"
         self._connection.execute(
             "UPDATE use SET state = ? WHERE job = ? AND asset = ? AND state = 'open'",
-            (state, job, asset),
+            (kept, job, asset),
         )
-        self._append("finish", {"asset": asset, "job": job, "state": state})
+        name = statement_id("receipt", receipt)
+        line = {"asset": asset, "job": job, "receipt": name, "state": state}
+        self._keep(name, "receipt", asset, self._append(chain.FINISH, line), receipt)
 
     def decide(self, job: str, asset: str, verdict: str, statement: bytes) -> None:
         """Keep the grant or refusal that was signed for a job, before it is sent."""
@@ -332,7 +331,58 @@ class Book:
             "INSERT OR REPLACE INTO decision (job, asset, verdict, statement) VALUES (?, ?, ?, ?)",
             (job, asset, verdict, statement),
         )
-        self._append("decide", {"asset": asset, "job": job, "verdict": verdict})
+        line = {"asset": asset, "job": job, "verdict": verdict}
+        self._append(DECIDE, line | {"statement": sha256_text(statement)})
+
+    def last_close(self, asset: str) -> tuple[str, Epoch] | None:
+        """Return the newest close that was signed here, with its id."""
+        row = self._connection.execute(
+            "SELECT id, statement FROM signed WHERE kind = 'epoch' AND asset = ? "
+            "ORDER BY line DESC LIMIT 1",
+            (asset,),
+        ).fetchone()
+        if row is None:
+            return None
+        statement = read(row[1]).statement
+        if not isinstance(statement, Epoch):
+            raise JournalError("a stored close is none")
+        return row[0], statement
+
+    def counts_since(self, first: int) -> Counts:
+        """Count launches and ends from line `first` on."""
+        rows = self._connection.execute(
+            "SELECT sequence, time, kind, body, head FROM line WHERE sequence >= ? ORDER BY 1",
+            (first,),
+        ).fetchall()
+        bodies = line_bodies(rows)
+        return chain.count(
+            JournalLine(sequence, time, kind, body, head)
+            for (sequence, time, kind, _, head), body in zip(rows, bodies, strict=True)
+        )
+
+    def close(self, asset: str, number: int, statement: bytes) -> str:
+        """Keep the close of an epoch that was signed in this transaction; return its id."""
+        name = statement_id("epoch", statement)
+        line = {"asset": asset, "epoch": name, "number": number}
+        self._keep(name, "epoch", asset, self._append(chain.CLOSE, line), statement)
+        return name
+
+    def waiting(self) -> list[Signed]:
+        """Return what was signed and not yet taken by the log, oldest first."""
+        rows = self._connection.execute(
+            "SELECT id, kind, statement FROM signed WHERE taken = 0 ORDER BY line, id"
+        )
+        return [Signed(*row) for row in rows.fetchall()]
+
+    def taken(self, name: str) -> None:
+        """Remember that the log took a statement."""
+        self._connection.execute("UPDATE signed SET taken = 1 WHERE id = ?", (name,))
+
+    def _keep(self, name: str, kind: str, asset: str, line: int, statement: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO signed (id, kind, asset, line, statement) VALUES (?, ?, ?, ?, ?)",
+            (name, kind, asset, line, statement),
+        )
 
     def decision(self, job: str, asset: str) -> tuple[str, bytes] | None:
         """Return the verdict on a job and the statement signed for it."""
@@ -347,14 +397,8 @@ class Book:
         ).fetchone()
         return None if row is None else str(row[0])
 
-    def _append(self, kind: str, body: dict[str, Any]) -> None:
-        last = self.position()
-        data, time = canonical(body), self._clock()
-        head = _next_head(last.head, last.sequence + 1, time, kind, data)
-        self._connection.execute(
-            "INSERT INTO line (sequence, time, kind, body, head) VALUES (?, ?, ?, ?, ?)",
-            (last.sequence + 1, time, kind, data, head),
-        )
+    def _append(self, kind: str, body: dict[str, Any]) -> int:
+        return journal_file.append(self._connection, self._clock(), kind, body)
 
 
 def _lapsed(state: str, answered: int, decision: bytes | None, now: int) -> bool:
@@ -363,21 +407,6 @@ def _lapsed(state: str, answered: int, decision: bytes | None, now: int) -> bool
         return False
     statement = read(decision).statement
     return isinstance(statement, Grant) and statement.until < now
-
-
-def _first_head() -> str:
-    return "sha256:" + digest(NAMESPACE, b"").hex()
-
-
-def _next_head(head: str, sequence: int, time: int, kind: str, body: bytes) -> str:
-    line = {
-        "body": parse(body),
-        "kind": kind,
-        "previous": head,
-        "sequence": sequence,
-        "time": time,
-    }
-    return "sha256:" + digest(NAMESPACE, canonical(line)).hex()
 
 
 def step_of(request: Request) -> str:

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from federated.code import code_digest
 from federated.errors import (
     FederatedError,
+    JournalError,
     MessageError,
     NodeError,
-    PeerKeyError,
     RefusedError,
 )
 from federated.messages import (
@@ -38,15 +38,13 @@ from federated.messages import (
     FinishRequest,
     KeysReply,
     KeysRequest,
-    PublicMaskKey,
     Refusal,
     Request,
     RoundRequest,
     body_digest,
-    cohort_digest,
-    open_mask_key,
     read_request,
 )
+from federated.node.books import Account, Books
 from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
 from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
@@ -54,17 +52,16 @@ from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
 from federated.node.vault import Vault
-from federated.plan import Plan, Question, Words
+from federated.node.work import Work
+from federated.plan import Question, Words
 from federated.planning import plan_of
 from federated.rounds import words_to_bytes, write_ciphertexts
-from federated.tasks import Task
 from ledger.client import LogClient
 from ledger.errors import LedgerError, LogError
 from ledger.keys import SigningKey
 from ledger.statements import Contribution as Receipted
-from ledger.statements import Grant, Job, Receipt
+from ledger.statements import Grant, Job
 from privacy.errors import PrivacyError
-from privacy.masking import MaskKey
 from privacy.paillier import PublicKey, encrypt
 
 _log = logging.getLogger(__name__)
@@ -81,19 +78,6 @@ class Identity:
     provider: str
     provider_key: SigningKey = field(repr=False)
     node_key: SigningKey = field(repr=False)
-
-
-@dataclass
-class _Work:
-    """One attempt at one job, in memory: lost in a crash, and the attempt with it."""
-
-    permit: Permit
-    attempt: int
-    task: Task
-    plan: Plan
-    keys: dict[int, MaskKey] = field(default_factory=dict, repr=False)
-    rows: Rows | None = field(default=None, repr=False)
-    questions: list[Question] = field(default_factory=list)
 
 
 class Node:
@@ -130,8 +114,16 @@ class Node:
         self._clock = clock
         self._limits = limits
         self._minimum_rows = minimum_rows
-        self._work: dict[str, _Work] = {}
+        self._work: dict[str, Work] = {}
         self._lock = threading.Lock()
+        self._books = Books(
+            identity.asset,
+            identity.node_key,
+            log=log,
+            service=service,
+            journal=journal,
+            clock=clock,
+        )
 
     @property
     def asset(self) -> str:
@@ -150,7 +142,18 @@ class Node:
                 return self._answer_or_refuse(request, body)
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
+                self._note_failure(request.job, error)
                 return Failure(request.job, self.asset, failure_word(error)).to_bytes()
+
+    def _note_failure(self, job_id: str, error: Exception) -> None:
+        # Of a journal that cannot be written, or that has lost lines, no further line is made.
+        if isinstance(error, JournalError):
+            return
+        try:
+            with self._journal.write() as book:
+                book.fail(job_id, self.asset, failure_word(error))
+        except (FederatedError, LedgerError) as failed:
+            _log.warning("the failure could not be written down: %s", failed)
 
     def _answer_or_refuse(self, request: Request, body: bytes) -> bytes:
         try:
@@ -166,7 +169,7 @@ class Node:
     def job(self, job_id: str) -> Job | None:
         """Return a job as its researcher signed it, None when the verified log does not show it."""
         with self._lock:
-            self._log.sync()
+            self._sync()
             logged = self._log.history.by_id.get(job_id)
         found = None if logged is None else logged.statement
         return found if isinstance(found, Job) else None
@@ -194,8 +197,32 @@ class Node:
             NodeError: the reason is none of the fixed words.
         """
         with self._lock:
-            self._log.sync()
+            self._sync()
             self._refuse(job_id, reason)
+
+    def keep_books(self) -> int:
+        """Hand in what the log still lacks of this node, and close every epoch that has ended.
+
+        Due at the start and again and again afterwards, also when nobody asks for anything.
+
+        Returns:
+            How many epochs were closed.
+
+        Raises:
+            JournalCutError: the journal has lost lines that the log knows of.
+            NodeError: the marketplace cannot be reached; nothing is lost.
+            LedgerError: the log does not answer, or cannot be believed.
+        """
+        with self._lock:
+            self._sync()
+        closed = 0
+        while True:
+            self._books.hand_in()
+            with self._lock:
+                made = self._books.close_next()
+            if made is None:
+                return closed
+            closed += 1
 
     def decide_by_rule(self, is_rule: Callable[[], bool] = lambda: True) -> dict[str, str]:
         """Decide every waiting job as the terms say.
@@ -255,7 +282,7 @@ class Node:
                 raise RefusedError("grant_mismatch", f"another request for {step} was answered")
             if isinstance(request, FinishRequest):
                 # The first time it may have been signed and not have arrived.
-                self._hand_in(FinishReply.from_bytes(stored[1]).receipt)
+                self._books.try_to_hand_in()
             return stored[1]
         if isinstance(request, KeysRequest):
             return self._keys(request, asked)
@@ -281,13 +308,16 @@ class Node:
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
             task, plan = plan_of(permit.job, permit.assets)
-            work = _Work(permit, request.attempt, task, plan)
-            reply = KeysReply(self.asset, self._fresh_key(work, 1)).to_bytes()
+            work = Work(permit, request.attempt, task, plan)
+            book.launch(request.job, self.asset, request.attempt, permit.grant_id or "")
+            reply = KeysReply(
+                self.asset, work.fresh_key(1, self.asset, self._identity.node_key)
+            ).to_bytes()
             book.record_reply(request.job, self.asset, request.attempt, KEYS, asked, reply)
         self._work[request.job] = work
         return reply
 
-    def _round(self, work: _Work, request: RoundRequest, asked: str) -> bytes:
+    def _round(self, work: Work, request: RoundRequest, asked: str) -> bytes:
         number = len(work.questions) + 1
         granted = work.permit.grant.rounds if work.permit.grant else 0
         if request.round != number or number > granted:
@@ -298,7 +328,7 @@ class Node:
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
-        peers = self._peers(work, request)
+        peers = work.peers(request, self.asset)
         question = Question.from_json(request.question)
         work.task.check_order(work.questions, question)
         rows = work.rows or self._open_rows(work)
@@ -321,7 +351,7 @@ class Node:
         work.questions.append(question)
         return reply
 
-    def _contribution(self, work: _Work, bound_to: Round, words: Words) -> bytes:
+    def _contribution(self, work: Work, bound_to: Round, words: Words) -> bytes:
         plain, sealed = None, None
         if work.task.encrypted:
             public = PublicKey.from_json(work.permit.job.encryption_key)
@@ -335,10 +365,10 @@ class Node:
             round=bound_to.number,
             words=plain,
             ciphertexts=sealed,
-            next_mask_key=self._fresh_key(work, bound_to.number + 1),
+            next_mask_key=work.fresh_key(bound_to.number + 1, self.asset, self._identity.node_key),
         ).to_bytes()
 
-    def _open_rows(self, work: _Work) -> Rows:
+    def _open_rows(self, work: Work) -> Rows:
         table, _ = self._vault.table(self.asset)
         rows = prepare(table, work.permit.preparation)
         wanted = row_sets(work.task, work.plan, rows)
@@ -348,24 +378,22 @@ class Node:
         work.rows = rows
         return rows
 
-    def _finish(self, work: _Work | None, request: FinishRequest, asked: str) -> bytes:
+    def _finish(self, work: Work | None, request: FinishRequest, asked: str) -> bytes:
         with self._journal.write() as book:
             if not book.is_reserved(request.job, self.asset):
                 raise NodeError("no such job is under way here")
             attempt, sent = book.contributions(request.job, self.asset)
-        complete = (
-            work is not None
-            and request.state == "completed"
-            and (request.attempt, request.rounds) == (attempt, len(sent))
-        )
-        word = None if complete else "cancelled"
-        receipt = self._receipt(request.job, "failed" if word else "completed", word, sent)
-        reply = FinishReply(receipt).to_bytes()
-        with self._journal.write() as book:
-            book.finish(request.job, self.asset, "completed" if complete else "ended")
+            complete = (
+                work is not None
+                and request.state == "completed"
+                and (request.attempt, request.rounds) == (attempt, len(sent))
+            )
+            state, word = ("completed", None) if complete else ("failed", "cancelled")
+            receipt = self._books.finish(book, self._account(request.job, state, word, sent))
+            reply = FinishReply(receipt).to_bytes()
             book.record_reply(request.job, self.asset, request.attempt, FINISH, asked, reply)
         self._work.pop(request.job, None)
-        self._service.submit("receipt", receipt)
+        self._books.try_to_hand_in()
         return reply
 
     def _refuse(self, job_id: str, reason: str) -> bytes:
@@ -376,61 +404,48 @@ class Node:
         """
         with self._journal.write() as book:
             made = book.decision(job_id, self.asset)
+            if made is not None and made[0] == reason:
+                return Refusal(job_id, self.asset, reason, made[1]).to_bytes()
             reserved = book.is_reserved(job_id, self.asset)
             _, sent = book.contributions(job_id, self.asset) if reserved else (0, ())
-        if made is not None and made[0] == reason:
-            return Refusal(job_id, self.asset, reason, made[1]).to_bytes()
-        try:
-            if sent:
-                receipt = self._receipt(job_id, "failed", "cancelled", sent)
-            else:
-                receipt = self._receipt(job_id, "refused", reason, ())
-        except LedgerError as error:
-            raise NodeError(f"the refusal could not be receipted: {error}") from error
-        with self._journal.write() as book:
+            state, word = ("failed", "cancelled") if sent else ("refused", reason)
+            try:
+                receipt = self._books.finish(book, self._account(job_id, state, word, sent))
+            except LedgerError as error:
+                raise NodeError(f"the refusal could not be receipted: {error}") from error
             book.decide(job_id, self.asset, reason, receipt)
-            if reserved:
-                book.finish(job_id, self.asset, "ended")
         self._work.pop(job_id, None)
-        self._hand_in(receipt)
+        self._books.try_to_hand_in()
         return Refusal(job_id, self.asset, reason, receipt).to_bytes()
-
-    def _hand_in(self, receipt: bytes) -> None:
-        try:
-            self._service.submit("receipt", receipt)
-        except FederatedError as error:
-            # The coordinator gets it with the reply; the journal keeps it in any case.
-            _log.warning("the receipt was not taken: %s", error)
 
     def _refuse_ended(self, book: Book, job_id: str) -> None:
         if book.has_ended(job_id, self.asset):
             raise RefusedError("grant_mismatch", "this job has ended here; a new one is needed")
 
-    def _receipt(
+    def _account(
         self, job_id: str, state: str, reason: str | None, sent: tuple[Receipted, ...]
-    ) -> bytes:
-        """Sign the node's account of a job: what it sent is read from the journal, not from memory.
-
-        Raises:
-            LedgerError: the job's id is none, or the reason none of the fixed words.
-        """
+    ) -> Account:
+        """Return this node's account of a job; what it sent was read from the journal."""
         work = self._work.get(job_id)
-        with self._journal.write() as book:
-            position = book.position()
-            rows = book.rows_used(job_id, self.asset) if sent else 0
-        return Receipt(
-            asset=self.asset,
+        return Account(
             job=job_id,
             grant=None if work is None or state == "refused" else work.permit.grant_id,
             state=state,
             reason=reason,
             code_digest=NO_CODE if work is None else _code(work.permit.job),
             log_size=self._log.size if work is None else work.permit.log_size,
-            rows=rows,
-            contributions=sent,
-            journal=position,
-            issued=self._clock(),
-        ).sign(self._identity.node_key)
+            sent=sent,
+        )
+
+    def _sync(self) -> None:
+        """Read the log on to its newest checkpoint, and hold the journal against it.
+
+        Raises:
+            JournalCutError: the journal has lost lines that the log knows of.
+            LedgerError: the log does not answer, or cannot be believed.
+        """
+        self._log.sync()
+        self._books.compare()
 
     def _read_log(self) -> None:
         """Read the log on to its newest checkpoint.
@@ -440,7 +455,7 @@ class Node:
             LogError: it does not answer.
         """
         try:
-            self._log.sync()
+            self._sync()
         except LogError:
             raise
         except LedgerError as error:
@@ -455,43 +470,6 @@ class Node:
             code=_code,
             limits=self._limits,
         )
-
-    def _peers(self, work: _Work, request: RoundRequest) -> dict[str, bytes]:
-        cohort = work.permit.job.assets
-        if set(request.mask_keys) != set(cohort):
-            raise RefusedError("grant_mismatch", "the mask keys are not those of the cohort")
-        own = work.keys.get(request.round)
-        peers = {}
-        for asset in cohort:
-            try:
-                found = open_mask_key(
-                    request.mask_keys[asset],
-                    work.permit.node_keys[asset],
-                    asset=asset,
-                    job=request.job,
-                    attempt=request.attempt,
-                    round_number=request.round,
-                    cohort=cohort,
-                )
-            except PeerKeyError as error:
-                raise RefusedError("not_proven", str(error)) from error
-            if asset != self.asset:
-                peers[asset] = found.public
-            elif own is None or found.public != own.public:
-                raise RefusedError("not_proven", "this node's own mask key was replaced")
-        return peers
-
-    def _fresh_key(self, work: _Work, number: int) -> bytes:
-        key = MaskKey.generate()
-        work.keys[number] = key
-        return PublicMaskKey(
-            asset=self.asset,
-            job=work.permit.job_id,
-            attempt=work.attempt,
-            round=number,
-            cohort_digest=cohort_digest(work.permit.job.assets),
-            public=key.public,
-        ).sign(self._identity.node_key)
 
 
 def _code(job: Job) -> str:

@@ -6,10 +6,12 @@ from typing import Protocol
 
 import httpx
 
-from federated.errors import NodeError
+from federated.errors import NodeError, NotTakenError
 from ledger.encoding import parse
 
-PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts"}
+PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts", "epoch": "/v1/closes"}
+# What the marketplace says of the statement itself, not of the moment.
+_FOR_GOOD = frozenset({404, 409, 422})
 
 
 class Service(Protocol):
@@ -23,7 +25,7 @@ class Service(Protocol):
 
 
 class HttpService:
-    """Asks for waiting jobs and hands in grants and receipts.
+    """Asks for waiting jobs and hands in grants, receipts and closes.
 
     Args:
         http: client whose base address is the marketplace; it carries the provider's API key.
@@ -44,10 +46,11 @@ class HttpService:
         return [str(item["job"]) for item in found if item.get("asset") == asset]
 
     def submit(self, kind: str, envelope: bytes) -> None:
-        """Hand in a signed grant or receipt and wait until it is logged.
+        """Hand in a signed grant, receipt or close and wait until it is logged.
 
         Raises:
-            NodeError: it was not taken; names the marketplace's own word for why.
+            NotTakenError: the marketplace refuses it; names its own word for why.
+            NodeError: it cannot be reached, or cannot take anything now.
         """
         self._call("POST", PATHS[kind], {"statement": parse(envelope)})
 
@@ -57,7 +60,8 @@ class HttpService:
         except httpx.HTTPError as error:
             raise NodeError(f"{path}: the marketplace cannot be reached: {error}") from error
         if answer.is_error:
-            raise NodeError(f"{path}: {answer.status_code} {_word(answer)}")
+            kind = NotTakenError if answer.status_code in _FOR_GOOD else NodeError
+            raise kind(f"{path}: {answer.status_code} {_word(answer)}")
         return answer.json()
 
 

@@ -9,11 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from federated.errors import JournalError
-from federated.node.journal import Book, Journal
+from federated.errors import JournalCutError, JournalError
+from federated.messages import FinishReply
+from federated.node import journal_file
+from federated.node.journal import FAILURE, Book, Journal
+from federated.node.journal_file import UPGRADE, rows_digest
 from federated.preparation import Preparation
-from ledger.encoding import sha256_text
-from tests.world import Clock, World
+from ledger.encoding import canonical, sha256_text
+from ledger.ids import statement_id
+from ledger.journal import (
+    CLOSE,
+    FINISH,
+    LAUNCH,
+    first_head,
+    next_head,
+    read_journal,
+    write_journal,
+)
+from ledger.statements import Counts, JournalPosition
+from tests.world import Clock, World, key_of
 
 ROWS = Preparation.parse({"complete_rows": True})
 ASSET = "asset:one"
@@ -43,7 +57,7 @@ def use(journal: Journal, job: str, state: str | None = None, *, answered: bool 
             book.answer_rows(job, ASSET, [b"\xf0"], 4)
             book.record_reply(job, ASSET, 1, "1", "sha256:asked", b"masked " + job.encode())
         if state is not None:
-            book.finish(job, ASSET, state)
+            book.finish(job, ASSET, state, b"receipt of " + job.encode())
 
 
 # --- counting
@@ -52,7 +66,7 @@ def use(journal: Journal, job: str, state: str | None = None, *, answered: bool 
 def test_open_and_completed_jobs_count_ended_ones_do_not(journal: Journal):
     use(journal, "job:open")
     use(journal, "job:done", "completed")
-    use(journal, "job:ended", "ended")
+    use(journal, "job:ended", "failed")
     assert jobs(journal) == {"job:open", "job:done"}
     assert jobs(journal, "job:open") == {"job:done"}
     with journal.write() as book:
@@ -68,7 +82,7 @@ def test_a_second_reservation_for_one_job_counts_once(journal: Journal):
     assert jobs(journal) == {"job:one"}
 
 
-@pytest.mark.parametrize("state", ["completed", "ended"])
+@pytest.mark.parametrize("state", ["completed", "failed", "refused"])
 def test_a_job_that_ended_cannot_be_reserved_again(journal: Journal, state: str):
     use(journal, "job:one", state)
     before = journal.verify()
@@ -78,17 +92,157 @@ def test_a_job_that_ended_cannot_be_reserved_again(journal: Journal, state: str)
 
 
 def test_what_was_answered_is_remembered_though_the_job_ended(journal: Journal):
-    use(journal, "job:quiet", "ended")
+    use(journal, "job:quiet", "refused")
     with journal.write() as book:
         assert book.spent(ASSET, "job:next").answered == ()
         assert book.spent(ASSET, "job:next").unfinished("agreement:a") == 0
-    use(journal, "job:told", "ended", answered=True)
+    use(journal, "job:told", "failed", answered=True)
     with journal.write() as book:
         spent = book.spent(ASSET, "job:next")
         assert spent.answered == (ROWS,)
         assert spent.unfinished("agreement:a") == 1
         assert book.row_sets(ASSET) == [b"\xf0"]
         assert book.row_sets("asset:other") == []
+
+
+# --- lines
+
+
+def bodies(journal: Journal, kind: str) -> list[dict[str, object]]:
+    return [line.body for line in journal.lines() if line.kind == kind]
+
+
+def test_each_launch_failure_and_end_is_a_line(journal: Journal):
+    use(journal, "job:one")
+    with journal.write() as book:
+        book.launch("job:one", ASSET, 2, "grant:one")
+        book.fail("job:one", ASSET, "internal")
+    use(journal, "job:two", "refused")
+    place = {"asset": ASSET, "job": "job:one"}
+    assert bodies(journal, LAUNCH) == [{**place, "attempt": 2, "grant": "grant:one"}]
+    assert bodies(journal, FAILURE) == [{**place, "reason": "internal"}]
+    receipt = statement_id("receipt", b"receipt of job:two")
+    assert bodies(journal, FINISH) == [
+        {"asset": ASSET, "job": "job:two", "receipt": receipt, "state": "refused"}
+    ]
+
+
+def test_its_lines_are_a_journal_that_an_auditor_reads(path: Path):
+    filled(path)
+    journal = Journal(path, Clock())
+    lines = journal.lines()
+    key = key_of("node")
+    read = read_journal(write_journal("asset:" + 64 * "1", lines, key, now=9))
+    read.verify(key.verify_key)
+    last = journal.verify()
+    assert (read.end.sequence, read.end.head) == (last.sequence, last.head)
+    counts = read.counts(1, len(lines))
+    assert counts == Counts(launched=1, completed=1, failed=1, refused=1)
+    with journal.write() as book:
+        assert book.counts_since(1) == counts
+        assert book.counts_since(len(lines)) == Counts(0, 0, 0, 0)
+    journal.close()
+
+
+def test_a_line_about_rows_tells_nothing_to_who_guesses_them(journal: Journal):
+    use(journal, "job:one", answered=True)
+    (line,) = bodies(journal, "rows")
+    (told,) = line["sets"]  # type: ignore[misc]
+    assert told != sha256_text(b"\xf0")
+    salts = journal._connection.execute("SELECT salt FROM row_set").fetchall()
+    assert told == rows_digest(salts[0][0], b"\xf0")
+    # The same rows again are the same set.
+    use(journal, "job:two", answered=True)
+    assert [line["sets"] for line in bodies(journal, "rows")] == [[told], [told]]
+
+
+# --- what was signed
+
+
+def test_what_was_signed_waits_in_order_until_it_was_taken(journal: Journal, path: Path):
+    use(journal, "job:one", "completed")
+    with journal.write() as book:
+        book.close(ASSET, 0, b"close")
+    use(journal, "job:two", "refused")
+    journal.close()
+    again = Journal(path, Clock())
+    with again.write() as book:
+        waiting = book.waiting()
+        assert [item.statement for item in waiting] == [
+            b"receipt of job:one",
+            b"close",
+            b"receipt of job:two",
+        ]
+        assert waiting[1].id == statement_id("epoch", b"close")
+        book.taken(waiting[0].id)
+        assert book.waiting() == waiting[1:]
+    again.verify()
+    again.close()
+
+
+def test_a_refusal_after_the_end_leaves_the_use_as_it_ended(journal: Journal):
+    use(journal, "job:one", "completed")
+    with journal.write() as book:
+        book.finish("job:one", ASSET, "refused", b"refusal")
+    journal.verify()
+    assert jobs(journal) == {"job:one"}
+
+
+def signed_over(journal: Journal) -> list[tuple[JournalPosition, str]]:
+    """Where the journal stood when it signed, and what; as receipts and closes say."""
+    lines = journal.lines()
+    return [
+        (
+            JournalPosition(at, lines[at - 1].head if at else first_head()),
+            str(line.body.get("receipt") or line.body["epoch"]),
+        )
+        for at, line in enumerate(lines)
+        if line.kind in (FINISH, CLOSE)
+    ]
+
+
+def test_a_whole_journal_continues_what_was_signed_over_it(path: Path):
+    filled(path)
+    journal = Journal(path, Clock())
+    known = signed_over(journal)
+    assert len(known) == 4
+    with journal.write() as book:
+        for position, name in known:
+            book.must_continue(position, name)
+    journal.close()
+
+
+@pytest.mark.parametrize("left", range(13))
+def test_a_cut_tail_is_found_by_what_was_signed_over_it(path: Path, left: int):
+    filled(path)
+    journal = Journal(path, Clock())
+    known = signed_over(journal)
+    assert len(journal.lines()) == 13
+    journal._connection.execute("DELETE FROM line WHERE sequence > ?", (left,))
+    # The newest of them is enough.
+    position, name = known[-1]
+    with pytest.raises(JournalCutError, match="Put the newest"), journal.write() as book:
+        book.must_continue(position, name)
+    journal.close()
+
+
+def test_a_tail_written_anew_is_found_by_what_was_signed_over_the_old_one(
+    path: Path, tmp_path: Path
+):
+    filled(path)
+    journal = Journal(path, Clock())
+    known = signed_over(journal)
+    other = Journal(tmp_path / "other.db", Clock())
+    for number in range(9):
+        use(other, f"job:{number}", "completed", answered=True)
+    for position, name in known:
+        with pytest.raises(JournalCutError), other.write() as book:
+            book.must_continue(position, name)
+    # The same head, and another statement after it.
+    with pytest.raises(JournalCutError), journal.write() as book:
+        book.must_continue(known[0][0], known[1][1])
+    journal.close()
+    other.close()
 
 
 # --- replies
@@ -207,9 +361,13 @@ def test_a_full_disk_changes_nothing_and_the_journal_goes_on_after_it(journal: J
 def filled(path: Path) -> None:
     journal = Journal(path, Clock())
     use(journal, "job:one", "completed", answered=True)
-    use(journal, "job:two", "ended", answered=True)
+    use(journal, "job:two", "failed", answered=True)
     with journal.write() as book:
-        book.decide("job:three", ASSET, "revoked", b"receipt")
+        book.launch("job:four", ASSET, 1, "grant:one")
+        book.fail("job:four", ASSET, "internal")
+        book.finish("job:three", ASSET, "refused", b"receipt of job:three")
+        book.decide("job:three", ASSET, "revoked", b"receipt of job:three")
+        book.close(ASSET, 0, b"close of epoch 0")
     journal.verify()
     journal.close()
 
@@ -228,8 +386,22 @@ TAMPERINGS = {
     "a reply's bytes": "UPDATE reply SET body = x'00'",
     "a reply forgotten": "DELETE FROM reply WHERE job = 'job:one'",
     "a reply's request": "UPDATE reply SET request = 'sha256:other'",
-    "the last line": "DELETE FROM line WHERE sequence = (SELECT max(sequence) FROM line WHERE "
-    "kind = 'finish')",
+    "the last line": "DELETE FROM line WHERE sequence = (SELECT max(sequence) FROM line)",
+    "a row set forgotten": "DELETE FROM row_set",
+    "a row set's rows": "UPDATE row_set SET bitmap = x'0f'",
+    "a row set's salt": "UPDATE row_set SET salt = zeroblob(32)",
+    "a row set's salt, gone": "UPDATE row_set SET salt = NULL",
+    "a row set added": "INSERT INTO row_set VALUES ('asset:one', x'01', zeroblob(32))",
+    "how many rows": "UPDATE use SET rows = 3 WHERE job = 'job:one'",
+    "that rows were answered": "UPDATE use SET answered = 0 WHERE job = 'job:one'",
+    "a decision's word": "UPDATE decision SET verdict = 'granted'",
+    "a decision's statement": "UPDATE decision SET statement = x'00'",
+    "a decision forgotten": "DELETE FROM decision",
+    "a receipt forgotten": "DELETE FROM signed WHERE kind = 'receipt'",
+    "a receipt's bytes": "UPDATE signed SET statement = x'00' WHERE kind = 'receipt'",
+    "a receipt's line": "UPDATE signed SET line = line + 1 WHERE kind = 'receipt'",
+    "a receipt taken for one of an older version": "UPDATE signed SET line = 0",
+    "a close forgotten": "DELETE FROM signed WHERE kind = 'epoch'",
 }
 
 
@@ -252,7 +424,7 @@ def test_a_journal_that_was_changed_is_found_out(path: Path, what: str):
 
 def newer(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=3")
     connection.close()
 
 
@@ -291,4 +463,124 @@ def test_a_reservation_whose_grant_ended_unused_counts_no_more(tmp_path: Path):
         # An answer that left counts for good.
         book.answer_rows(use.job, provider.asset, [b"\x80"], 1)
         assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
+    journal.close()
+
+
+# --- files of version 1
+
+
+def first_version(path: Path) -> None:
+    """Write a file as version 1 did: a job completed, one open, one refused, another granted."""
+    connection = sqlite3.connect(path)
+    connection.executescript(journal_file._FIRST_SCHEMA + "PRAGMA user_version=1;")
+    rows = canonical(ROWS.to_json())
+    reply = FinishReply(b"receipt of one").to_bytes()
+    for use in (("job:one", "completed", 1, 4), ("job:two", "open", 0, 0)):
+        job, state, answered, number = use
+        connection.execute(
+            "INSERT INTO use VALUES (?, ?, 'agreement:a', ?, ?, ?, ?)",
+            (job, ASSET, rows, state, answered, number),
+        )
+    connection.execute(
+        "INSERT INTO reply VALUES ('job:one', ?, 1, 'finish', 'asked', ?)", (ASSET, reply)
+    )
+    connection.execute("INSERT INTO row_set VALUES (?, x'f0')", (ASSET,))
+    for job, verdict, data in (
+        ("job:one", "granted", b"grant"),
+        ("job:three", "revoked", b"refusal"),
+    ):
+        connection.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", (job, ASSET, verdict, data))
+    head = first_head()
+    reserve = {"agreement": "agreement:a", "asset": ASSET}
+    sent = {"attempt": 1, "reply": sha256_text(reply), "request": "asked", "step": "finish"}
+    for number, (kind, body) in enumerate(
+        (
+            ("reserve", {**reserve, "job": "job:one"}),
+            ("decide", {"asset": ASSET, "job": "job:one", "verdict": "granted"}),
+            ("finish", {"asset": ASSET, "job": "job:one", "state": "completed"}),
+            ("reply", {"asset": ASSET, "job": "job:one", **sent}),
+            ("reserve", {**reserve, "job": "job:two"}),
+            ("decide", {"asset": ASSET, "job": "job:three", "verdict": "revoked"}),
+        ),
+        start=1,
+    ):
+        head = next_head(head, number, 7, kind, body)
+        line = (number, 7, kind, canonical(body), head)
+        connection.execute("INSERT INTO line VALUES (?, ?, ?, ?, ?)", line)
+    connection.commit()
+    connection.close()
+
+
+@pytest.fixture(name="old")
+def _old(tmp_path: Path) -> Path:
+    path = tmp_path / "old.db"
+    first_version(path)
+    return path
+
+
+def test_a_journal_of_version_1_goes_on_under_its_old_lines(old: Path):
+    journal = Journal(old, Clock())
+    lines = journal.lines()
+    assert [line.kind for line in lines[:6]] == [
+        *("reserve", "decide", "finish", "reply", "reserve", "decide"),
+    ]
+    assert [line.kind for line in lines[6:]] == [UPGRADE, "rows", "decide", "decide"]
+    journal.verify()
+    assert jobs(journal) == {"job:one", "job:two"}
+    with journal.write() as book:
+        # Whether they ever arrived, the log will tell.
+        found = {item.statement for item in book.waiting()}
+        assert found == {b"receipt of one", b"refusal"}
+        # An old receipt names the line before its end, which named no receipt.
+        book.must_continue(JournalPosition(2, lines[1].head), "receipt:old")
+        with pytest.raises(JournalCutError):
+            book.must_continue(JournalPosition(2, lines[2].head), "receipt:old")
+    journal.close()
+    again = Journal(old, Clock())
+    assert again.lines() == lines
+    again.close()
+
+
+OLD_TAMPERINGS = (
+    "UPDATE row_set SET bitmap = x'0f'",
+    "UPDATE decision SET verdict = 'granted'",
+    "UPDATE use SET rows = 5 WHERE job = 'job:one'",
+    "DELETE FROM reply",
+)
+
+
+@pytest.mark.parametrize("statement", OLD_TAMPERINGS)
+def test_what_an_old_journal_kept_is_held_to_its_lines_from_then_on(old: Path, statement: str):
+    Journal(old, Clock()).close()
+    connection = sqlite3.connect(old)
+    assert connection.execute(statement).rowcount
+    connection.commit()
+    connection.close()
+    journal = Journal(old, Clock())
+    with pytest.raises(JournalError):
+        journal.verify()
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "fails", ["ALTER", "CREATE TABLE signed", "UPDATE row_set", "PRAGMA user_version=2"]
+)
+def test_a_crash_while_a_file_is_brought_up_to_date_leaves_it_as_it_was(
+    old: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+):
+    honest = sqlite3.connect
+
+    def connect(*given: object, **named: object) -> object:
+        return FullDisk(honest(*given, **named), fails)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        with pytest.raises(JournalError, match="disk is full"):
+            Journal(old, Clock())
+    connection = honest(old)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("SELECT count(*) FROM line").fetchone() == (6,)
+    connection.close()
+    journal = Journal(old, Clock())
+    journal.verify()
     journal.close()

@@ -1,0 +1,203 @@
+"""The node's accounts towards the log: receipts and closes of epochs, none of them missing.
+
+    books.compare()                  # what the log holds of this node stands in the journal too
+    books.hand_in()                  # what was signed and not taken, in order
+    books.close_next()               # sign the close of the next ended epoch
+
+A statement is signed in the transaction that writes its line and keeps its bytes. So a crash before
+leaves nothing, and a crash after leaves a statement that is handed in at the next occasion, the
+same bytes each time. Nothing is signed over a journal that has lost lines: the log would hold two
+histories of one node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from federated.errors import FederatedError, NotTakenError
+from federated.node.journal import Book, Journal
+from federated.node.service import Service
+from ledger.client import LogClient
+from ledger.errors import LedgerError
+from ledger.history import Logged
+from ledger.keys import SigningKey
+from ledger.statements import Contribution, Epoch, JournalPosition, JournalSpan, Receipt
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a node says of its part in one job; the journal's position is added when it is signed.
+
+    Attributes:
+        state: `completed`, `failed` or `refused`, with the reason of the latter two.
+        log_size: entries that the node had read when it acted.
+    """
+
+    job: str
+    grant: str | None
+    state: str
+    reason: str | None
+    code_digest: str
+    log_size: int
+    sent: tuple[Contribution, ...]
+
+
+class Books:
+    """One node's accounts.
+
+    Args:
+        asset: the asset that the node guards.
+        key: the node's.
+        log: reads and verifies the log.
+        service: where statements are handed in.
+        journal: the node's own.
+        clock: returns Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        asset: str,
+        key: SigningKey,
+        *,
+        log: LogClient,
+        service: Service,
+        journal: Journal,
+        clock: Callable[[], int],
+    ) -> None:
+        self._asset = asset
+        self._key = key
+        self._log = log
+        self._service = service
+        self._journal = journal
+        self._clock = clock
+        self._compared = 0
+        self._refused: set[str] = set()
+
+    def compare(self) -> None:
+        """Hold what the log has of this node's statements against the journal, new entries only.
+
+        Raises:
+            JournalCutError: the journal has lost lines that the node signed over.
+        """
+        history = self._log.history
+        listed = history.by_id.get(self._asset)
+        if listed is None or self._compared == history.size:
+            return
+        own = [*history.receipts.get(listed.index, ()), *history.closes.get(self._asset, ())]
+        new = [logged for logged in own if logged.index >= self._compared]
+        if new:
+            with self._journal.write() as book:
+                for logged in new:
+                    book.must_continue(_signed_over(logged), logged.id)
+        self._compared = history.size
+
+    def finish(self, book: Book, account: Account) -> bytes:
+        """Sign the receipt of a job and write the line that ends it; return the receipt.
+
+        Raises:
+            LedgerError: the job's id is none, or the reason none of the fixed words.
+        """
+        receipt = Receipt(
+            asset=self._asset,
+            job=account.job,
+            grant=account.grant,
+            state=account.state,
+            reason=account.reason,
+            code_digest=account.code_digest,
+            log_size=account.log_size,
+            rows=book.rows_used(account.job, self._asset) if account.sent else 0,
+            contributions=account.sent,
+            journal=book.position(),
+            issued=self._clock(),
+        ).sign(self._key)
+        book.finish(account.job, self._asset, account.state, receipt)
+        return receipt
+
+    def close_next(self) -> str | None:
+        """Sign the close of the next epoch that has ended; None where there is none to close now.
+
+        The epoch must have ended in what this node has read. While an earlier close waits to be
+        taken, no further one is signed.
+
+        Raises:
+            EvidenceError: the log withholds receipts of this node.
+            JournalError: the disk refuses.
+        """
+        history, schedule = self._log.history, self._log.history.schedule
+        listed = history.by_id.get(self._asset)
+        if schedule is None or listed is None or self._has_ended():
+            return None
+        with self._journal.write() as book:
+            if any(item.kind == "epoch" for item in book.waiting()):
+                return None
+            last = book.last_close(self._asset)
+            number = schedule.epoch_of(listed.index) if last is None else last[1].number + 1
+            if number >= schedule.ended(history.size):
+                return None
+            start, stop = schedule.start(number), schedule.start(number + 1)
+            first = 1 if last is None else last[1].journal.last + 1
+            position = book.position()
+            statement = Epoch(
+                asset=self._asset,
+                number=number,
+                start=start,
+                stop=stop,
+                previous=None if last is None else last[0],
+                journal=JournalSpan(first, position.sequence, position.head),
+                counts=book.counts_since(first),
+                uses=len(history.uses(listed.index, self._asset, start, stop)),
+                issued=self._clock(),
+            )
+            return book.close(self._asset, number, statement.sign(self._key))
+
+    def hand_in(self) -> None:
+        """Hand in what was signed and not yet taken by the log, oldest first.
+
+        What the marketplace refuses for good stays in the journal and is tried again after the next
+        start; the rest is not kept waiting by it.
+
+        Raises:
+            NodeError: the marketplace cannot be reached; all of it waits for the next occasion.
+        """
+        with self._journal.write() as book:
+            waiting = book.waiting()
+        for item in waiting:
+            if item.id in self._refused:
+                continue
+            try:
+                if item.id not in self._log.history.by_id:
+                    self._service.submit(item.kind, item.statement)
+            except NotTakenError as error:
+                _log.warning("%s was not taken: %s", item.id[:24], error)
+                self._refused.add(item.id)
+                continue
+            # A crash here is harmless: the log takes the same bytes once.
+            with self._journal.write() as book:
+                book.taken(item.id)
+
+    def try_to_hand_in(self) -> None:
+        """As `hand_in`; what goes wrong is logged and left to the next occasion."""
+        try:
+            self.hand_in()
+        except (FederatedError, LedgerError) as error:
+            # The coordinator gets a receipt with the reply; the journal keeps it in any case.
+            _log.warning("not handed in yet: %s", error)
+
+    def _has_ended(self) -> bool:
+        """Whether nothing that this node signs counts any more."""
+        history = self._log.history
+        owner = getattr(history.by_id[self._asset].statement, "provider", "")
+        return any(history.revoked_before(name, history.size) for name in (self._asset, owner))
+
+
+def _signed_over(logged: Logged) -> JournalPosition:
+    statement = logged.statement
+    if isinstance(statement, Receipt):
+        return statement.journal
+    if isinstance(statement, Epoch):
+        return JournalPosition(statement.journal.last, statement.journal.head)
+    raise TypeError(type(statement).__name__)
