@@ -264,10 +264,8 @@ class _Run:
             except (FileNotFoundError, NotADirectoryError):
                 break
             self.current = path
-        # What the auditor was given from elsewhere is not replaced by what the folder says.
-        if notes and not policy.tenures:
-            return policy.following(notes)
-        return policy
+        # Beside those that the auditor was given from elsewhere: a rival of one is refused.
+        return policy.following(notes) if notes else policy
 
     def _manifest(
         self, folder: Folder, policy: Policy
@@ -377,7 +375,7 @@ class _Run:
 
 
 def _keys(policy: Policy) -> list[VerifyKey]:
-    return [tenure.key for tenure in policy.tenures] or list(policy.logs)
+    return [tenure.key for tenure in policy.tenures]
 
 
 def _bundle_place(number: int) -> str:
