@@ -2,21 +2,28 @@
 
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 
-from ledger.encoding import digest
-from ledger.errors import EncodingError
-from ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
-from ledger.use_index import commit, root_of, sorted_tags, tag
+from ledger.errors import EncodingError, ProofError
+from ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash, root
+from ledger.use_index import EPOCHS, EpochKey, commit, disclose, root_of, sorted_tags, tag
 
 KEY = bytes(range(32))
 ASSET = "asset:" + 64 * "a"
 
 
-def test_a_tag_is_an_hmac_over_purpose_asset_and_epoch():
-    message = b"rongshu/use-tag/v1\0" + ASSET.encode() + b"\x007"
-    assert tag(KEY, ASSET, 7) == hmac.new(KEY, message, hashlib.sha256).digest()
+COMMITMENT = commit(KEY)
+
+
+def hmac_of(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def test_a_tag_is_an_hmac_over_asset_and_epoch_under_the_key_of_that_epoch():
+    key = hmac_of(KEY, b"rongshu/epoch-key/v1\x007")
+    assert tag(KEY, ASSET, 7) == hmac_of(key, b"rongshu/use-tag/v1\0" + ASSET.encode() + b"\x007")
 
 
 def test_another_key_asset_or_epoch_gives_another_tag():
@@ -29,8 +36,43 @@ def test_another_key_asset_or_epoch_gives_another_tag():
     assert len(others) == 4
 
 
-def test_the_commitment_is_a_hash_for_this_purpose_alone():
-    assert commit(KEY) == "sha256:" + digest("rongshu/tag-key/v1", KEY).hex()
+def test_the_commitment_is_the_root_over_the_keys_of_all_epochs():
+    keys = (hmac_of(KEY, b"rongshu/epoch-key/v1\0%d" % number) for number in range(EPOCHS))
+    assert commit(KEY) == f"sha256:{root(leaf_hash(key) for key in keys).hex()}"
+
+
+@pytest.mark.parametrize("number", [0, 7, EPOCHS - 1])
+def test_the_key_of_one_epoch_is_shown_with_its_proof_and_gives_its_tag(number: int):
+    shown = disclose(KEY, number)
+    assert shown.verify(COMMITMENT).tag(ASSET) == tag(KEY, ASSET, number)
+
+
+@pytest.mark.parametrize("change", ["number", "key", "path", "commitment"])
+def test_another_key_epoch_or_commitment_is_refused(change: str):
+    shown, commitment = disclose(KEY, 7), COMMITMENT
+    if change == "number":
+        shown = replace(shown, number=8)
+    elif change == "key":
+        shown = replace(shown, key=disclose(KEY, 8).key)
+    elif change == "path":
+        shown = replace(shown, path=shown.path[:-1])
+    else:
+        commitment = commit(bytes(32))
+    with pytest.raises(ProofError, match="is not the key of epoch"):
+        shown.verify(commitment)
+
+
+def test_the_key_of_one_epoch_does_not_give_the_tag_of_another():
+    shown = disclose(KEY, 7)
+    assert EpochKey(8, shown.key, shown.path).tag(ASSET) != tag(KEY, ASSET, 8)
+    assert shown.key.hex() not in repr(shown)
+
+
+@pytest.mark.parametrize("number", [-1, EPOCHS])
+def test_epochs_that_no_commitment_covers_have_a_tag_and_no_proof(number: int):
+    assert len(tag(KEY, ASSET, EPOCHS)) == 32
+    with pytest.raises(EncodingError, match="covers epochs 0 to"):
+        disclose(KEY, number)
 
 
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33)])
