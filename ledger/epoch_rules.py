@@ -7,7 +7,7 @@ here but at its end, in `ledger.completeness`.
 from __future__ import annotations
 
 from ledger.errors import EvidenceError, RuleError
-from ledger.history import History, Logged
+from ledger.history import Logged
 from ledger.keys import VerifyKey
 from ledger.kind_rules import Case, as_kind
 from ledger.statements import (
@@ -87,7 +87,7 @@ def check_shred(case: Case) -> None:
         kind = history.entries[index].kind
         case.require("wrong_shred", kind == statement.erased_kind, f"entry {index} is a {kind}")
         case.require("wrong_shred", index not in history.shredded, f"erases entry {index} again")
-        for agreement in _agreements(history, index):
+        for agreement in history.agreements_under(index):
             _check_ended(case, agreement)
 
 
@@ -112,18 +112,6 @@ def _check_span(case: Case, number: int, start: int, stop: int) -> Schedule:
     case.require("wrong_span", (start, stop) == expected, f"epoch {number} has other entries")
     case.require("not_seen_yet", stop <= case.logged.index, "the epoch has not ended yet")
     return schedule
-
-
-def _agreements(history: History, index: int) -> set[int]:
-    """Return the entries of all agreements that a statement rests on, from public references."""
-    found, open_ends = set(), [index]
-    while open_ends:
-        entry = history.entries[open_ends.pop()]
-        if entry.kind == "agreement":
-            found.add(entry.index)
-        elif entry.kind in ("job", "grant", "receipt", "release", "settlement"):
-            open_ends.extend(item for item in entry.references if item is not None)
-    return found
 
 
 def _check_ended(case: Case, index: int) -> None:

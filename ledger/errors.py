@@ -11,6 +11,7 @@
     ├── StatementError     a signed fact that breaks the rules of its kind
     ├── JournalFormatError a node's journal that is malformed or has a gap
     ├── EntryError         a log entry that does not fit its place in the chain
+    ├── ViewError          a view key that does not open what it is held against
     ├── RuleError          a fact that contradicts the facts before it
     ├── EvidenceError      a check that needs an opening nobody gave
     │   ├── UnprovenForkError   two histories, and too little of them to prove it to others
@@ -80,6 +81,10 @@ class JournalFormatError(LedgerError):
 
 class EntryError(LedgerError):
     """The log entry does not fit its place in the chain."""
+
+
+class ViewError(LedgerError):
+    """The view key does not open this, or the file of view keys is malformed."""
 
 
 class RuleError(LedgerError):

@@ -119,6 +119,11 @@ class History:
             self.released.setdefault(statement.job, logged)
         elif isinstance(statement, Settlement):
             self.settled.setdefault(statement.job, logged)
+        elif isinstance(statement, Shred):
+            # Allowed or not, it was said; and once an agreement is erased, nobody can read in it
+            # that it had ended.
+            for index in statement.entries:
+                self.shredded.setdefault(index, logged.index)
 
     def _record_receipt(self, logged: Logged, receipt: Receipt) -> None:
         asset = self.by_id.get(receipt.asset)
@@ -143,8 +148,6 @@ class History:
             self.checked["settled_cents"] += statement.total_cents
         elif isinstance(statement, Schedule):
             self.schedule = statement
-        elif isinstance(statement, Shred):
-            self.shredded |= dict.fromkeys(statement.entries, logged.index)
         elif isinstance(statement, Rotation):
             self._rotate(statement)
 
@@ -187,6 +190,19 @@ class History:
         """Whether a revocation of this statement stands among the first `size` entries."""
         index = self.revoked.get(statement_id)
         return index is not None and index < size
+
+    def agreements_under(self, index: int) -> set[int]:
+        """Return the entries of all agreements that an entry rests on, by public references."""
+        found, waiting, seen = set(), [index], {index}
+        while waiting:
+            entry = self.entries[waiting.pop()]
+            if entry.kind == "agreement":
+                found.add(entry.index)
+            elif entry.kind in ("job", "grant", "receipt", "release", "settlement", "revocation"):
+                fresh = {item for item in entry.references if item is not None} - seen
+                seen |= fresh
+                waiting.extend(fresh)
+        return found
 
     def participant_key(self, participant: str) -> VerifyKey:
         """Return the key that a participant signs with from here on.

@@ -15,8 +15,12 @@ from ledger.errors import InvalidKeyError
 _MAX_FILE_BYTES = 4096
 
 
-def read_secret(path: Path) -> str:
+def read_secret(path: Path, limit: int = _MAX_FILE_BYTES) -> str:
     """Return the text of a file that nobody but its owner can reach.
+
+    Args:
+        path: the file.
+        limit: most bytes that belong there.
 
     Raises:
         InvalidKeyError: it is missing, not a regular file, open to group or others, too long or not
@@ -37,13 +41,14 @@ def read_secret(path: Path) -> str:
                 f"key file {path} has mode {stat.S_IMODE(mode):04o}, so others can reach it: "
                 f"run `chmod 600 {path}`, and make a new key if anybody may have read this one"
             )
-        data = os.read(descriptor, _MAX_FILE_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
     except OSError as error:
         raise InvalidKeyError(f"key file {path} cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
-    if len(data) > _MAX_FILE_BYTES:
-        raise InvalidKeyError(f"key file {path} is too long to hold one key")
+    if len(data) > limit:
+        raise InvalidKeyError(f"key file {path} is too long to hold what belongs there")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
