@@ -1,6 +1,7 @@
 """Follows a log from outside and believes nothing that it has not verified.
 
     client = LogClient(http, VerifyKey.from_text("rongshu.example/log+…"), Path("highest"))
+    client = LogClient(http, Policy.parse(text), Path("highest"), max_age=600, clock=now_ms)
     client.sync()
     client.history.by_id["grant:9f…"].index
 
@@ -8,6 +9,15 @@ Reads every entry up to the newest checkpoint, rebuilds the tree itself and comp
 checkpoint that is not an extension of the highest one ever verified is refused, across restarts
 too. The statements that the server shows are tied to their entries by their commitments. A
 revocation may not stay sealed: whoever cannot read one must assume that it ends everything.
+
+A log can betray its reader in three ways, each with an error of its own:
+
+- it shows less than before (`RolledBackError`);
+- it signed another history (`SplitViewError`): what proves it is kept beside the memory, as
+  `fork.proof` (`ledger.fork`) or, where the proof would take entries that were not kept, as the two
+  checkpoints. While they are there no checkpoint of this log is believed again: a person must look;
+- it shows nothing new (`StaleLogError`), which only a quorum of witnesses lets a reader notice: a
+  log signs no time, so without witnesses an old checkpoint and a quiet log look the same.
 
 `http` is any `httpx.Client` with the server as its base address: over a network or, with all
 roles on one machine, straight into the application. The bytes are the same.
@@ -17,12 +27,15 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
 from ledger import durable, rules
-from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry, Opening
 from ledger.errors import (
     EncodingError,
@@ -30,16 +43,25 @@ from ledger.errors import (
     EvidenceError,
     LedgerError,
     LogError,
+    PolicyError,
+    RolledBackError,
+    SplitViewError,
+    StaleLogError,
     StatementError,
     TrustError,
 )
+from ledger.fork import compare
 from ledger.history import History
 from ledger.keys import VerifyKey
-from ledger.merkle import CompactRange, leaf_hash
+from ledger.merkle import EMPTY_ROOT, CompactRange, Tree, leaf_hash
 from ledger.statements import Revocation, Unverified
-from ledger.tiles import WIDTH, Tile, decode_bundle
+from ledger.tile_tree import TileTree
+from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
+from ledger.trust import NONE, Policy, Trusted
 
 PAGE = 256
+PROOF_FILE = "fork.proof"
+VIEW_FILES = ("split-view.first", "split-view.second")
 
 
 class LogClient:
@@ -47,19 +69,39 @@ class LogClient:
 
     Args:
         http: client whose base address is the service; carries the reader's credentials.
-        key: the log's key, from elsewhere.
+        trust: the log's key, from elsewhere; or a policy, which may ask for a quorum of witnesses.
         memory: file that holds the highest verified checkpoint; made when there is none.
+        max_age: seconds since a quorum of witnesses saw the newest checkpoint, after which it is
+            refused; None for no limit.
+        clock: returns Unix milliseconds; needed where there is a limit.
 
     Raises:
         TrustError: the memory is of another log.
+        PolicyError: an age is to be limited, and no quorum is required that could tell it.
     """
 
-    def __init__(self, http: httpx.Client, key: VerifyKey, memory: Path) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        trust: VerifyKey | Policy,
+        memory: Path,
+        *,
+        max_age: int | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         self._http = http
-        self._key = key
+        self._policy = Policy.of(trust) if isinstance(trust, VerifyKey) else trust
+        if max_age is not None and (self._policy.quorum == NONE or clock is None):
+            raise PolicyError(
+                "how old a checkpoint is can be told by witnesses alone: limit its age under a "
+                "policy with a quorum of them, and with a clock"
+            )
         self._memory = memory
+        self._max_age = max_age
+        self._clock = clock
         self._lock = threading.Lock()
         self._range = CompactRange()
+        self._signed = b""
         self._highest = self._remember()
         self.history = History()
         self.broken: list[str] = []
@@ -73,29 +115,66 @@ class LogClient:
         """Read on to the server's newest checkpoint and return it, verified.
 
         Raises:
-            TrustError: the log went back, was rewritten, or withholds what must be readable.
+            RolledBackError: the log shows less than was verified before.
+            SplitViewError: the log signed another history, now or earlier; the proof was kept.
+            StaleLogError: its witnesses saw the newest checkpoint too long ago.
+            TrustError: too few witnesses cosigned it, or the log withholds what must be readable.
             LogError: the server did not answer as one should; nothing changed.
             LedgerError: what the server sent is malformed.
         """
         with self._lock:
+            self._refuse_known_split()
             signed = self._get("/v1/log/checkpoint")
-            newest = open_checkpoint(signed, self._key)
-            floor = self._highest.size if self._highest else 0
-            if newest.size < max(self.size, floor):
-                raise TrustError(
-                    f"the log shows {newest.size} entries, {max(self.size, floor)} were verified "
-                    "before: it went back"
-                )
+            trusted = self._policy.open_checkpoint(signed)
+            newest = trusted.checkpoint
+            self._refuse_other_head(signed, newest)
             if newest.size > self.size:
-                self._read_on(newest)
+                self._read_on(signed, newest)
                 durable.replace(self._memory, signed)
-            elif newest.root != self._range.root():
-                raise TrustError(f"the log shows two histories of {newest.size} entries")
+                self._signed = signed
+            # Last: what is too old to act upon is still a history to hold the next one against.
+            self._refuse_stale(trusted)
             return newest
 
-    def _read_on(self, newest: Checkpoint) -> None:
+    def _refuse_known_split(self) -> None:
+        for name in (PROOF_FILE, VIEW_FILES[0]):
+            path = self._memory.with_name(name)
+            if path.exists():
+                raise SplitViewError(
+                    f"this log signed two histories: {path} shows it. Nothing it says is believed "
+                    "until a person has looked and moved the file away"
+                )
+
+    def _refuse_other_head(self, signed: bytes, newest: Checkpoint) -> None:
+        """Hold a head that is no larger than the highest against what is known of that size."""
+        highest = self._highest or Checkpoint(newest.origin, 0, EMPTY_ROOT)
+        if newest.size > highest.size:
+            return
+        if newest.size == highest.size:
+            if newest.root != highest.root:
+                raise self._split(signed, newest)
+            return
+        if newest.size <= self.size and self._tree().root(newest.size) != newest.root:
+            raise self._split(signed, newest)
+        raise RolledBackError(
+            f"the log shows {newest.size} entries, {highest.size} were verified before: it went "
+            "back"
+        )
+
+    def _refuse_stale(self, trusted: Trusted) -> None:
+        if self._max_age is None or self._clock is None:
+            return
+        age = self._clock() // 1000 - (trusted.witnessed_at or 0)
+        if abs(age) > self._max_age:
+            told = f"{age} s ago" if age > 0 else f"{-age} s from now, so a clock is wrong"
+            raise StaleLogError(
+                f"a quorum of witnesses saw the checkpoint of {trusted.checkpoint.size} entries "
+                f"{told}; {self._max_age} s are allowed"
+            )
+
+    def _read_on(self, signed: bytes, newest: Checkpoint) -> None:
         entries = self._fetch_entries(newest.size)
-        grown = self._check_root([leaf for _, leaf in entries], newest)
+        grown = self._check_root([leaf for _, leaf in entries], signed, newest)
         openings = self._fetch_openings(newest.size)
         revealed = [self._reveal(entry, openings) for entry, _ in entries]
         # From here nothing can fail half way: admit what was verified, then remember it.
@@ -123,19 +202,62 @@ class LogClient:
             found.extend((Entry.from_bytes(item), leaf_hash(item)) for item in raw[skip:])
         return found
 
-    def _check_root(self, leaves: list[bytes], newest: Checkpoint) -> CompactRange:
-        grown = self._range
-        memory = self._highest
+    def _check_root(self, leaves: list[bytes], signed: bytes, newest: Checkpoint) -> CompactRange:
+        grown, before = self._range, self._highest
+        fits = before is None or before.size == 0
         for leaf in leaves:
+            if before and grown.size == before.size:
+                fits = grown.root() == before.root
             grown = grown.append(leaf)
-            if memory and grown.size == memory.size and grown.root() != memory.root:
-                raise TrustError(
-                    f"entry {grown.size - 1} or one before it was changed since the checkpoint of "
-                    f"{memory.size} entries was verified"
-                )
         if grown.root() != newest.root:
+            if before and self._is_split(newest, before):
+                raise self._split(signed, newest)
             raise TrustError(f"the entries do not have the root that is signed for {newest.size}")
+        if before and grown.size == before.size:
+            fits = grown.root() == before.root
+        if not fits:
+            raise self._split(signed, newest)
         return grown
+
+    def _is_split(self, newest: Checkpoint, before: Checkpoint) -> bool:
+        """Whether the log signed for `newest` what does not extend `before`; its tiles tell."""
+        theirs = TileTree(newest.size, lambda tile: self._get(f"/v1/log/{tile.path}"))
+        try:
+            if theirs.root() != newest.root:
+                return False
+            return before.size > 0 and theirs.root(before.size) != before.root
+        except LedgerError:
+            # Tiles that are not those of the checkpoint say nothing about the log's key.
+            return False
+
+    def _split(self, signed: bytes, newest: Checkpoint) -> SplitViewError:
+        """Keep what proves two histories, and return the error that says so."""
+        mine, theirs = self._tree(), None
+        # Only entries up to the highest checkpoint are known; after a restart, none may be.
+        known = self._highest is not None and mine.size == self._highest.size
+        own = TileTree(mine.size, lambda tile: tile_bytes(mine, tile, _no_entries))
+        if self._highest is None or newest.size != self._highest.size:
+            theirs = TileTree(newest.size, lambda tile: self._get(f"/v1/log/{tile.path}"))
+        try:
+            fork = compare((self._signed, own if known else None), (signed, theirs))
+        except LedgerError:
+            fork = None
+        with suppress(OSError):
+            if fork is not None:
+                durable.replace(self._memory.with_name(PROOF_FILE), fork.to_bytes())
+            else:
+                for name, data in zip(VIEW_FILES, (self._signed, signed), strict=True):
+                    durable.replace(self._memory.with_name(name), data)
+        kept = PROOF_FILE if fork is not None else VIEW_FILES[0]
+        return SplitViewError(
+            f"the log signed a checkpoint of {newest.size} entries that contradicts the one of "
+            f"{self._highest.size if self._highest else 0} verified before: two histories. See "
+            f"{self._memory.with_name(kept)}"
+        )
+
+    def _tree(self) -> Tree:
+        """Build the tree of the entries read so far; only a betrayed reader needs it."""
+        return Tree.from_leaf_hashes(leaf_hash(e.to_bytes()) for e in self.history.entries)
 
     def _fetch_openings(self, size: int) -> dict[int, Opening]:
         found: dict[int, Opening] = {}
@@ -169,7 +291,14 @@ class LogClient:
     def _remember(self) -> Checkpoint | None:
         if not self._memory.exists():
             return None
-        return open_checkpoint(self._memory.read_bytes(), self._key)
+        # Whatever quorum is asked for now, this head was verified under that of its day.
+        known = replace(self._policy, witnesses=(), groups=(), quorum=NONE)
+        self._signed = self._memory.read_bytes()
+        return known.open_checkpoint(self._signed).checkpoint
+
+
+def _no_entries(_start: int, _stop: int) -> list[bytes]:
+    return []
 
 
 def _openings(data: bytes) -> list[Opening]:

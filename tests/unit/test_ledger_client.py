@@ -14,7 +14,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
 from ledger.client import LogClient
 from ledger.encoding import b64encode
-from ledger.errors import LedgerError, LogError, TrustError
+from ledger.errors import LedgerError, LogError, RolledBackError, SplitViewError, TrustError
 from ledger.keys import SigningKey
 from ledger.log import Log
 from ledger.merkle import leaf_hash, root
@@ -104,9 +104,9 @@ def test_a_log_that_goes_back_is_refused_also_after_a_restart(world: World, tmp_
     client = reader(server, tmp_path / "highest")
     client.sync()
     server.checkpoint = old
-    with pytest.raises(TrustError, match="went back"):
+    with pytest.raises(RolledBackError, match="went back"):
         client.sync()
-    with pytest.raises(TrustError, match="went back"):
+    with pytest.raises(RolledBackError, match="went back"):
         reader(server, tmp_path / "highest").sync()
     # The twin: whoever remembers nothing takes it.
     assert reader(server, tmp_path / "other").sync().size == world.log.size - 1
@@ -129,7 +129,7 @@ def test_two_histories_of_one_size_are_refused(world: World, tmp_path: Path):
     client = reader(server, tmp_path / "highest")
     client.sync()
     server.checkpoint, _ = forked(world)
-    with pytest.raises(TrustError, match="two histories"):
+    with pytest.raises(SplitViewError, match="two histories"):
         client.sync()
 
 
@@ -137,7 +137,7 @@ def test_a_rewritten_history_is_refused_after_a_restart(world: World, tmp_path: 
     reader(Server(world), tmp_path / "highest").sync()
     server = Server(world)
     server.checkpoint, server.lies["tile"] = forked(world)
-    with pytest.raises(TrustError, match="changed since the checkpoint"):
+    with pytest.raises(SplitViewError, match="two histories"):
         reader(server, tmp_path / "highest").sync()
 
 
