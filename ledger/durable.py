@@ -27,8 +27,17 @@ def replace(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    rename(temporary, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file that is on disk already another's place, durably.
+
+    Raises:
+        OSError: the disk refuses; the target is the old file or the new one.
+    """
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -233,14 +233,14 @@ class Client:
         found = self.call("POST", path, {"statement": parse(envelope)})
         return found if isinstance(found, dict) else {}
 
-    def enrol(self, code: str, roles: Sequence[str]) -> str:
+    def enrol(self, code: str, roles: Sequence[str], recovery_key: VerifyKey | None = None) -> str:
         """Enrol with a one-time code and return the participant's id."""
         key = self.home.signing_key()
         statement = Participant(
             name=self.home.name,
             roles=tuple(roles),
             key=key.verify_key.text,
-            recovery_key=None,
+            recovery_key=None if recovery_key is None else recovery_key.text,
             issued=self.clock(),
         )
         body = {"code": code, "statement": parse(statement.sign(key))}

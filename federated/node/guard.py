@@ -155,7 +155,7 @@ def decide(
         grant=grant,
         log_size=history.size,
         assets=assets,
-        node_keys={name: VerifyKey.from_text(asset.node_key) for name, asset in assets.items()},
+        node_keys={name: history.node_key(name) for name in assets},
     )
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from ledger.checkpoint import open_checkpoint
 from ledger.errors import LedgerError
-from ledger.keys import VerifyKey
+from ledger.keys import SigningKey, VerifyKey
 from marketplace.cli import arguments as args
 from marketplace.cli.parties import connect
 from marketplace.cli.show import print_json, say
@@ -43,6 +43,13 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--role", required=True, action="append", choices=ROLES, help="repeat for several"
     )
+    parser.add_argument(
+        "--recovery-key",
+        type=Path,
+        metavar="FILE",
+        help="make a second key in FILE, for the day that the first is lost or stolen; keep it "
+        "away from this machine",
+    )
     args.as_json(parser)
     parser.set_defaults(run=_enrol)
     return args.run(parser, argv)
@@ -53,13 +60,24 @@ def _enrol(arguments: argparse.Namespace) -> int:
     http = connect(arguments, arguments.service)
     _recognise(http, key)
     home = Home.resume(arguments.home, arguments.name, arguments.service, key)
-    participant = Client(home, http).enrol(arguments.code, tuple(arguments.role))
+    recovery = _recovery_key(arguments.recovery_key, home)
+    participant = Client(home, http).enrol(arguments.code, tuple(arguments.role), recovery)
     if arguments.json:
         print_json({"participant": participant, "home": str(home.folder)})
         return 0
     say(f"{home.name} is enrolled as {participant}")
     say(f"keys: {home.folder} (keep signing.key and api.key to yourself, and a copy elsewhere)")
+    if arguments.recovery_key is not None:
+        say(f"recovery key: {arguments.recovery_key} (move it away from this machine)")
     return 0
+
+
+def _recovery_key(path: Path | None, home: Home) -> VerifyKey | None:
+    if path is None:
+        return None
+    if not path.exists():
+        SigningKey.generate(home.signing_key().name).save(path)
+    return SigningKey.load(path).verify_key
 
 
 def _recognise(http: httpx.Client, key: VerifyKey) -> None:

@@ -185,7 +185,7 @@ class Worker:
                     asset=party.asset_id,
                     name=assets[party.asset_id].name,
                     provider=party.provider_id,
-                    node_key=assets[party.asset_id].node_key,
+                    node_key=self._context.log.history.node_key(party.asset_id).text,
                     asset_index=self._context.entry(party.asset_id).index,
                     agreement=party.agreement_id,
                     agreement_index=self._context.entry(party.agreement_id).index,

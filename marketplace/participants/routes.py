@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ledger.statements import Participant as ParticipantStatement
+from ledger.statements import Rotation
 from marketplace.context import Ctx
-from marketplace.participants import access, schemas, service
-from marketplace.schemas import StatementId
+from marketplace.participants import access, rotations, schemas, service
+from marketplace.schemas import Recorded, StatementBody, StatementId
 
 router = APIRouter(tags=["participants"])
 
@@ -46,6 +47,15 @@ def get_participant(
     """Show name, roles, key and its fingerprint."""
     with context.reading() as session:
         return service.participant(session, context, participant_id)
+
+
+@router.post("/rotations", status_code=201, summary="Sign with a new key from now on")
+def post_rotation(body: StatementBody, caller: access.Enrolled, context: Ctx) -> Recorded:
+    """Replace your key, or your node's; signed by the old key or a recovery key, and the new."""
+    verified = context.check(body.envelope(), Rotation)
+    with context.writing() as session:
+        rotation_id = rotations.rotate(session, context, caller, verified)
+    return Recorded(id=rotation_id, index=context.logged(rotation_id))
 
 
 @router.get("/me", summary="Show who this API key belongs to")

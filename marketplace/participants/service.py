@@ -156,7 +156,7 @@ def me(session: Session, caller: Caller) -> Me:
 
 
 def _view(context: Context, row: Participant) -> ParticipantView:
-    key = VerifyKey.from_text(context.find(row.id, ParticipantStatement).key)
+    key = context.log.history.participant_key(row.id)
     return ParticipantView(
         id=row.id,
         name=row.name,
