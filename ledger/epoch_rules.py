@@ -35,6 +35,9 @@ def check_epoch(case: Case) -> None:
     schedule = _check_span(case, statement.number, statement.start, statement.stop)
     listed, _ = case.find(statement.asset, Asset)
     before = history.last_close(statement.asset)
+    sealed = history.sealed_closes.get(listed.index, [])
+    if sealed and (before is None or before[0].index < sealed[-1]):
+        raise EvidenceError(f"entry {sealed[-1]} (epoch) stayed sealed")
     if before is None:
         expected, previous, first = schedule.epoch_of(listed.index), None, 1
     else:
@@ -63,7 +66,7 @@ def check_use_index(case: Case) -> None:
     statement = as_kind(case, UseIndex)
     history = case.history
     _check_span(case, statement.number, statement.start, statement.stop)
-    expected = len(history.use_indexes)
+    expected = history.next_use_index
     case.require(
         "index_gap",
         statement.number == expected,
@@ -106,6 +109,8 @@ def check_rotation(case: Case) -> None:
 
 def _check_span(case: Case, number: int, start: int, stop: int) -> Schedule:
     schedule = case.history.schedule
+    if schedule is None and case.history.sealed_schedule:
+        raise EvidenceError("the schedule stayed sealed")
     if schedule is None:
         raise RuleError("no_schedule", f"entry {case.logged.index}: this log has no epochs")
     expected = (schedule.start(number), schedule.start(number + 1))

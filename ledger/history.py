@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from ledger.statements import (
     Settlement,
     Shred,
     Statement,
+    TaggedAsset,
     UseIndex,
 )
 
@@ -56,6 +57,10 @@ class History:
         self.by_id: dict[str, Logged] = {}
         self.by_index: dict[int, Logged] = {}
         self.broken: dict[str, str] = {}
+        # Statements that nobody signed as they stand, or that point elsewhere than their entries.
+        self.refused: dict[str, Logged] = {}
+        # Ids of sealed statements, as far as opened ones name them.
+        self.named: dict[str, int] = {}
         self.operator: Logged | None = None
         self.keys: dict[bytes, str] = {}
         self.revoked: dict[str, int] = {}
@@ -66,10 +71,15 @@ class History:
         self.schedule: Schedule | None = None
         self.closes: dict[str, list[Logged]] = {}
         self.use_indexes: list[Logged] = []
+        self.next_use_index = 0
         self.shredded: dict[int, int] = {}
-        # Receipts of each asset by its entry, in log order: opened ones, and indexes of the rest.
+        # Receipts of each asset by its entry, in log order.
         self.receipts: dict[int, list[Logged]] = {}
+        # Of each asset by its entry: indexes of what stayed sealed.
         self.sealed_receipts: dict[int, list[int]] = {}
+        self.sealed_jobs: dict[int, list[int]] = {}
+        self.sealed_closes: dict[int, list[int]] = {}
+        self.sealed_schedule = False
         self._keys: dict[str, VerifyKey] = {}
         self._recovery_keys: dict[str, VerifyKey] = {}
 
@@ -97,8 +107,30 @@ class History:
     def seal(self, entry: Entry) -> None:
         """Take the last entry as one whose statement nobody opened."""
         self.checked["sealed"] += 1
-        if entry.kind == "receipt" and entry.references[0] is not None:
-            self.sealed_receipts.setdefault(entry.references[0], []).append(entry.index)
+        index, listed = entry.index, entry.references[:1]
+        if entry.kind == "job":
+            for asset in entry.references:
+                if asset is not None and self.entries[asset].kind == "asset":
+                    self.sealed_jobs.setdefault(asset, []).append(index)
+        elif entry.kind == "receipt" and listed[0] is not None:
+            self.sealed_receipts.setdefault(listed[0], []).append(index)
+        elif entry.kind == "epoch" and listed[0] is not None:
+            self.sealed_closes.setdefault(listed[0], []).append(index)
+        elif entry.kind == "use_index":
+            self.next_use_index += 1
+        elif entry.kind == "schedule":
+            self.sealed_schedule = True
+
+    def name(self, references: Mapping[str, int | None]) -> None:
+        """Learn the ids of sealed statements from one that refers to them."""
+        for statement_id, index in references.items():
+            if index is not None and index not in self.by_index:
+                self.named.setdefault(statement_id, index)
+
+    def refuse(self, logged: Logged, code: str) -> None:
+        """Remember a statement that does not count as said, so that nobody looks for it."""
+        self.refused.setdefault(logged.id, logged)
+        self.broken.setdefault(logged.id, code)
 
     def record(self, logged: Logged) -> None:
         """Remember a statement whose signatures were verified, allowed or not."""
@@ -112,9 +144,14 @@ class History:
         elif isinstance(statement, Receipt):
             self._record_receipt(logged, statement)
         elif isinstance(statement, Epoch):
-            self.closes.setdefault(statement.asset, []).append(logged)
+            before = self.last_close(statement.asset)
+            # One that goes back does not move the chain, or all later ones would seem wrong too.
+            if before is None or statement.number > before[1].number:
+                self.closes.setdefault(statement.asset, []).append(logged)
         elif isinstance(statement, UseIndex):
-            self.use_indexes.append(logged)
+            if statement.number >= self.next_use_index:
+                self.next_use_index = statement.number + 1
+                self.use_indexes.append(logged)
         elif isinstance(statement, Release):
             self.released.setdefault(statement.job, logged)
         elif isinstance(statement, Settlement):
@@ -129,7 +166,9 @@ class History:
         asset = self.by_id.get(receipt.asset)
         if asset is not None:
             self.receipts.setdefault(asset.index, []).append(logged)
-        if receipt.state == "completed":
+        # What was said twice was used once.
+        twice = self.broken.get(logged.id) == "duplicate_receipt"
+        if receipt.state == "completed" and not twice:
             self.completed.setdefault(receipt.job, []).append(logged)
             grant = self.by_id.get(receipt.grant or "")
             if grant is not None and isinstance(grant.statement, Grant):
@@ -270,7 +309,7 @@ class History:
         ]
 
     def used_assets(self, start: int, stop: int) -> set[str]:
-        """Return the assets that have a receipt with contributions in a range of entries.
+        """Return the assets with a tag key that have a receipt with contributions in a range.
 
         Raises:
             EvidenceError: a receipt there stayed sealed.
@@ -279,8 +318,11 @@ class History:
             raise EvidenceError("receipts of this epoch stayed sealed")
         found = set()
         for logged in self._opened(start, stop):
-            if isinstance(logged.statement, Receipt) and logged.statement.contributions:
-                found.add(logged.statement.asset)
+            receipt = logged.statement
+            if isinstance(receipt, Receipt) and receipt.contributions:
+                listed = self.by_id.get(receipt.asset)
+                if listed is not None and isinstance(listed.statement, TaggedAsset):
+                    found.add(receipt.asset)
         return found
 
     def _opened(self, start: int, stop: int) -> Iterable[Logged]:

@@ -222,7 +222,9 @@ def test_the_page_names_versions_and_links_lead_somewhere():
 
 
 CODE = re.compile(
-    r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|\.(?:find|miss)\(\s*"(\w+)"|Finding\("(\w+)\""""
+    r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|\.(?:find|miss)\(\s*"(\w+)"
+    |Finding\(\s*"(\w+)"|_report_lines\(\s*"(\w+)\"""",
+    re.VERBOSE,
 )
 SOURCES = (
     "rules.py",
@@ -234,6 +236,10 @@ SOURCES = (
     "replay.py",
     "freshness.py",
     "verify.py",
+    "accounts.py",
+    "completeness.py",
+    "journal_check.py",
+    "reconcile.py",
 )
 
 

@@ -1,0 +1,263 @@
+"""Log, journals, bills, tag keys and the auditor's own knowledge, held against each other.
+
+    result = reconcile(history, Evidence(journals=…, tag_keys=…, canaries=…))
+    result.findings, result.accounts.totals
+
+Comes after a replay (`ledger.rules.admit` for every entry) and looks at what no single entry
+shows: what is missing (`ledger.completeness`), what the nodes wrote down (`ledger.journal_check`),
+how far each job came and what was paid (`ledger.accounts`), whether the indexes of used assets are
+those of their tags, and what the auditor knows from elsewhere: its planted jobs, the keys that
+participants handed it, the results that buyers got.
+
+An invented participant cannot be told from a real one by the log alone, nor a swapped result from
+the true one: both need what only somebody outside can know. So those two are checks of `Evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ledger import completeness, use_index
+from ledger.accounts import Accounts
+from ledger.completeness import Closed
+from ledger.errors import EvidenceError
+from ledger.finding import Finding
+from ledger.history import History
+from ledger.ids import short
+from ledger.journal_check import JournalAccount, check_journal
+from ledger.statements import (
+    Grant,
+    Job,
+    Participant,
+    Receipt,
+    Release,
+    Settlement,
+    Statement,
+    UseIndex,
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an auditor holds besides the log; every part is optional.
+
+    Attributes:
+        journals: name and bytes of each exported journal; read one at a time.
+        tag_keys: the tag key of each asset, by its id; None where nobody gave any.
+        canaries: ids or nonces of jobs that the auditor planted.
+        roster: verifier keys, as text, that participants handed over outside the log; None where
+            nobody asked them.
+        results: digest of the result that its buyer got, by job.
+        opened: entries whose statements an export opens, to compare with what was erased.
+    """
+
+    journals: Iterable[tuple[str, bytes]] = ()
+    tag_keys: Mapping[str, bytes] | None = None
+    canaries: Iterable[str] = ()
+    roster: Collection[str] | None = None
+    results: Mapping[str, str] = field(default_factory=dict)
+    opened: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What does not fit together, and what was counted.
+
+    Attributes:
+        findings: what is wrong; those of the replay are not repeated.
+        missing: what could not be checked for want of evidence.
+        accounts: every agreement and job, with totals.
+        epochs: which epochs each asset's node closed.
+        journals: what each journal said; its findings stand in `findings` too.
+        checked: counts of what was compared.
+    """
+
+    findings: tuple[Finding, ...]
+    missing: tuple[Finding, ...]
+    accounts: Accounts
+    epochs: tuple[Closed, ...]
+    journals: tuple[JournalAccount, ...]
+    checked: Mapping[str, int]
+
+
+NOTHING = Evidence()
+
+
+def reconcile(history: History, evidence: Evidence = NOTHING) -> Reconciliation:
+    """Hold everything against everything.
+
+    Args:
+        history: the log, read to its end.
+        evidence: what else the auditor has.
+    """
+    accounts = Accounts.of(history)
+    findings: list[Finding] = []
+    explained = {job for item in history.broken for job in _job_of(history, item)}
+    journals = []
+    for name, data in evidence.journals:
+        account = check_journal(history, data, name)
+        journals.append(account)
+        findings.extend(account.findings)
+        accounts.start(account.asset, account.launched)
+    compared = {account.asset for account in journals if account.lines}
+    findings.extend(completeness.check(history, journals=compared))
+    findings.extend(completeness.kept_after_erasure(history, evidence.opened))
+    missing: list[Finding] = []
+    tags = _TagCheck(history, evidence.tag_keys)
+    findings.extend(tags.check(missing))
+    known = explained | _named_jobs(history, findings)
+    findings.extend(_check_canaries(history, accounts, evidence.canaries, known))
+    findings.extend(_check_roster(history, evidence.roster))
+    findings.extend(_check_results(history, evidence.results))
+    findings.extend(accounts.stopped_jobs(history, known))
+    checked = {
+        "journals": len(compared),
+        "journal_lines": sum(account.lines for account in journals),
+        "jobs": len(accounts.jobs),
+        "agreements": len(accounts.agreements),
+        "use_indexes": tags.recomputed,
+        "results": len(evidence.results),
+    }
+    epochs = tuple(completeness.closed_epochs(history))
+    return Reconciliation(
+        tuple(findings), tuple(missing), accounts, epochs, tuple(journals), checked
+    )
+
+
+def _job_of(history: History, statement_id: str) -> Iterator[str]:
+    logged = history.by_id.get(statement_id) or history.refused.get(statement_id)
+    if logged is not None:
+        yield from _jobs(logged.id, logged.statement)
+
+
+def _jobs(statement_id: str, statement: Statement) -> Iterator[str]:
+    if isinstance(statement, Job):
+        yield statement_id
+    elif isinstance(statement, Grant | Receipt | Release | Settlement):
+        yield statement.job
+
+
+def _named_jobs(history: History, findings: Iterable[Finding]) -> set[str]:
+    """Return the jobs whose entries prove findings: of these the auditor hears already."""
+    found: set[str] = set()
+    for finding in findings:
+        for index in finding.entries:
+            logged = history.by_index.get(index)
+            if logged is not None:
+                found.update(_jobs(logged.id, logged.statement))
+    return found
+
+
+class _TagCheck:
+    """Recomputes use indexes from the assets' tag keys."""
+
+    def __init__(self, history: History, keys: Mapping[str, bytes] | None) -> None:
+        self.history = history
+        self.keys = keys
+        self.recomputed = 0
+        self._wrong: set[str] = set()
+
+    def check(self, missing: list[Finding]) -> Iterator[Finding]:
+        """Yield wrong keys and indexes; what lacks evidence is added to `missing`."""
+        if self.keys is None:
+            return
+        for asset, key in self.keys.items():
+            yield from self._check_key(asset, key)
+        for logged in self.history.use_indexes:
+            index = logged.statement
+            if isinstance(index, UseIndex) and logged.id not in self.history.broken:
+                try:
+                    root = self._root(index)
+                except EvidenceError as error:
+                    missing.append(
+                        Finding(
+                            "unchecked_index",
+                            f"entry {logged.index}",
+                            f"the index of epoch {index.number}: {error}",
+                            (logged.index,),
+                        )
+                    )
+                    continue
+                self.recomputed += 1
+                if root != index.root:
+                    yield Finding(
+                        "wrong_index_root",
+                        f"entry {logged.index}",
+                        f"the index of epoch {index.number} is not that of the assets used in it",
+                        (logged.index,),
+                    )
+
+    def _check_key(self, asset: str, key: bytes) -> Iterator[Finding]:
+        logged = self.history.by_id.get(asset)
+        committed = logged and getattr(logged.statement, "tag_commitment", None)
+        if len(key) != use_index.KEY_BYTES or committed != use_index.commit(key):
+            self._wrong.add(asset)
+            proof = () if logged is None else (logged.index,)
+            yield Finding(
+                "wrong_tag_key",
+                asset,
+                "is not the key that the asset's statement commits to",
+                proof,
+            )
+
+    def _root(self, index: UseIndex) -> str:
+        tags = []
+        for asset in self.history.used_assets(index.start, index.stop):
+            if asset in self._wrong or asset not in (self.keys or {}):
+                raise EvidenceError(f"the tag key of {short(asset)} is not there")
+            tags.append(use_index.tag((self.keys or {})[asset], asset, index.number))
+        return use_index.root_of(use_index.sorted_tags(tags))
+
+
+def _check_canaries(
+    history: History, accounts: Accounts, canaries: Iterable[str], explained: Collection[str]
+) -> Iterator[Finding]:
+    by_nonce = {account.job.nonce: job for job, account in accounts.jobs.items()}
+    for canary in canaries:
+        account = accounts.jobs.get(by_nonce.get(canary, canary))
+        if account is None:
+            yield Finding("missing_canary", canary, "the planted job is not in the log")
+        elif (
+            not account.ends and account.logged.id not in explained and _late(history, account.last)
+        ):
+            yield Finding(
+                "missing_canary",
+                canary,
+                f"the planted job in entry {account.logged.index} has no receipt",
+                (account.logged.index,),
+            )
+
+
+def _late(history: History, index: int) -> bool:
+    schedule = history.schedule
+    return schedule is not None and index + schedule.grace_entries <= history.size
+
+
+def _check_roster(history: History, roster: Collection[str] | None) -> Iterator[Finding]:
+    if roster is None:
+        return
+    for logged in history.by_index.values():
+        statement = logged.statement
+        if isinstance(statement, Participant) and statement.key not in roster:
+            yield Finding(
+                "unknown_participant",
+                f"entry {logged.index}",
+                f"{statement.name} enrolled with a key that nobody outside the log vouches for",
+                (logged.index,),
+            )
+
+
+def _check_results(history: History, results: Mapping[str, str]) -> Iterator[Finding]:
+    for job, digest in results.items():
+        logged = history.released.get(job)
+        release = None if logged is None else logged.statement
+        if logged is None or not isinstance(release, Release):
+            yield Finding("unlogged_result", job, "its buyer got a result that was never released")
+        elif release.result != digest:
+            yield Finding(
+                "wrong_result",
+                f"entry {logged.index}",
+                f"releases another result than the buyer of {short(job)} got",
+                (logged.index,),
+            )
