@@ -2,14 +2,13 @@
 
 Statements come from two sides: rows of `log_pending`, which a business transaction stored together
 with what it is about, and `Log.append`, which hands a checked statement straight to the sequencer.
-The write path takes both in one batch:
+The write path:
 
-1. take what waits, oldest first, and leave out what is in the log already;
-2. make entries in memory, one after the other: index, predecessor, time, references, commitment;
-   each is admitted by the very rules that recovery uses, and a statement sent to `append` that
-   breaks a rule at its place is refused there;
-3. in one transaction, store the entries and remove the pending rows: *from here the batch is
-   committed*;
+1. make entries in memory, one after the other, under one lock: index, predecessor, time,
+   references, commitment. What is sent to `append` is refused here if it breaks a rule at its
+   place; a pending row, which a business transaction vouches for, is logged whatever it breaks;
+2. take all entries made so far as one batch; those of the next are made meanwhile;
+3. in one transaction, store the batch and remove its pending rows: *from here it is committed*;
 4. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it;
 5. tell the producers.
 
@@ -25,6 +24,7 @@ the older checkpoint stays shown.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +41,9 @@ from ledger.sequencer import Batch, Checked, Row, State, Ticket, checked
 from ledger.tiles import Tile, tile_bytes
 
 BATCH = 1024
+# Most entries that wait to be stored, so that a full disk does not fill the memory too.
+BACKLOG = 1 << 14
+SALTS = 64
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
 # How long it waits after the disk, the database or the witnesses refused, seconds.
@@ -84,12 +87,16 @@ class Log:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._queue: deque[Ticket] = deque()
+        # Entries that are made and not stored yet, and those that are being stored.
+        self._open = Batch()
         self._batch: Batch | None = None
+        self._stored = 0
+        self._salts: list[bytes] = []
         self._tickets: deque[tuple[int, Ticket]] = deque()
         self._waiting: dict[str, list[Ticket]] = {}
         self._waiting_lock = threading.Lock()
         self._state = State()
+        self._looked = 0.0
         self.trouble: str | None = None
         self._recover()
 
@@ -196,9 +203,7 @@ class Log:
         Raises:
             StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
         """
-        return self._check(checked(envelope))
-
-    def _check(self, found: Checked) -> Checked:
+        found = checked(envelope)
         with self._state_lock:
             self._state.refuse(found, self._clock())
         return found
@@ -219,25 +224,37 @@ class Log:
         return self.enqueue(statement).wait(timeout)
 
     def enqueue(self, statement: bytes | Checked) -> Ticket:
-        """Hand a statement to the sequencer, as `append`, and return what to wait with.
+        """Give a statement the next place in the log, as `append`, and return what to wait with.
 
         Raises:
             StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
-            LogError: the log has stopped.
+            LogError: the log has stopped, or cannot keep up.
         """
         found = statement if isinstance(statement, Checked) else checked(statement)
-        ticket = Ticket(found.id, found)
-        # Sent again after a lost answer: these very bytes were verified when they were logged, and
-        # would break the rule against duplicates now.
-        if found is not statement and ticket.id not in self._state.indexes:
-            self._check(found)
-        self._queue.append(ticket)
+        ticket = Ticket()
+        with self._state_lock:
+            # Sent again after a lost answer: these very bytes were verified when they were logged,
+            # and would break the rule against duplicates now.
+            index = self._state.indexes.get(found.id)
+            if index is None:
+                # Rules are asked here and not before: what was logged since a check may forbid it.
+                index = self._enter(found)
+            self._tickets.append((index, ticket))
+        # After the ticket: whoever looks for it from here on finds it.
         if not self._wake.is_set():
             self._wake.set()
-        # Asked after queueing: whoever fails the log empties the queue after saying so.
         if self._failure is not None:
             raise _stopped()
         return ticket
+
+    def _enter(self, found: Checked) -> int:
+        if len(self._open.rows) >= BACKLOG:
+            raise LogError(f"the log is {BACKLOG} entries behind: {self.trouble or 'try later'}")
+        if not self._salts:
+            self._salts = store.new_salts(SALTS)
+        row = self._state.enter(found, salt=self._salts.pop(), now=self._clock())
+        self._open.rows.append(row)
+        return row.index
 
     def wait_for(self, statement_id: str, timeout: float = 10.0) -> int:
         """Wait until a checkpoint covers a statement, and return its index.
@@ -245,7 +262,7 @@ class Log:
         Raises:
             LogError: not within `timeout` seconds.
         """
-        ticket = Ticket(statement_id)
+        ticket = Ticket()
         with self._waiting_lock:
             self._waiting.setdefault(statement_id, []).append(ticket)
         self._wake.set()
@@ -293,17 +310,17 @@ class Log:
         with self._write_lock:
             self._acquire()
             if self._batch is None:
-                self._batch = Batch()
-                self._fill(self._batch)
+                self._take_pending()
+                with self._state_lock:
+                    self._batch, self._open = self._open, Batch()
             made = len(self._batch.rows)
-            if self._batch.rows or self._batch.pending:
+            if made or self._batch.pending:
                 self._store(self._batch)
             # Only now: a batch that could not be stored stands and is tried again as it is.
-            self._tickets.extend(self._batch.tickets)
-            self._batch = None
+            self._stored, self._batch = self._stored + made, None
             # Not only after a batch: an earlier try may have failed between commit and disk.
-            if self._state.tree.size > self.size:
-                self._publisher.publish(self._state.tree)
+            if self._stored > self.size:
+                self._publisher.publish(self._state.tree, self._stored)
             self._acknowledge()
             return made
 
@@ -321,7 +338,7 @@ class Log:
                     self.trouble = str(error)
                     self._stopping.wait(RETRY)
                     continue
-                if self._state.tree.size > self.size:
+                if self._stored > self.size:
                     self._stopping.wait(RETRY)
                 elif made == 0:
                     self._wake.wait(INTERVAL)
@@ -333,51 +350,35 @@ class Log:
             raise
 
     def _fail(self) -> None:
-        tickets = [ticket for _, ticket in self._tickets]
-        tickets += [ticket for _, ticket in self._batch.tickets] if self._batch else []
-        while self._queue:
-            tickets.append(self._queue.popleft())
+        with self._state_lock:
+            tickets = [ticket for _, ticket in self._tickets]
         with self._waiting_lock:
             tickets += [ticket for found in self._waiting.values() for ticket in found]
         for ticket in tickets:
             ticket.settle(_stopped())
 
     def _acquire(self) -> None:
-        # The lock may have been somebody else's until now: take what they wrote.
-        if self._writer.acquire() and self._batch is None:
+        # The lock may have been somebody else's until now: take what they wrote. Entries that
+        # were made meanwhile would contradict it; then storing them fails.
+        if self._writer.acquire() and self._state.tree.size == self._stored:
             self._replay()
 
-    def _fill(self, batch: Batch) -> None:
-        """Take what waits and make entries of it, in memory."""
+    def _take_pending(self) -> None:
+        """Make entries of pending rows; while much is appended, not before every batch."""
+        busy = self._open.rows and self._thread is not None and not self._waiting
+        if busy and time.monotonic() - self._looked < INTERVAL:
+            return
+        self._looked = time.monotonic()
         # Looked at without the write lock: an idle sequencer must not hold up anybody.
         with self._reading() as connection:
             pending = store.waiting(connection, BATCH)
-        taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-        now = self._clock()
-        with self._state_lock:
-            for sequence, statement_id, envelope, salt in pending:
+        for sequence, statement_id, envelope, salt in pending:
+            with self._state_lock:
                 if statement_id not in self._state.indexes:
-                    opened = checked(envelope)
-                    row = self._state.append(opened, statement_id, salt=salt, now=now)
-                    batch.rows.append(row)
-                batch.pending.append(sequence)
-            for ticket in taken:
-                self._take(batch, ticket, now)
-
-    def _take(self, batch: Batch, ticket: Ticket, now: int) -> None:
-        index = self._state.indexes.get(ticket.id)
-        if index is None and ticket.checked is not None:
-            try:
-                self._state.refuse(ticket.checked, now)
-                row = self._state.append(ticket.checked, ticket.id, salt=store.new_salt(), now=now)
-            except LedgerError as error:
-                # It was allowed when it was checked; what was logged since forbids it.
-                ticket.settle(error)
-                return
-            batch.rows.append(row)
-            index = row.index
-        if index is not None:
-            batch.tickets.append((index, ticket))
+                    now = self._clock()
+                    row = self._state.append(checked(envelope), salt=salt, now=now)
+                    self._open.rows.append(row)
+                self._open.pending.append(sequence)
 
     def _store(self, batch: Batch) -> None:
         try:
@@ -424,7 +425,7 @@ class Log:
     def _recover(self) -> None:
         self._replay()
         self._publisher.resume(self._state.tree)
-        self._publisher.publish(self._state.tree)
+        self._publisher.publish(self._state.tree, self._stored)
 
     def _replay(self) -> None:
         """Take every entry of the database that is not in memory yet."""
@@ -433,6 +434,7 @@ class Log:
                 found = store.entries_from(connection, self._state.tree.size, BATCH)
                 for values in found:
                     self._replay_row(Row(*values))
+                self._stored = self._state.tree.size
                 if len(found) < BATCH:
                     return
 

@@ -65,15 +65,15 @@ class Publisher:
             self._refuse_other(shown, tree, self._cosigned)
             self.checkpoint, self.size = data, shown.size
 
-    def publish(self, tree: Tree) -> None:
-        """Sign and show the tree; every entry of it must be durable.
+    def publish(self, tree: Tree, size: int) -> None:
+        """Sign and show the first `size` entries of the tree, all of which must be durable.
 
         Without its quorum the older checkpoint stays: `trouble` says why.
 
         Raises:
             OSError: the disk refuses; nothing new was shown.
         """
-        current = Checkpoint(self._key.name, tree.size, tree.root())
+        current = Checkpoint(self._key.name, size, tree.root(size))
         signed = checkpoints.sign(current, self._key)
         self._slots.write(signed)
         # A crash here is harmless: nobody has seen this checkpoint, and the next start signs the

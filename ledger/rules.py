@@ -101,6 +101,32 @@ def admit(
     return statement
 
 
+def enter(history: History, entry: Entry, leaf: bytes, opened: Unverified) -> Statement:
+    """Take the next entry of the log if it keeps every rule; if not, nothing changes.
+
+    For whoever makes the entries, and can still leave one out. What this takes, `admit` takes.
+
+    Args:
+        history: all entries before it; this one is added.
+        entry: the entry.
+        leaf: hash of its leaf.
+        opened: its statement, unverified.
+
+    Raises:
+        RuleError, EvidenceError, SignatureError: as `admit`; the history is as it was.
+    """
+    _check_reference_kinds(history, entry)
+    statement = opened.statement
+    references = _match_references(history, entry, statement)
+    logged = Logged(entry.index, entry.time, opened.id, statement)
+    _verify_authors(history, logged, opened)
+    RULES[statement.kind](Case(history, logged, references))
+    history.extend(entry, leaf)
+    history.record(logged)
+    history.take_effect(logged)
+    return statement
+
+
 def check(history: History, opened: Unverified, time: int) -> Statement:
     """Verify a statement that is not in the log yet against all that is.
 

@@ -1,23 +1,25 @@
 """What the log holds in memory, and how statements become its next entries. No input or output.
 
     state = State()
-    rows = [state.append(opened, salt=salt, now=now)]     # built, chained and admitted
-    state.replay(row)                                     # recovery: the same entry from its row
+    row = state.enter(opened, salt=salt, now=now)     # made, if it keeps every rule at its place
+    row = state.append(opened, salt=salt, now=now)    # made, whatever it breaks
+    state.replay(row)                                 # recovery: the same entry from its row
 
 Decides index, predecessor, time, references and commitment of an entry, and whether a statement
-that was sent straight to the log still keeps every rule at the place that it gets. Storing, signing
-and showing are the business of `ledger.log`.
+may have its place. Storing, signing and showing are the business of `ledger.log`.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ledger import rules
 from ledger.entry import Entry, Opening, commitment
 from ledger.errors import LedgerError, LogError
 from ledger.history import History
+from ledger.ids import statement_id
 from ledger.keys import VerifyKey
 from ledger.merkle import Tree, leaf_hash
 from ledger.statements import Statement, Unverified, read
@@ -29,6 +31,11 @@ class Checked(Unverified):
     Only the very same keys are believed again: after a rotation the signatures are looked at anew,
     and a revocation is found by the rules, which look for it before they ask for signatures.
     """
+
+    @cached_property
+    def id(self) -> str:  # found once: it is asked for at each step
+        """The content id; see `Unverified.id`."""
+        return statement_id(self.statement.kind, self.envelope)
 
     def verify(self, *keys: VerifyKey) -> Statement:
         """Return the statement if exactly these keys signed it; see `Unverified.verify`."""
@@ -57,11 +64,9 @@ class Row:
 class Ticket:
     """What a producer holds while its statement is on its way into the log."""
 
-    __slots__ = ("_answer", "_latch", "checked", "id")
+    __slots__ = ("_answer", "_latch")
 
-    def __init__(self, statement_id: str, checked: Checked | None = None) -> None:
-        self.id = statement_id
-        self.checked = checked
+    def __init__(self) -> None:
         self._answer: int | BaseException | None = None
         # A bare lock: waking 64 conditions for every batch costs more than the batch.
         self._latch = threading.Lock()
@@ -93,18 +98,16 @@ class Ticket:
 
 @dataclass
 class Batch:
-    """Entries that were built and admitted together, until the database has them.
+    """Entries that were made and admitted, until the database has them.
 
     Attributes:
         rows: in log order.
-        pending: sequence numbers of the pending rows that they were made from.
-        tickets: who waits for which index.
+        pending: sequence numbers of the pending rows that became entries.
         tried: whether storing them was tried before, so that they may be stored already.
     """
 
     rows: list[Row] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
-    tickets: list[tuple[int, Ticket]] = field(default_factory=list)
     tried: bool = False
 
 
@@ -130,12 +133,44 @@ class State:
         """
         rules.check(self.history, checked, max(now, self.last_time))
 
-    def append(self, opened: Unverified, statement_id: str, *, salt: bytes, now: int) -> Row:
-        """Make the next entry, and admit it.
+    def enter(self, opened: Checked, *, salt: bytes, now: int) -> Row:
+        """Make the next entry if the statement keeps every rule.
+
+        Raises:
+            RuleError, EvidenceError, SignatureError: it may not be the next; nothing was changed.
+            EntryError: no entry can hold it; nothing was changed.
+        """
+        entry, data = self._make(opened, salt, now)
+        leaf = leaf_hash(data)
+        rules.enter(self.history, entry, leaf, opened)
+        self._add(entry, leaf, opened.id)
+        return Row(entry.index, opened.id, data, opened.envelope, salt)
+
+    def append(self, opened: Checked, *, salt: bytes, now: int) -> Row:
+        """Make the next entry; what it breaks becomes a finding.
 
         Raises:
             EntryError: no entry can hold it; nothing was changed.
         """
+        entry, data = self._make(opened, salt, now)
+        self._admit(entry, leaf_hash(data), opened.id, opened)
+        return Row(entry.index, opened.id, data, opened.envelope, salt)
+
+    def replay(self, row: Row) -> None:
+        """Take an entry that the database has.
+
+        Raises:
+            LedgerError: the row is damaged.
+        """
+        entry, opened = Entry.from_bytes(row.data), None
+        name = row.statement_id
+        # A shredded statement left its entry: the commitment, without salt and text.
+        if row.envelope is not None and row.salt is not None:
+            opened = Opening(entry.index, row.salt, row.envelope).reveal(entry)
+            name = opened.id
+        self._admit(entry, leaf_hash(row.data), name, opened)
+
+    def _make(self, opened: Checked, salt: bytes, now: int) -> tuple[Entry, bytes]:
         entry = Entry(
             index=self.tree.size,
             previous=self.history.last_leaf,
@@ -147,35 +182,20 @@ class State:
             ),
             commitment=commitment(salt, opened.envelope),
         )
-        data = entry.to_bytes()
-        self._admit(entry, leaf_hash(data), statement_id, opened)
-        return Row(entry.index, statement_id, data, opened.envelope, salt)
+        return entry, entry.to_bytes()
 
-    def replay(self, row: Row) -> None:
-        """Take an entry that the database has.
-
-        Raises:
-            LedgerError: the row is damaged.
-        """
-        entry, opened = Entry.from_bytes(row.data), None
-        statement_id = row.statement_id
-        # A shredded statement left its entry: the commitment, without salt and text.
-        if row.envelope is not None and row.salt is not None:
-            opened = Opening(entry.index, row.salt, row.envelope).reveal(entry)
-            statement_id = opened.id
-        self._admit(entry, leaf_hash(row.data), statement_id, opened)
-
-    def _admit(
-        self, entry: Entry, leaf: bytes, statement_id: str, opened: Unverified | None
-    ) -> None:
-        self.tree.append(leaf)
-        self.indexes[statement_id] = entry.index
-        self.last_time = entry.time
+    def _admit(self, entry: Entry, leaf: bytes, name: str, opened: Unverified | None) -> None:
+        self._add(entry, leaf, name)
         try:
             rules.admit(self.history, entry, leaf, opened)
         except LedgerError as error:
             # It is in the log for good; every auditor will see the same finding.
             self.findings.append(str(error))
+
+    def _add(self, entry: Entry, leaf: bytes, name: str) -> None:
+        self.tree.append(leaf)
+        self.indexes[name] = entry.index
+        self.last_time = entry.time
 
 
 def checked(envelope: bytes) -> Checked:

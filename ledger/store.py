@@ -92,6 +92,12 @@ def new_salt() -> bytes:
     return secrets.token_bytes(SALT_BYTES)
 
 
+def new_salts(count: int) -> list[bytes]:
+    """Draw many salts in one call of the system."""
+    drawn = secrets.token_bytes(SALT_BYTES * count)
+    return [drawn[start : start + SALT_BYTES] for start in range(0, len(drawn), SALT_BYTES)]
+
+
 # The statements of the sequencer are written out: it runs them for every batch.
 _WAITING = "SELECT sequence, statement_id, envelope, salt FROM log_pending ORDER BY sequence LIMIT "
 _INSERT = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
