@@ -144,7 +144,7 @@ def test_reading_leaves_the_callers_object_alone():
 
 @pytest.fixture(scope="module")
 def statements(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Statement]:
-    world = World.with_one_use(tmp_path_factory.mktemp("world"), providers=3)
+    world = World.with_every_kind(tmp_path_factory.mktemp("world"), providers=3)
     world.put(world.revoke(world.providers[0], world.providers[0].offer))
     found = {statement.kind: statement for statement in world.statements.values()}
     assert set(found) == set(KINDS)
