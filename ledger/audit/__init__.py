@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 
+from ledger.audit import check_proof, fork, prove, verify, witness
 from ledger.audit import list as list_uses
-from ledger.audit import verify, witness
 from ledger.audit.arguments import EXIT_CODES_HELP, USAGE_ERROR, Parser
 
-COMMANDS = (verify, list_uses, witness)
+COMMANDS = (verify, list_uses, prove, check_proof, fork, witness)
 
 
 def command(argv: list[str]) -> int:

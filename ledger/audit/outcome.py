@@ -1,0 +1,40 @@
+"""How a command over one piece of evidence ends: exit codes, and why it failed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from ledger.audit.arguments import complain
+from ledger.audit.text import clean
+
+HOLDS, FALSE, LACKING, UNTRUSTED = 0, 1, 2, 3
+
+
+Codes = Sequence[tuple[type[Exception], int]]
+
+
+def ended(arguments: argparse.Namespace, error: Exception, codes: Codes) -> int:
+    """Tell why a command ended, and return the first exit code that its error has in the table."""
+    for kind, code in codes:
+        if isinstance(error, kind):
+            return failed(arguments, code, error)
+    return complain(clean(reason(error)))
+
+
+def failed(arguments: argparse.Namespace, code: int, error: Exception) -> int:
+    """Tell why, on standard error or as JSON, and return the exit code."""
+    if arguments.json:
+        sys.stdout.write(f"{json.dumps({'exit_code': code, 'message': reason(error)})}\n")
+    else:
+        sys.stderr.write(f"rongshu audit {arguments.what}: {clean(reason(error))}\n")
+    return code
+
+
+def reason(error: Exception) -> str:
+    """Return one sentence about an error, with the file that it is about."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the folder'}: {error.strerror or 'cannot be read'}"
+    return str(error)
