@@ -20,7 +20,7 @@ from federated.node.runner import Node
 from federated.node.table import ReadingSpec
 from ledger.errors import LedgerError
 from ledger.ids import short
-from ledger.statements import REFUSAL_REASONS, Job
+from ledger.statements import JOB_REASONS, Job
 
 INIT = "rongshu node init nodes/hearts --party basel --file hearts.csv --approval hand"
 SHOW = "rongshu node show nodes/hearts"
@@ -60,7 +60,7 @@ def command(argv: list[str]) -> int:
     _json(approve)
     reject = _add(into, "reject", _reject, "refuse a job, with a receipt that says why", REJECT)
     reject.add_argument("job", metavar="JOB", help="its id, the beginning of it, or name")
-    reject.add_argument("--reason", required=True, choices=REFUSAL_REASONS)
+    reject.add_argument("--reason", required=True, choices=JOB_REASONS)
     _json(reject)
     run_ = _add(into, "run", _run, "decide by rule until Ctrl-C", RUN, RUN_MORE)
     run_.add_argument("--once", action="store_true", help="decide what waits now, and end")
@@ -102,6 +102,14 @@ def _add_init(into: Any) -> None:
     init.add_argument("--file", type=Path, required=True, help="CSV or Parquet; stays there")
     init.add_argument("--name", default="", help="for people (default: the folder's name)")
     init.add_argument("--approval", choices=APPROVALS, default="rule")
+    init.add_argument("--policy", type=Path, help="whose word on the log is needed: its witnesses")
+    init.add_argument(
+        "--max-age",
+        type=int,
+        metavar="SECONDS",
+        default=0,
+        help="refuse a log whose witnesses saw it longer ago; needs --policy (default: no limit)",
+    )
     init.add_argument("--no-header", action="store_true", help="the first line is data")
     init.add_argument("--columns", metavar="A,B,…", help="columns' names, or which ones to read")
     init.add_argument("--missing", action="append", metavar="TEXT", help="means no value; repeat")
@@ -130,9 +138,13 @@ def _init(arguments: argparse.Namespace) -> int:
         provider=party["participant"],
         provider_key=str((arguments.party / "signing.key").resolve()),
         approval=arguments.approval,
+        policy=str(arguments.policy.resolve()) if arguments.policy else "",
+        max_age_seconds=arguments.max_age,
     )
     # Read before anything is made: unusable data leave no half-made node behind.
-    NodeHome(arguments.node, settings).table()
+    home = NodeHome(arguments.node, settings)
+    home.trust()
+    home.table()
     home = NodeHome.create(arguments.node, settings)
     # Measured now to show it; what is signed for the data card is measured when it is listed.
     table, digest = home.table()

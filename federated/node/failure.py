@@ -9,6 +9,7 @@ A sentence may name a line or a file, or come from a library that quotes what it
 from __future__ import annotations
 
 from federated.errors import RowsError, TableError, TaskError, VaultError
+from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
 
 _OF_TASKS = ("isolating_parameters", "out_of_bounds")
 
@@ -22,3 +23,12 @@ def failure_word(error: Exception) -> str:
     if isinstance(error, TaskError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
     return "internal"
+
+
+def log_reason(error: LedgerError) -> str:
+    """Return the fixed word of a refusal for what is wrong with the log."""
+    if isinstance(error, SplitViewError):
+        return "log_split"
+    if isinstance(error, StaleLogError):
+        return "log_stale"
+    return "log_rolled_back" if isinstance(error, RolledBackError) else "not_proven"

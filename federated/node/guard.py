@@ -125,7 +125,7 @@ def decide(
         limits: this node's own.
 
     Raises:
-        RefusedError: `reason` is one of the eight fixed words.
+        RefusedError: `reason` is one of the fixed words above.
     """
     job = _proven(history, ask.job, Job)
     if ask.asset not in job.assets:

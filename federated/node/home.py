@@ -5,6 +5,7 @@
     api.key        lets the node, and only the node, reach the marketplace (0600)
     journal.db     what it reserved, answered and refused
     checkpoint     the highest checkpoint of the log that it ever verified
+    fork.proof     only where the log signed two histories; the node then refuses every job
 
 A node guards one asset. It is made before the asset is listed, because the data card carries the
 node's key and its measurement.
@@ -40,6 +41,7 @@ from ledger.client import LogClient
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import Measurement
+from ledger.trust import MAX_BYTES, NONE, Policy
 
 SETTINGS = "node.json"
 APPROVALS = ("rule", "hand")
@@ -60,6 +62,8 @@ class NodeSettings:
         approval: `rule` grants what the terms permit; `hand` waits for `rongshu node approve`.
         minimum_rows: fewest rows in which two answered row sets may differ.
         row_selections: most different row selections ever answered.
+        policy: file with the trust policy that checkpoints must meet; empty for the key alone.
+        max_age_seconds: longest time since a quorum of witnesses saw the log; 0 for no limit.
         most_bytes: largest data file.
         asset: id of the asset statement; empty until it is listed.
         digest: digest of the listed bytes.
@@ -76,6 +80,8 @@ class NodeSettings:
     minimum_rows: int = 5
     row_selections: int = 4
     most_bytes: int = MOST_BYTES
+    policy: str = ""
+    max_age_seconds: int = 0
     asset: str = ""
     digest: str = ""
 
@@ -86,6 +92,8 @@ class NodeSettings:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise NodeError(f"{name}: a whole number from 1 up is needed")
+        if type(self.max_age_seconds) is not int or self.max_age_seconds < 0:
+            raise NodeError("max_age_seconds: a whole number from 0 up is needed")
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,30 @@ class NodeHome:
             raise NodeError(f"{self.settings.name}: its asset is not listed yet")
         return path.read_text().strip()
 
+    def trust(self) -> Policy:
+        """Return what a checkpoint of the log must meet.
+
+        Raises:
+            NodeError: the policy cannot be read, does not know the log, or cannot tell its age.
+        """
+        settings = self.settings
+        try:
+            key = VerifyKey.from_text(settings.log_key)
+            policy = Policy.of(key)
+            if settings.policy:
+                with Path(settings.policy).open("rb") as file:
+                    policy = Policy.parse(file.read(MAX_BYTES + 1))
+        except (LedgerError, OSError) as error:
+            raise NodeError(f"{settings.policy or self.folder}: {error}") from error
+        if key not in policy.logs:
+            raise NodeError(f"{settings.policy}: does not list the log's key {key.text}")
+        if settings.max_age_seconds and policy.quorum == NONE:
+            raise NodeError(
+                "max_age_seconds: only witnesses can tell how old a checkpoint is; name a policy "
+                "with a quorum of them"
+            )
+        return policy
+
     def open(self, http: httpx.Client, clock: Callable[[], int]) -> Node:
         """Open the node.
 
@@ -202,13 +234,13 @@ class NodeHome:
             clock: returns Unix milliseconds.
 
         Raises:
-            NodeError: its asset is not listed yet, or a key is missing.
+            NodeError: its asset is not listed yet, or a key or its policy cannot be used.
             JournalError: its journal cannot be trusted.
         """
         settings = self.settings
         http.headers["Authorization"] = f"Bearer {self.api_key()}"
+        policy = self.trust()
         try:
-            log_key = VerifyKey.from_text(settings.log_key)
             provider_key = SigningKey.load(Path(settings.provider_key))
             node_key = self.node_key()
         except LedgerError as error:
@@ -217,7 +249,13 @@ class NodeHome:
         journal.verify()
         return Node(
             Identity(settings.asset, settings.provider, provider_key, node_key),
-            log=LogClient(http, log_key, self.folder / "checkpoint"),
+            log=LogClient(
+                http,
+                policy,
+                self.folder / "checkpoint",
+                max_age=settings.max_age_seconds or None,
+                clock=clock,
+            ),
             service=HttpService(http),
             vault=self.vault(),
             journal=journal,

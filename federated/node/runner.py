@@ -46,7 +46,7 @@ from federated.messages import (
 )
 from federated.node.books import Account, Books
 from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
-from federated.node.failure import failure_word
+from federated.node.failure import failure_word, log_reason
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
 from federated.node.rows import Rows, prepare
@@ -451,7 +451,7 @@ class Node:
         """Read the log on to its newest checkpoint.
 
         Raises:
-            RefusedError: what it shows cannot be believed, so nothing is proven.
+            RefusedError: what it shows cannot be believed, or is too old to act upon.
             LogError: it does not answer.
         """
         try:
@@ -459,7 +459,7 @@ class Node:
         except LogError:
             raise
         except LedgerError as error:
-            raise RefusedError("not_proven", f"the log cannot be believed: {error}") from error
+            raise RefusedError(log_reason(error), f"the log is not believed: {error}") from error
 
     def _decide(self, ask: Ask, spent: Spent) -> Permit:
         return decide(

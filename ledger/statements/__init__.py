@@ -17,6 +17,8 @@ from ledger.statements.offer import Offer
 from ledger.statements.participant import Participant
 from ledger.statements.receipt import (
     FAILURE_REASONS,
+    JOB_REASONS,
+    LOG_REASONS,
     REFUSAL_REASONS,
     Contribution,
     JournalPosition,
@@ -34,7 +36,9 @@ from ledger.statements.use_index import UseIndex
 
 __all__ = [
     "FAILURE_REASONS",
+    "JOB_REASONS",
     "KINDS",
+    "LOG_REASONS",
     "REFUSAL_REASONS",
     "SHREDDABLE",
     "Agreement",

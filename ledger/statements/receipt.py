@@ -16,7 +16,7 @@ from ledger.record import (
 )
 from ledger.statements.statement import Author, Statement
 
-REFUSAL_REASONS = (
+JOB_REASONS = (
     "purpose_not_allowed",
     "quota_used_up",
     "agreement_expired",
@@ -26,6 +26,12 @@ REFUSAL_REASONS = (
     "revoked",
     "row_selection_not_allowed",
 )
+"""What can be wrong with a job and what it rests on."""
+
+LOG_REASONS = ("log_split", "log_stale", "log_rolled_back")
+"""What can be wrong with the log that should prove it."""
+
+REFUSAL_REASONS = (*JOB_REASONS, *LOG_REASONS)
 FAILURE_REASONS = (
     "bad_data",
     "cancelled",

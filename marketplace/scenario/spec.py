@@ -23,7 +23,7 @@ from federated.preparation import Preparation
 from federated.tasks import known_tasks
 from ledger.errors import StatementError
 from ledger.record import one_line
-from ledger.statements import REFUSAL_REASONS
+from ledger.statements import JOB_REASONS
 from ledger.terms import ANYONE, Terms
 from marketplace.client import ENDED
 from marketplace.scenario.errors import ScenarioError
@@ -225,10 +225,8 @@ class _Parser:
         where = f"refuse {number}"
         self._known("refuse", part, where)
         reason = self._text(where, part, "reason")
-        if reason not in REFUSAL_REASONS:
-            raise self._error(
-                where, f"reason {reason!r} is none{_nearest(reason, REFUSAL_REASONS)}"
-            )
+        if reason not in JOB_REASONS:
+            raise self._error(where, f"reason {reason!r} is none{_nearest(reason, JOB_REASONS)}")
         what = self._text(where, part, "what", reason.replace("_", " "))
         return RefusePart(self._text(where, part, "name", what), what, reason)
 

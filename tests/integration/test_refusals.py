@@ -368,7 +368,7 @@ def test_a_log_that_went_back_is_not_believed(fresh: Play):
     restarted = fresh.reopened(0)
     with lying(restarted, "/v1/log/checkpoint", lambda _: old), no_data_opened(fresh):
         reply = ask_keys(fresh, job, grants[fresh.seats[0].asset])
-    refused(fresh, reply, "not_proven")
+    refused(fresh, reply, "log_rolled_back")
 
 
 def test_a_forked_log_is_not_believed(fresh: Play):

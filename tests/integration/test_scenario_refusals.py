@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.statements import REFUSAL_REASONS
+from ledger.statements import JOB_REASONS
 from marketplace.scenario import refusals
 from marketplace.scenario.refusals import NOT_REFUSED, Attempts, open_watch
 from tests.scenarios import Scenario, run, write_scenario
@@ -25,7 +25,7 @@ def trying(*reasons: str) -> Callable[[Scenario], None]:
 def test_nodes_refuse_for_each_reason_in_any_order(
     step: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    reasons = REFUSAL_REASONS[::step]
+    reasons = JOB_REASONS[::step]
     file = write_scenario(tmp_path, trying(*reasons))
     code, out, _ = run(capsys, file, tmp_path / "out", "--json")
     found = json.loads(out)

@@ -12,10 +12,11 @@ import pytest
 
 from federated.errors import JournalError, NodeError, VaultError
 from federated.node.home import SETTINGS, NodeHome, NodeSettings
-from ledger.keys import SigningKey
+from ledger.keys import CosigningKey, SigningKey
 from ledger.statements import Measurement
 from ledger.statements.asset import MEASUREMENT_TYPE
 from ledger.statements.envelope import from_json, open_
+from ledger.trust import Policy
 from tests.world import Clock, key_of
 
 ASSET = "asset:" + "a" * 64
@@ -166,3 +167,52 @@ def test_settings_that_cannot_be_meant_are_refused_by_field(
 def test_a_node_has_a_key_of_its_own(home: NodeHome, tmp_path: Path):
     provider = SigningKey.load(tmp_path / "provider.key")
     assert home.node_key().verify_key.public != provider.verify_key.public
+
+
+# --- whose word on the log is needed
+
+
+def policy_file(folder: Path, *, quorum: str = "w", key: str = "log") -> str:
+    witness = CosigningKey.from_seed("witness.example", bytes(32)).verify_key.text
+    lines = (f"log {key_of(key).verify_key.text}", f"witness w {witness}", f"quorum {quorum}")
+    (folder / "policy").write_text("".join(f"{line}\n" for line in lines))
+    return str(folder / "policy")
+
+
+def test_without_a_policy_the_logs_key_is_enough(home: NodeHome):
+    assert home.trust() == Policy.of(key_of("log").verify_key)
+
+
+def test_a_policy_is_read_when_the_node_opens(settings: NodeSettings, tmp_path: Path):
+    changed = replace(settings, policy=policy_file(tmp_path), max_age_seconds=600)
+    home = NodeHome.create(tmp_path / "node", changed).guard(ASSET, "sha256:" + "0" * 64, "key")
+    assert home.trust().quorum == "w"
+    with httpx.Client(base_url="http://market") as http:
+        node = home.open(http, Clock())
+    assert (node._log._policy, node._log._max_age) == (home.trust(), 600)
+    node._journal.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "another"}, "does not list the log's key"),
+        ({"quorum": "none"}, "only witnesses can tell"),
+        ({"quorum": "unknown"}, "unknown"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(
+    settings: NodeSettings, tmp_path: Path, options: dict[str, str], message: str
+):
+    changed = replace(settings, policy=policy_file(tmp_path, **options), max_age_seconds=600)
+    with pytest.raises(NodeError, match=message):
+        NodeHome(tmp_path / "node", changed).trust()
+
+
+def test_a_limit_needs_a_policy_and_a_policy_its_file(settings: NodeSettings, tmp_path: Path):
+    for changes in ({"max_age_seconds": 600}, {"policy": str(tmp_path / "missing")}):
+        with pytest.raises(NodeError):
+            NodeHome(tmp_path / "node", replace(settings, **changes)).trust()
+    for seconds in (-1, True, 1.5):
+        with pytest.raises(NodeError, match="max_age_seconds"):
+            replace(settings, max_age_seconds=seconds)
