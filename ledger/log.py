@@ -324,6 +324,16 @@ class Log:
             self._acknowledge()
             return made
 
+    def refresh(self) -> None:
+        """Have the newest checkpoint cosigned anew: its readers ask how old its quorum is.
+
+        Without witnesses it does nothing. Without their quorum the shown checkpoint stays.
+        """
+        with self._write_lock:
+            if self._publisher.is_cosigned:
+                self._publisher.publish(self._state.tree, self._stored)
+                self._acknowledge()
+
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():

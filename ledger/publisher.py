@@ -51,6 +51,11 @@ class Publisher:
         self.size = 0
         self.trouble: str | None = None
 
+    @property
+    def is_cosigned(self) -> bool:
+        """Whether what is shown needs the quorum of witnesses."""
+        return self._cosign is not None
+
     def resume(self, tree: Tree) -> None:
         """Take up what was signed before.
 
