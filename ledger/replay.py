@@ -28,6 +28,7 @@ from ledger.errors import (
     SealedGroundsError,
     SignatureError,
     StatementError,
+    ViewError,
 )
 from ledger.finding import Finding, Report
 from ledger.folder import Folder
@@ -39,6 +40,7 @@ from ledger.statements import Asset, Participant, Rotation, Shred, Statement, Un
 from ledger.statements.envelope import RawEnvelope, verify_raw
 from ledger.structure import Bundle, bundle_width, check_leaves, read_file
 from ledger.tiles import WIDTH, Tile, decode_bundle
+from ledger.views import Views, open_sealed, views_of
 
 MAX_SEALED_LINE = 4 << 20
 """Longest encrypted opening."""
@@ -103,9 +105,13 @@ class Reader:
         folder: the export.
         contents: what its manifest lists.
         whole: bundles of which all leaf hashes are wanted.
+        views: view keys of this log; they open what is sealed.
     """
 
-    def __init__(self, folder: Folder, contents: Contents, whole: set[int]) -> None:
+    def __init__(
+        self, folder: Folder, contents: Contents, whole: set[int], views: Views | None = None
+    ) -> None:
+        self._views = views
         self._folder = folder
         self._contents = contents
         self._whole = whole
@@ -133,9 +139,10 @@ class Reader:
         leaves = None if raw is None else [leaf_hash(item) for item in raw]
         check_leaves(part.bundle, self._folder, self._contents, leaves, whole=number in self._whole)
         openings = self._openings(report, number)
-        self._check_sealed(report, number)
+        sealed = self._sealed(report, number)
         if raw is not None and leaves is not None:
-            part.items.extend(self._items(report, number, zip(raw, leaves, strict=True), openings))
+            pairs = zip(raw, leaves, strict=True)
+            part.items.extend(self._items(report, number, pairs, openings, sealed))
             part.complete = len(part.items) == width
         return part
 
@@ -175,20 +182,24 @@ class Reader:
             report.miss("missing_opening", f"entry {index}", "declared open, not opened")
         return openings
 
-    def _check_sealed(self, report: Report, number: int) -> None:
-        """Check that there is one line for each sealed entry; what is in it only its keys show."""
-        count = self._states(number).count(SEALED)
-        if not count:
-            return
+    def _sealed(self, report: Report, number: int) -> dict[int, bytes]:
+        """Return the line of each sealed entry; what is in it only its keys show."""
+        states = enumerate(self._states(number), number * WIDTH)
+        indexes = [index for index, state in states if state == SEALED]
+        if not indexes:
+            return {}
         path = sealed_path(number)
         data = read_file(report, self._folder, self._contents.file(path))
         if data is None:
-            return
+            return {}
         *lines, rest = data.split(b"\n")
-        if rest or len(lines) != count or not all(0 < len(i) <= MAX_SEALED_LINE for i in lines):
-            report.find("damaged", path, f"has not one line for each of {count} sealed entries")
-        else:
-            report.checked["sealed_lines"] += count
+        fit = all(0 < len(line) <= MAX_SEALED_LINE for line in lines)
+        if rest or len(lines) != len(indexes) or not fit:
+            message = f"has not one line for each of {len(indexes)} sealed entries"
+            report.find("damaged", path, message)
+            return {}
+        report.checked["sealed_lines"] += len(indexes)
+        return dict(zip(indexes, lines, strict=True))
 
     def _items(
         self,
@@ -196,6 +207,7 @@ class Reader:
         number: int,
         raw: Iterator[tuple[bytes, bytes]],
         openings: dict[int, Opening],
+        sealed: dict[int, bytes],
     ) -> Iterator[Item]:
         for index, (data, leaf) in enumerate(raw, number * WIDTH):
             try:
@@ -205,7 +217,25 @@ class Reader:
                 return
             # By the entry's own number, as it was said; a wrong one is a finding of the rules.
             opening = openings.get(entry.index)
+            if opening is None and self._views is not None and entry.index in sealed:
+                opening = self._unseal(report, entry, sealed[entry.index], self._views)
             yield Item(entry, leaf) if opening is None else self._open(entry, leaf, opening, index)
+
+    def _unseal(self, report: Report, entry: Entry, line: bytes, views: Views) -> Opening | None:
+        where = f"entry {entry.index}"
+        try:
+            opening = open_sealed(line, entry, views)
+        except EvidenceError:
+            return None
+        except ViewError as error:
+            report.miss("wrong_view", where, str(error))
+        except LedgerError as error:
+            # The manifest's signer vouches for the line: it was written so.
+            report.find("wrong_opening", where, str(error))
+        else:
+            report.checked["unsealed"] += 1
+            return opening
+        return None
 
     def _open(self, entry: Entry, leaf: bytes, opening: Opening, index: int) -> Item:
         where = f"entry {index}"
@@ -270,13 +300,17 @@ class Replay:
         contents: what the manifest lists.
         report: takes the findings of the rules.
         history: takes what is read.
+        views: view keys that the auditor holds.
 
     Attributes:
         unchecked: open entries of which some rule needs a sealed one.
         keys: texts of all keys that were named, for readers.
     """
 
-    def __init__(self, contents: Contents, report: Report, history: History) -> None:
+    def __init__(
+        self, contents: Contents, report: Report, history: History, views: Views | None = None
+    ) -> None:
+        self._views = views
         self.history = history
         self.report = report
         self.unchecked = 0
@@ -311,7 +345,8 @@ class Replay:
             self.report.find_error(where, error)
 
     def finish(self) -> None:
-        """Check what can only be seen at the end: that every erasure was logged."""
+        """Check what can only be seen at the end: that erasures are logged, and views whole."""
+        self._check_views()
         history = self.history
         unread = any(
             entry.kind == Shred.kind and entry.index not in history.by_index
@@ -326,3 +361,17 @@ class Replay:
                     self.report.miss("sealed_evidence", where, f"{message} that is open")
                 else:
                     self.report.find("erased_unlogged", where, message)
+
+    def _check_views(self) -> None:
+        """Find sealed entries that a held view should open, and that were not sealed for it."""
+        history, views = self.history, self._views
+        if views is None or self._ended:
+            return
+        complained = {item.where for item in (*self.report.findings, *self.report.missing)}
+        for span in self._contents.openness.spans(SEALED):
+            for index in range(span.start, span.stop):
+                named = views_of(history.agreements_under(index), index, history.schedule)
+                where = f"entry {index}"
+                closed = index not in history.by_index and where not in complained
+                if closed and views.cover(named):
+                    self.report.miss("wrong_view", where, "is not sealed for a view that covers it")

@@ -34,6 +34,7 @@ class Verdict:
             that were erased among them.
         enclosed: entries whose opening is there, encrypted.
         erased: entries whose statement was destroyed.
+        erased_kinds: how many of each kind were.
         unchecked: open entries of which some rule could not be checked, because it needs a sealed
             one; their signatures were.
         witnesses: name and time (Unix seconds) of each known witness that cosigned the checkpoint.
@@ -55,6 +56,7 @@ class Verdict:
     sealed: int = 0
     enclosed: int = 0
     erased: int = 0
+    erased_kinds: dict[str, int] = field(default_factory=dict)
     unchecked: int = 0
     witnesses: list[dict[str, Any]] = field(default_factory=list)
     witnessed_at: int | None = None

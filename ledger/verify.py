@@ -14,7 +14,8 @@ structure alone (`structure_only`) takes the same few megabytes for a log of any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ from ledger.manifest import (
     TAG_KEYS,
     Contents,
     File,
+    Span,
     numbered_path,
     read_manifest,
     read_tables,
@@ -68,6 +70,7 @@ from ledger.verdict import (
     UNTRUSTED,
     Verdict,
 )
+from ledger.views import Views
 from ledger.workers import PATIENCE, in_order
 
 __all__ = [
@@ -103,6 +106,7 @@ class Plan:
         processes: how many share the work; the verdict is the same for any number.
         structure_only: check hashes, tiles, root and chain, and no statement.
         kept: checkpoints or tlog-proofs that the auditor kept: the export must contain them.
+        views: view keys that open what is sealed.
         patience: longest wait for one answer of another process, seconds.
         progress: called with the number of entries read and of all.
     """
@@ -110,6 +114,7 @@ class Plan:
     processes: int = 1
     structure_only: bool = False
     kept: Sequence[bytes] = ()
+    views: Views | None = None
     patience: float = PATIENCE
     progress: Callable[[int, int], None] | None = None
 
@@ -182,6 +187,7 @@ def _conclude(done: Audit, report: Report, plan: Plan) -> None:
     if contents is not None:
         verdict.enclosed = contents.openness.count(SEALED)
         verdict.erased = contents.openness.count(ERASED)
+        verdict.erased_kinds = _kinds(done.history, contents.openness.spans(ERASED))
         if plan.structure_only:
             verdict.sealed = contents.size - contents.openness.count(OPENED)
     verdict.participants = list(_participants(done.history))
@@ -191,6 +197,13 @@ def _conclude(done: Audit, report: Report, plan: Plan) -> None:
         report.miss("nothing_checked", FILE, "no entry is open: nothing could be checked")
     verdict.findings, verdict.missing = report.findings, report.missing
     verdict.status = _status(verdict, plan)
+
+
+def _kinds(history: History, spans: Iterable[Span]) -> dict[str, int]:
+    """Count entries by kind, as far as the log was read."""
+    indexes = (index for span in spans for index in range(span.start, span.stop))
+    kinds = Counter(history.entries[index].kind for index in indexes if index < history.size)
+    return dict(sorted(kinds.items()))
 
 
 def _status(verdict: Verdict, plan: Plan) -> str:
@@ -350,14 +363,22 @@ class _Run:
             self._progress(bundle, contents)
 
     def _replay(self, folder: Folder, contents: Contents, structure: Structure) -> None:
-        reader = Reader(folder, contents, structure.whole)
-        replay = Replay(contents, self.report, self.done.history)
+        views = self._views()
+        reader = Reader(folder, contents, structure.whole, views)
+        replay = Replay(contents, self.report, self.done.history, views)
         for part in self._in_order(reader.read, contents.size, replay.keys):
             structure.take(part.bundle)
             replay.take(part)
             self._progress(part.bundle, contents)
         self.verdict.unchecked = replay.unchecked
         replay.finish()
+
+    def _views(self) -> Views | None:
+        views, origin = self.plan.views, self.verdict.origin
+        if views is not None and views.origin != origin:
+            self.report.miss("wrong_view", "views", f"are of {views.origin}, not of {origin}")
+            return None
+        return views
 
     def _in_order(
         self, work: Callable[[int, Sequence[Any]], R], size: int, news: Sequence[str]

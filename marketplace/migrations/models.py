@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from ledger import store
+from ledger import sealing, store
 from marketplace.agreements import tables as agreements
 from marketplace.catalog import tables as catalog
 from marketplace.jobs import tables as jobs
@@ -17,4 +17,6 @@ FEATURES = (participants, catalog, agreements, jobs, settlement)
 
 def all_metadata() -> list[sa.MetaData]:
     """Return the metadata of every table of the service's database."""
+    # Importing a module declares its tables; the view keys stand beside those of the store.
+    _ = sealing.view_keys
     return [SQLModel.metadata, store.metadata]
