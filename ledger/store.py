@@ -21,12 +21,21 @@ from ledger.statements import Receipt, Statement, read
 READ_ONLY = "read_only"
 """Execution option of a connection that never writes: the engine may begin it without the lock."""
 
+LOG_WRITER = "log_writer"
+"""Execution option of the log's own connection: business transactions need not wait for it."""
+
 metadata = sa.MetaData()
 
 pending = sa.Table(
     "log_pending",
     metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+    # SQLite counts up by itself only in a column that is called INTEGER; its integers are as wide.
+    sa.Column(
+        "sequence",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
     sa.Column("statement_id", sa.String(128), nullable=False, unique=True),
     sa.Column("envelope", sa.LargeBinary, nullable=False),
     sa.Column("salt", sa.LargeBinary, nullable=False),
@@ -165,7 +174,7 @@ class Writer:
         """
         if self._engine.dialect.name != "postgresql" or self._held is not None:
             return False
-        connection = self._engine.connect()
+        connection = self._engine.connect().execution_options(**{LOG_WRITER: True})
         try:
             got = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({self.LOCK})").scalar()
             connection.commit()

@@ -11,7 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import Literal
 
 from fastapi import APIRouter, FastAPI
@@ -32,6 +37,7 @@ from marketplace.participants import routes as participants
 from marketplace.settings import Settings
 from marketplace.settlement import routes as settlement
 from marketplace.settlement.service import settle
+from marketplace.witnesses import cosigner, kept_fresh
 
 VERSION = "0.1.0"
 PREFIX = "/v1"
@@ -105,9 +111,10 @@ def preflight(settings: Settings) -> None:
     Raises:
         DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
     """
-    database = open_database(settings.database, settings.busy_seconds)
+    database = open_database(settings.where, settings.busy_seconds)
     try:
-        bootstrap.log_key(settings, database)
+        log_key = bootstrap.log_key(settings, database)
+        cosigner(settings, log_key.verify_key, now_ms)
         bootstrap.operator_key(settings, database)
     finally:
         database.dispose()
@@ -126,12 +133,13 @@ def running(
     Raises:
         DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
     """
-    database = open_database(settings.database, settings.busy_seconds)
+    database = open_database(settings.where, settings.busy_seconds)
     log_key = bootstrap.log_key(settings, database)
+    cosign = cosigner(settings, log_key.verify_key, clock)
     context = Context(
         settings=settings,
         engine=database,
-        log=Log(database, log_key, settings.log_folder, clock),
+        log=Log(database, log_key, settings.log_folder, clock, cosign=cosign),
         clock=clock,
         operator="",
         operator_key=bootstrap.operator_key(settings, database),
@@ -144,7 +152,8 @@ def running(
         context.logged(context.operator)
         if worker is not None:
             worker.start()
-        yield context
+        with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
+            yield context
     finally:
         if worker is not None:
             worker.stop()

@@ -1,11 +1,16 @@
 """The service's database: how it is opened, which revision it may have, how transactions begin.
 
-Decides: SQLite in WAL with foreign keys; every transaction that may write begins IMMEDIATE, so that
-the database decides races and nobody fails halfway; a file written by a newer version, or by
-something else, is refused; an older one is brought up to date.
+Decides: a SQLite file by default, in WAL with foreign keys, or a PostgreSQL database. On both, a
+transaction that may write takes a lock before it reads anything, so that writers come one after the
+other and see what the one before them did: two jobs cannot both count the last permitted use, and
+nobody fails halfway. SQLite has that lock (BEGIN IMMEDIATE); on PostgreSQL it is an advisory lock
+until the end of the transaction, and every statement after it sees all that is committed. A
+database written by a newer version, or by something else, is refused; an older one is brought up to
+date.
 Does not decide what is stored: each feature's `tables.py` does.
 
     engine = open_database(Path("data/rongshu.db"))
+    engine = open_database("postgresql://rongshu@localhost/rongshu")
     with writing(engine) as session:      # commits at the end, or changes nothing
         session.add(row)
 """
@@ -27,34 +32,47 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 
-from ledger.store import READ_ONLY
+from ledger.store import LOG_WRITER, READ_ONLY
 from marketplace.errors import BusyError, ConflictError, ForeignDatabaseError, NewerDatabaseError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_SQL_INTEGER = (1 << 63) - 1
+POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
+# "rongshu" and a number: the advisory lock of whoever writes; the log has one of its own.
+WRITE_LOCK = int.from_bytes(b"rongshu\x02", "big", signed=True)
+# What PostgreSQL says when a lock could not be had in time, or a deadlock was broken.
+_BUSY_STATES = ("55P03", "40P01", "40001")
 
 
-def open_database(path: Path, busy_seconds: int = 30) -> sa.Engine:
+def open_database(where: Path | str, busy_seconds: int = 30) -> sa.Engine:
     """Open or create the database and bring it to this version's revision.
 
     Args:
-        path: the SQLite file.
+        where: the SQLite file, or the URL of a PostgreSQL database that exists.
         busy_seconds: longest wait for the write lock.
 
     Raises:
         NewerDatabaseError: a newer version wrote it; nothing was changed.
-        ForeignDatabaseError: it is no database of Rongshu; nothing was changed.
+        ForeignDatabaseError: it is no database of Rongshu, or nobody answers there; nothing was
+            changed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _check_revision(path)
-    engine = make_engine(path, busy_seconds)
+    if isinstance(where, Path):
+        where.parent.mkdir(parents=True, exist_ok=True)
+    _check_revision(where)
+    engine = make_engine(where, busy_seconds)
     with engine.begin() as connection:
         command.upgrade(_alembic(connection), "head")
     return engine
 
 
-def make_engine(path: Path, busy_seconds: int = 30) -> sa.Engine:
-    """Return an engine for a SQLite file, without looking at its contents."""
+def make_engine(where: Path | str, busy_seconds: int = 30) -> sa.Engine:
+    """Return an engine for a database, without looking at its contents."""
+    if isinstance(where, Path):
+        return _sqlite(where, busy_seconds)
+    return _postgresql(where, busy_seconds)
+
+
+def _sqlite(path: Path, busy_seconds: int) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{path}", pool_size=16, max_overflow=48, connect_args={"timeout": busy_seconds}
     )
@@ -81,6 +99,60 @@ def make_engine(path: Path, busy_seconds: int = 30) -> sa.Engine:
     return engine
 
 
+def _postgresql(url: str, busy_seconds: int) -> sa.Engine:
+    engine = sa.create_engine(
+        postgresql_url(url),
+        pool_size=16,
+        max_overflow=48,
+        pool_pre_ping=True,
+        # Each statement sees what is committed when it begins; with a higher level the snapshot
+        # would be older than the lock that is waited for.
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": max(busy_seconds, 2),
+            # 0 would wait for ever.
+            "options": f"-c lock_timeout={max(busy_seconds * 1000, 1)}",
+        },
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            if cursor.fetchone() == ("off",):
+                # What was acknowledged survives a power cut, whatever the server does by default.
+                cursor.execute("SET synchronous_commit = on")
+        connection.commit()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get(READ_ONLY, False):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        elif not options.get(LOG_WRITER, False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+    return engine
+
+
+def postgresql_url(text: str) -> sa.URL:
+    """Read the URL of a PostgreSQL database.
+
+    Raises:
+        ForeignDatabaseError: it is none; the message does not repeat it, for it may hold a
+            password.
+    """
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError as error:
+        raise ForeignDatabaseError("the database's URL is malformed") from error
+    if url.drivername not in POSTGRESQL:
+        raise ForeignDatabaseError(
+            f"the database's URL begins with {url.drivername}://; postgresql:// is expected"
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
 @contextlib.contextmanager
 def writing(engine: sa.Engine) -> Iterator[Session]:
     """Run one writing transaction: committed at the end, rolled back on any error.
@@ -96,7 +168,7 @@ def writing(engine: sa.Engine) -> Iterator[Session]:
     except IntegrityError as error:
         raise ConflictError("something with the same identity is stored already") from error
     except OperationalError as error:
-        if "locked" in str(error.orig):
+        if "locked" in str(error.orig) or getattr(error.orig, "sqlstate", "") in _BUSY_STATES:
             raise BusyError from error
         raise
 
@@ -115,28 +187,47 @@ def _alembic(connection: sa.Connection | None = None) -> Config:
     return config
 
 
-def _check_revision(path: Path) -> None:
+def _check_revision(where: Path | str) -> None:
     # Looked at read-only, before anything else: opening in WAL mode alone would change the file.
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    engine = sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    if isinstance(where, Path):
+        if not where.exists() or where.stat().st_size == 0:
+            return
+        name = str(where)
+        engine = sa.create_engine(f"sqlite:///file:{where}?mode=ro&uri=true")
+    else:
+        url = postgresql_url(where)
+        name = url.render_as_string(hide_password=True)
+        engine = sa.create_engine(url, connect_args={"connect_timeout": 10})
     try:
         with engine.connect() as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
             tables = sa.inspect(connection).get_table_names()
-    except SqlDatabaseError as error:
+    except OperationalError as error:
+        if isinstance(where, Path):
+            raise ForeignDatabaseError(_not_a_database(name)) from error
         raise ForeignDatabaseError(
-            f"{path} is not a database: choose another data folder"
+            f"{name} does not answer: is the server started, does the database exist, and are "
+            "user and password right?"
         ) from error
+    except SqlDatabaseError as error:
+        raise ForeignDatabaseError(_not_a_database(name)) from error
     finally:
         engine.dispose()
+    _refuse_foreign(name, revision, tables)
+
+
+def _not_a_database(name: str) -> str:
+    return f"{name} is not a database: choose another data folder"
+
+
+def _refuse_foreign(name: str, revision: str | None, tables: list[str]) -> None:
     if revision is None and tables:
         raise ForeignDatabaseError(
-            f"{path} is a database of something else: choose another data folder"
+            f"{name} is a database of something else: choose another data folder or database"
         )
     known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
     if revision is not None and revision not in known:
         raise NewerDatabaseError(
-            f"{path} was written by a newer version of Rongshu (revision {revision}): install that "
+            f"{name} was written by a newer version of Rongshu (revision {revision}): install that "
             "version or a later one, or restore a backup made before the upgrade"
         )

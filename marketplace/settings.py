@@ -22,11 +22,16 @@ from marketplace.errors import SettingsError
 
 PREFIX = "RONGSHU_"
 PPM = 1_000_000
+_POSTGRESQL = re.compile(r"(postgres|postgresql|postgresql\+psycopg)://")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?(:[0-9]{1,5})?")
 
 
-def _setting(default: Any, help_: str, least: int = 0, most: int = 0) -> Any:
-    return field(default=default, metadata={"help": help_, "least": least, "most": most})
+def _setting(
+    default: Any, help_: str, least: int = 0, most: int = 0, *, secret: bool = False
+) -> Any:
+    return field(
+        default=default, repr=not secret, metadata={"help": help_, "least": least, "most": most}
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class Settings:
     """
 
     folder: Path
+    database: str = _setting(
+        "",
+        "PostgreSQL database to use, postgresql://user@host/name; empty is the SQLite file "
+        "rongshu.db in the data folder",
+        secret=True,
+    )
     name: str = _setting("rongshu.local", "name of this marketplace; origin of its log and keys")
     operator_name: str = _setting("Rongshu operator", "the operator's name as participants see it")
     host: str = _setting("127.0.0.1", "address to listen on")
@@ -47,6 +58,10 @@ class Settings:
     log_wait_seconds: int = _setting(10, "longest wait for a checkpoint before 503", 1, 600)
     lease_seconds: int = _setting(600, "after this time without progress a job is taken over", 1)
     busy_seconds: int = _setting(30, "longest wait for the database's write lock", 1, 600)
+    witness_policy: str = _setting(
+        "", "file with the witnesses that must cosign the log; none: none"
+    )
+    cosign_seconds: int = _setting(60, "a quiet log is cosigned anew after this time", 1, 86400)
     enrolment_hours: int = _setting(24, "validity of an enrolment code", 1, 24 * 365)
 
     def __post_init__(self) -> None:
@@ -56,6 +71,9 @@ class Settings:
             )
         if not self.operator_name.strip() or not self.operator_name.isprintable():
             raise SettingsError(f"{PREFIX}OPERATOR_NAME: must be one line of printable text")
+        # The value is not repeated: it may hold a password.
+        if self.database and not _POSTGRESQL.match(self.database):
+            raise SettingsError(f"{PREFIX}DATABASE: must begin with postgresql://")
         for each in dataclasses.fields(self):
             value, least, most = getattr(self, each.name), 0, 0
             if each.metadata and type(value) is int:
@@ -89,9 +107,14 @@ class Settings:
         return cls(folder=folder, **values)
 
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
+    def database_file(self) -> Path:
+        """The SQLite file, used where no other database is named."""
         return self.folder / "rongshu.db"
+
+    @property
+    def where(self) -> Path | str:
+        """The database: the SQLite file, or a URL."""
+        return self.database or self.database_file
 
     @property
     def log_folder(self) -> Path:
@@ -102,6 +125,11 @@ class Settings:
     def log_key(self) -> Path:
         """The log's signing key (0600)."""
         return self.folder / "keys" / "log" / "signing.key"
+
+    @property
+    def second_log_key(self) -> Path:
+        """An ML-DSA-44 key of the log (0600); where it is, each checkpoint has its line too."""
+        return self.folder / "keys" / "log" / "second.key"
 
     @property
     def operator_key(self) -> Path:

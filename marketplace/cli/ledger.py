@@ -91,7 +91,7 @@ def _snapshot(settings: Settings, key: SigningKey) -> Iterator[Log]:
         newest = settings.log_folder / CHECKPOINT_FILE
         if newest.is_file():
             shutil.copyfile(newest, copy / CHECKPOINT_FILE)
-        engine = open_database(settings.database, settings.busy_seconds)
+        engine = open_database(settings.where, settings.busy_seconds)
         try:
             yield Log(engine, key, copy, now_ms)
         finally:

@@ -63,7 +63,7 @@ def settings_of(folder: Path) -> Settings:
     """
     for candidate in (folder / "service", folder):
         settings = Settings.load(candidate)
-        if settings.database.is_file():
+        if settings.database_file.is_file() or settings.operator_api_key.is_file():
             return settings
     raise ArgumentError(f"--data: {folder} holds no service; `rongshu serve` makes one")
 

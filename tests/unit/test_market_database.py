@@ -1,6 +1,7 @@
 """The database: its revisions, how transactions begin, and which files are refused."""
 
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlmodel import select
 
+from ledger.store import LOG_WRITER
 from marketplace import database
 from marketplace.database import make_engine, open_database, reading, writing
 from marketplace.errors import BusyError, ConflictError, ForeignDatabaseError, NewerDatabaseError
 from marketplace.migrations.models import all_metadata
 from marketplace.participants.tables import Enrolment
+from tests.postgres import drop_database, new_database
 
 
 @pytest.fixture(name="path")
@@ -24,20 +27,31 @@ def _path(tmp_path: Path) -> Path:
     return tmp_path / "rongshu.db"
 
 
+@pytest.fixture(name="where", params=["sqlite", "postgresql"])
+def _where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """A new database, on each of the two kinds."""
+    if request.param == "sqlite":
+        yield tmp_path / "rongshu.db"
+        return
+    url = new_database()
+    yield url
+    drop_database(url)
+
+
 def enrolment(code: str = "a") -> Enrolment:
     return Enrolment(code_hash=code, roles="provider", note="", expires=1)
 
 
-def test_models_and_migrations_agree(path: Path):
-    engine = open_database(path)
+def test_models_and_migrations_agree(where: Path | str):
+    engine = open_database(where)
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, all_metadata()) == []
     engine.dispose()
 
 
-def test_a_table_that_no_migration_makes_is_noticed(path: Path):
-    engine = open_database(path)
+def test_a_table_that_no_migration_makes_is_noticed(where: Path | str):
+    engine = open_database(where)
     extra = sa.MetaData()
     sa.Table("surprise", extra, sa.Column("id", sa.Integer, primary_key=True))
     with engine.begin() as connection:
@@ -46,8 +60,8 @@ def test_a_table_that_no_migration_makes_is_noticed(path: Path):
     engine.dispose()
 
 
-def test_every_revision_can_be_undone(path: Path):
-    engine = open_database(path)
+def test_every_revision_can_be_undone(where: Path | str):
+    engine = open_database(where)
     with engine.begin() as connection:
         command.downgrade(database._alembic(connection), "base")
     with engine.begin() as connection:
@@ -61,8 +75,8 @@ def insert(engine: sa.Engine, statement: str) -> None:
         session.connection().exec_driver_sql(statement)
 
 
-def test_check_constraints_are_in_the_database(path: Path):
-    engine = open_database(path)
+def test_check_constraints_are_in_the_database(where: Path | str):
+    engine = open_database(where)
     insert(engine, "INSERT INTO enrolment VALUES ('a', 'provider', '', 1, NULL, NULL)")
     statement = "INSERT INTO agreement_use VALUES ('a', 'j', 'x', 'elsewhere', 0)"
     with pytest.raises(ConflictError) as raised:
@@ -71,12 +85,12 @@ def test_check_constraints_are_in_the_database(path: Path):
     engine.dispose()
 
 
-def test_foreign_keys_hold(path: Path):
-    engine = open_database(path)
+def test_foreign_keys_hold(where: Path | str):
+    engine = open_database(where)
     statement = "INSERT INTO enrolment VALUES ('a', 'provider', '', 1, NULL, 'nobody')"
     with pytest.raises(ConflictError) as raised:
         insert(engine, statement)
-    assert "FOREIGN KEY" in str(raised.value.__cause__)
+    assert "foreign key" in str(raised.value.__cause__).lower()
     engine.dispose()
 
 
@@ -123,8 +137,8 @@ def add_and_fail(engine: sa.Engine) -> None:
         raise ZeroDivisionError
 
 
-def test_what_fails_halfway_leaves_nothing(path: Path):
-    engine = open_database(path)
+def test_what_fails_halfway_leaves_nothing(where: Path | str):
+    engine = open_database(where)
     with pytest.raises(ZeroDivisionError):
         add_and_fail(engine)
     with reading(engine) as session:
@@ -132,8 +146,8 @@ def test_what_fails_halfway_leaves_nothing(path: Path):
     engine.dispose()
 
 
-def test_a_second_writer_waits_and_then_gives_up(path: Path):
-    engine, impatient = open_database(path), make_engine(path, busy_seconds=0)
+def test_a_second_writer_waits_and_then_gives_up(where: Path | str):
+    engine, impatient = open_database(where), make_engine(where, busy_seconds=0)
     with writing(engine) as session:
         session.add(enrolment())
         with pytest.raises(BusyError), writing(impatient):
@@ -144,8 +158,8 @@ def test_a_second_writer_waits_and_then_gives_up(path: Path):
     impatient.dispose()
 
 
-def test_read_then_write_is_never_interleaved(path: Path):
-    engine = open_database(path)
+def test_read_then_write_is_never_interleaved(where: Path | str):
+    engine = open_database(where)
 
     def count_then_add(_: int) -> None:
         with writing(engine) as session:
@@ -169,4 +183,79 @@ def test_without_the_early_lock_a_later_write_fails(path: Path):
         session.add(enrolment("b"))
         with pytest.raises(OperationalError, match="locked"):
             session.commit()
+    engine.dispose()
+
+
+# PostgreSQL alone.
+
+
+def test_without_the_lock_two_writers_count_the_same(postgres: str):
+    """The twin of `test_read_then_write_is_never_interleaved`: neither sees the other's row."""
+    engine = open_database(postgres)
+    unlocked = engine.execution_options(**{LOG_WRITER: True})
+    with writing(unlocked) as one, writing(unlocked) as two:
+        for session, code in ((one, "a"), (two, "b")):
+            assert session.exec(select(Enrolment)).all() == []
+            session.add(enrolment(code))
+    with reading(engine) as session:
+        assert len(session.exec(select(Enrolment)).all()) == 2
+    engine.dispose()
+
+
+def test_a_reader_sees_one_state_and_writes_nothing(postgres: str):
+    engine = open_database(postgres)
+    with reading(engine) as session:
+        assert session.exec(select(Enrolment)).all() == []
+        with writing(engine) as other:
+            other.add(enrolment())
+        assert session.exec(select(Enrolment)).all() == []
+        session.add(enrolment("b"))
+        with pytest.raises(InternalError, match="read-only"):
+            session.commit()
+    engine.dispose()
+
+
+def test_a_newer_or_foreign_postgresql_database_is_refused_and_left_alone(postgres: str):
+    engine = make_engine(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE songs (title text)")
+    with pytest.raises(ForeignDatabaseError, match="database of something else"):
+        open_database(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE songs")
+    open_database(postgres).dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(NewerDatabaseError, match=r"9999.*install"):
+        open_database(postgres)
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    assert found == "9999"
+    engine.dispose()
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password():
+    url = "postgresql://somebody:hunter2@127.0.0.1:1/nothing"
+    with pytest.raises(
+        ForeignDatabaseError, match=r"127\.0\.0\.1:1/nothing does not answer"
+    ) as raised:
+        open_database(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "postgresql", "", "sqlite:///x"])
+def test_a_url_of_anything_else_is_refused(url: str):
+    with pytest.raises(ForeignDatabaseError, match="URL"):
+        make_engine(url)
+
+
+def test_what_is_acknowledged_is_durable_whatever_the_server_does(postgres: str):
+    engine = make_engine(postgres)
+    with engine.begin() as connection:
+        name = sa.make_url(postgres).database
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    engine.dispose()
+    engine = make_engine(postgres)
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
     engine.dispose()

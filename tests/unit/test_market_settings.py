@@ -37,13 +37,23 @@ def test_every_setting_has_its_variable_and_a_meaning():
         ("RONGSHU_NAME", "Not A Host"),
         ("RONGSHU_OPERATOR_NAME", "two\nlines"),
         ("RONGSHU_LEASE_SECONDS", "0"),
+        ("RONGSHU_DATABASE", "mysql://user:hunter2@host/name"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(variable: str, value: str):
-    with pytest.raises(SettingsError, match=variable):
+    with pytest.raises(SettingsError, match=variable) as raised:
         Settings.from_environment({variable: value}, FOLDER)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_load_reads_this_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RONGSHU_FEE_PPM", "12")
     assert Settings.load(FOLDER).fee_ppm == 12
+
+
+def test_the_database_is_a_file_or_the_one_that_is_named():
+    assert Settings(folder=FOLDER).where == FOLDER / "rongshu.db"
+    url = "postgresql://user:hunter2@host/name"
+    settings = Settings.from_environment({"RONGSHU_DATABASE": url}, FOLDER)
+    assert settings.where == url
+    assert "hunter2" not in repr(settings)

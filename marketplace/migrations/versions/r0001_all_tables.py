@@ -287,7 +287,12 @@ def _log() -> None:
     )
     op.create_table(
         "log_pending",
-        sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("statement_id", sa.String(length=128), nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.Column("salt", sa.LargeBinary(), nullable=False),

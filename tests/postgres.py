@@ -1,0 +1,80 @@
+"""A PostgreSQL database of a test's own, where there is a server to make one on.
+
+The server is the one that RONGSHU_TEST_POSTGRES names (a URL whose role may create databases), or
+else one that answers on this machine's usual socket. Where there is none, the test is skipped and
+says so. Each database is dropped after its test.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import sqlalchemy as sa
+
+from ledger import store
+from marketplace.database import make_engine, postgresql_url
+
+VARIABLE = "RONGSHU_TEST_POSTGRES"
+LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
+
+
+@cache
+def server() -> tuple[str, str]:
+    """URL of a server on which databases can be made, and why there is none."""
+    url = os.environ.get(VARIABLE, LOCAL)
+    try:
+        with _administration(url).connect() as connection:
+            query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            if connection.exec_driver_sql(query).scalar():
+                return url, ""
+            return "", "its role may not create databases"
+    except sa.exc.OperationalError as error:
+        if VARIABLE in os.environ:
+            raise
+        return "", f"no PostgreSQL answers here ({type(error.orig).__name__}); {VARIABLE} names one"
+
+
+def _administration(url: str) -> sa.Engine:
+    return sa.create_engine(
+        postgresql_url(url),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,
+        connect_args={"connect_timeout": 5},
+    )
+
+
+def new_database() -> str:
+    """Make an empty database and return its URL."""
+    url, why_not = server()
+    if why_not:
+        pytest.skip(why_not)
+    name = f"rongshu_test_{secrets.token_hex(6)}"
+    with _administration(url).connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    return postgresql_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(url: str) -> None:
+    """Drop what `new_database` made, whoever is still connected to it."""
+    name = sa.make_url(url).database
+    with _administration(server()[0]).connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(name="postgres")
+def _postgres() -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    url = new_database()
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture(name="postgres_log")
+def _postgres_log(postgres: str) -> Iterator[sa.Engine]:
+    """An engine for a PostgreSQL database with the log's tables alone."""
+    engine = make_engine(postgres)
+    store.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
