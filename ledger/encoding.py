@@ -14,7 +14,8 @@ and how hashes for different purposes are kept apart. Does not decide what a val
 
 from __future__ import annotations
 
-import base64
+import binascii
+import functools
 import hashlib
 import json
 import math
@@ -39,7 +40,9 @@ MAX_DEPTH = 128
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+|[\[{]|[\]}]', re.DOTALL)
 
 
-_PLAIN = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_PLAIN = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, check_circular=False, separators=(",", ":")
+)
 """Canonical for values without floats and with ASCII text alone: there the order by code points is
 that by UTF-16 units, and strings are escaped by the very function that `_quote` calls."""
 
@@ -77,19 +80,44 @@ def parse(data: bytes, *, limit: int = 1 << 20, depth: int = 32) -> Any:
     """
     if len(data) > limit:
         raise EncodingError(f"JSON of {len(data)} bytes is longer than the {limit} allowed")
-    _check_depth(data, min(depth, MAX_DEPTH))
-    floats: list[str] = []
+    # Brackets inside strings are counted too, which sends a value the long way and no further.
+    if data.count(b"{") + data.count(b"[") <= min(depth, MAX_DEPTH):
+        try:
+            return _parse_plain(data)
+        except _NotPlainError:
+            pass
+    return _parse_any(data, depth)
 
-    def read_float(text: str) -> float:
-        floats.append(text)
-        return float(text)
 
+class _NotPlainError(Exception):
+    """Not what most statements are: canonical, ASCII, with whole numbers alone."""
+
+
+def _parse_plain(data: bytes) -> Any:
+    """Decode JSON that the standard library's encoder writes with these very bytes.
+
+    With ASCII text and whole numbers alone those are the canonical ones: a repeated key, a space,
+    an escape or another order would not be written again. Several times quicker than `_parse_any`.
+
+    Raises:
+        _NotPlainError: any other JSON, and what is no JSON.
+    """
     try:
-        text = data.decode("utf-8")
+        text = data.decode("ascii")
+        value, end = _PLAIN_DECODER.raw_decode(text)
+    except (ValueError, EncodingError):
+        raise _NotPlainError from None
+    if end != len(text) or _PLAIN.encode(value) != text:
+        raise _NotPlainError
+    return value
+
+
+def _parse_any(data: bytes, depth: int) -> Any:
+    _check_depth(data, min(depth, MAX_DEPTH))
+    try:
         value = json.loads(
-            text,
+            data.decode("utf-8"),
             object_pairs_hook=_unique,
-            parse_float=read_float,
             parse_int=_read_integer,
             parse_constant=_refuse_constant,
         )
@@ -97,10 +125,6 @@ def parse(data: bytes, *, limit: int = 1 << 20, depth: int = 32) -> Any:
         raise EncodingError(f"JSON is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise EncodingError(f"not JSON: {error.msg} at character {error.pos}") from None
-    # A shortcut for most of what is read: with ASCII text and whole numbers alone, the standard
-    # encoder writes exactly the canonical bytes. Whatever it writes otherwise goes the long way.
-    if not floats and text.isascii() and _PLAIN.encode(value) == text:
-        return value
     again = canonical(value)
     if again != data:
         place = next(
@@ -113,7 +137,7 @@ def parse(data: bytes, *, limit: int = 1 << 20, depth: int = 32) -> Any:
 
 def b64encode(data: bytes) -> str:
     """Encode in standard base64 with padding (RFC 4648, section 4)."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def b64decode(text: str) -> bytes:
@@ -123,11 +147,24 @@ def b64decode(text: str) -> bytes:
         EncodingError: for whitespace, another alphabet, wrong padding or non-zero padding bits.
     """
     try:
-        data = base64.b64decode(text, validate=True)
+        written = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise EncodingError("not standard base64 (RFC 4648, section 4)") from None
+    return b64decode_ascii(written)
+
+
+def b64decode_ascii(text: bytes) -> bytes:
+    """Decode standard base64 that stands in bytes, as strictly as `b64decode`.
+
+    Raises:
+        EncodingError: as `b64decode`.
+    """
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         raise EncodingError("not standard base64 (RFC 4648, section 4)") from None
     # Several texts decode to the same bytes when unused bits are set; only one may be valid.
-    if b64encode(data) != text:
+    if binascii.b2a_base64(data, newline=False) != text:
         raise EncodingError("base64 is not canonical: padding or unused bits are wrong")
     return data
 
@@ -139,10 +176,15 @@ def digest(namespace: str, data: bytes) -> bytes:
         EncodingError: for a namespace that is empty, holds a NUL (which would let two namespaces
             meet) or is not encodable.
     """
+    return hashlib.sha256(_prefix(namespace) + data).digest()
+
+
+@functools.lru_cache(64)
+def _prefix(namespace: str) -> bytes:
     if not namespace or "\0" in namespace:
         raise EncodingError("a hash namespace must be non-empty text without NUL")
     _check_text(namespace, "the hash namespace")
-    return hashlib.sha256(namespace.encode("utf-8") + b"\0" + data).digest()
+    return namespace.encode("utf-8") + b"\0"
 
 
 def sha256_text(data: bytes) -> str:
@@ -253,6 +295,10 @@ def _check_depth(data: bytes, depth: int) -> None:
             level -= 1
 
 
+def _refuse_float(_text: str) -> NoReturn:
+    raise _NotPlainError
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, item in pairs:
@@ -273,3 +319,10 @@ def _read_integer(digits: str) -> int | float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise EncodingError(f"JSON cannot hold {name}")
+
+
+# Last, because its hooks stand above. It keeps the last of two equal keys, which `_PLAIN` then
+# writes once: so `_parse_plain` refuses them without looking for them.
+_PLAIN_DECODER = json.JSONDecoder(
+    parse_float=_refuse_float, parse_int=_read_integer, parse_constant=_refuse_constant
+)
