@@ -91,6 +91,7 @@ def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path)
         assert told.count(" released ") == 2
         told = follow("provider.md", "Afterwards")
         assert told.count("completed") == 2
+        assert "signs with a new key" in follow("provider.md", "Change your keys")
         follow("auditor.md", "Ask for an export")
         follow("operator.md", "Give an auditor the ledger")
         assert "SOUND" in follow("auditor.md", "Verify") + follow("auditor.md", "See who used what")
@@ -103,7 +104,7 @@ def test_no_block_is_left_out():
         "operator.md": {"Start", "Publish the log's key", "Let parties in"}
         | {"Give an auditor the ledger"},
         "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
-        | {"Afterwards"},
+        | {"Afterwards", "Change your keys"},
         "auditor.md": {"Verify", "See who used what", "Ask for an export"},
     }
     for page, headings in followed.items():
