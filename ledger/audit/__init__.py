@@ -2,6 +2,9 @@
 
     rongshu audit verify FOLDER --key VKEY|@FILE [--json]
     rongshu audit list FOLDER [--key VKEY|@FILE] [--json]
+    rongshu audit prove FOLDER INDEX [--disclose] --out FILE
+    rongshu audit check-proof FILE --key VKEY|@FILE [--json]
+    rongshu audit fork VIEW VIEW --key VKEY|@FILE [--out FILE] [--json]
     rongshu audit witness init|trust|show|serve|cosign|request …
 
 Decides what an auditor is told and with which exit code; what is true of a folder is decided in

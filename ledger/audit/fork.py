@@ -13,8 +13,8 @@ from typing import Any
 from ledger import note
 from ledger.audit.arguments import add_command, complain
 from ledger.audit.exported import read_file, read_tree, successions_in
-from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended, reason
-from ledger.audit.text import clean
+from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended
+from ledger.audit.text import clean, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.errors import LedgerError, SignatureError, TrustError, UnprovenForkError
 from ledger.folder import Folder

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ledger.audit.arguments import complain
-from ledger.audit.text import clean
+from ledger.audit.text import clean, reason
 
 HOLDS, FALSE, LACKING, UNTRUSTED = 0, 1, 2, 3
 
@@ -31,10 +31,3 @@ def failed(arguments: argparse.Namespace, code: int, error: Exception) -> int:
     else:
         sys.stderr.write(f"rongshu audit {arguments.what}: {clean(reason(error))}\n")
     return code
-
-
-def reason(error: Exception) -> str:
-    """Return one sentence about an error, with the file that it is about."""
-    if isinstance(error, OSError):
-        return f"{error.filename or 'the folder'}: {error.strerror or 'cannot be read'}"
-    return str(error)

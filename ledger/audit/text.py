@@ -32,3 +32,10 @@ def money(cents: int) -> str:
 def clean(text: str) -> str:
     """Escape what could move the cursor or end the line: names come from the folder."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def reason(error: Exception) -> str:
+    """Return one sentence about an error, with the file that the system names."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or 'cannot be read'}"
+    return str(error)

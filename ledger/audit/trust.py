@@ -10,7 +10,8 @@ from ledger import note
 from ledger import trust as policies
 from ledger.audit.arguments import KEY_HELP, key
 from ledger.audit.exported import read_file
-from ledger.errors import PolicyError
+from ledger.audit.text import reason
+from ledger.errors import InvalidKeyError, LedgerError, PolicyError
 from ledger.trust import Policy
 
 POLICY_HELP = """a file that names the log's key, its witnesses and how many of these must have seen
@@ -43,22 +44,28 @@ def read_policy(arguments: argparse.Namespace, folder: Path) -> Policy | None:
 
     Raises:
         InvalidKeyError: as `ledger.audit.arguments.key`.
-        PolicyError: the policy is no policy, cannot be read, or lies in the folder.
-        LedgerError: a succession cannot be followed.
+        PolicyError: the policy is no policy, cannot be read, or lies in the folder; a succession
+            cannot be read or followed.
     """
-    if arguments.policy is not None:
-        if arguments.policy.resolve().is_relative_to(folder.resolve()):
-            raise PolicyError(
-                f"{arguments.policy} lies in the folder that it is to vouch for; take the policy "
-                "from elsewhere"
-            )
+    policy = _policy_file(arguments.policy, folder) if arguments.policy else None
+    if policy is None:
         try:
-            policy = Policy.parse(read_file(arguments.policy, policies.MAX_BYTES))
-        except PolicyError as error:
-            raise PolicyError(f"{arguments.policy}: {error}") from None
-    else:
-        trusted = key(arguments.key, folder)
+            trusted = key(arguments.key, folder)
+        except InvalidKeyError as error:
+            raise InvalidKeyError(f"--key: {error}") from None
         if trusted is None:
             return None
         policy = Policy.of(trusted)
-    return policy.following(read_file(path, note.MAX_BYTES) for path in arguments.succession)
+    try:
+        return policy.following(read_file(path, note.MAX_BYTES) for path in arguments.succession)
+    except (LedgerError, OSError) as error:
+        raise PolicyError(f"--succession: {reason(error)}") from None
+
+
+def _policy_file(path: Path, folder: Path) -> Policy:
+    try:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise PolicyError("lies in the folder that it is to vouch for; take it from elsewhere")
+        return Policy.parse(read_file(path, policies.MAX_BYTES))
+    except (LedgerError, OSError) as error:
+        raise PolicyError(f"--policy: {path}: {reason(error)}") from None

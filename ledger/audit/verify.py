@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ledger.audit.arguments import EXIT_CODES_HELP, KEY_HELP, add_command, complain, key
+from ledger.audit.arguments import EXIT_CODES_HELP, add_command, complain
 from ledger.audit.text import clean, table
+from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.audit.verdict import counted, findings, head, summary
-from ledger.errors import InvalidKeyError
+from ledger.errors import LedgerError
 from ledger.history import History
 from ledger.verify import Verdict, read_and_verify
 
@@ -20,6 +21,7 @@ EXAMPLES = """\
 examples:
   rongshu audit verify out/export --key rongshu.example/log+1a2b3c4d+AZ…
   rongshu audit verify out/export --key @log.vkey
+  rongshu audit verify out/export --policy policy
   rongshu audit verify out/export --key @log.vkey --json
 """
 
@@ -37,9 +39,9 @@ def add(subparsers: Any) -> None:
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every command over an export takes: the folder, the key, and `--json`."""
+    """Add what every command over an export takes: the folder, whom to trust, and `--json`."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="the exported folder")
-    parser.add_argument("--key", metavar="VKEY|@FILE", help=KEY_HELP)
+    add_trust_arguments(parser, needed=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
@@ -61,9 +63,9 @@ def read_export(arguments: argparse.Namespace) -> tuple[Verdict, History] | int:
     if not folder.is_dir():
         return complain(f"{clean(str(folder))} is no folder; name the folder of an export")
     try:
-        trusted = key(arguments.key, folder)
-    except InvalidKeyError as error:
-        return complain(f"--key: {error}")
+        trusted = read_policy(arguments, folder)
+    except LedgerError as error:
+        return complain(clean(str(error)))
     return read_and_verify(folder, trusted)
 
 

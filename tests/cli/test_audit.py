@@ -115,6 +115,7 @@ def test_json_of_a_tampered_folder(
         "code": "damaged",
         "where": "openings/000",
         "message": "differs from the signed manifest",
+        "entries": [],
     }
 
 
@@ -186,7 +187,7 @@ def test_a_log_that_names_an_impossible_year(
     ("argv", "message"),
     [
         ([], "required"),
-        (["prove"], "invalid choice"),
+        (["believe"], "invalid choice"),
         (["verify"], "FOLDER"),
         (["verify", "FOLDER", "--kee"], "unrecognized"),
         (["verify", "nowhere-at-all"], "is no folder"),

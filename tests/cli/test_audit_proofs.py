@@ -308,3 +308,15 @@ def test_files_of_any_length_are_bounded(run: Run, key: str, tmp_path: Path):
         code, _, err = run(*arguments, "--key", key)
         assert code in (2, 64)
         assert "longer than" in err
+
+
+def test_a_whole_export_is_verified_under_a_policy(
+    run: Run, folder: Path, tmp_path: Path, world: World
+):
+    policy = tmp_path / "policy"
+    known = (Witness("north", WITNESS.verify_key),)
+    policy.write_text(Policy((world.log.vkey,)).text())
+    assert run("verify", folder, "--policy", policy)[0] == 0
+    policy.write_text(Policy((world.log.vkey,), known, quorum="north").text())
+    code, out, _ = run("verify", folder, "--policy", policy)
+    assert (code, "by 0 of the 1 that the quorum 'north' needs" in out) == (3, True)
