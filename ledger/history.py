@@ -143,7 +143,16 @@ class History:
                 self.operator = logged
         elif isinstance(statement, Receipt):
             self._record_receipt(logged, statement)
-        elif isinstance(statement, Epoch):
+        elif isinstance(statement, Release):
+            self.released.setdefault(statement.job, logged)
+        elif isinstance(statement, Settlement):
+            self.settled.setdefault(statement.job, logged)
+        else:
+            self._record_upkeep(logged, statement)
+
+    def _record_upkeep(self, logged: Logged, statement: Statement) -> None:
+        """Remember what keeps the log itself in order."""
+        if isinstance(statement, Epoch):
             before = self.last_close(statement.asset)
             # One that goes back does not move the chain, or all later ones would seem wrong too.
             if before is None or statement.number > before[1].number:
@@ -152,10 +161,6 @@ class History:
             if statement.number >= self.next_use_index:
                 self.next_use_index = statement.number + 1
                 self.use_indexes.append(logged)
-        elif isinstance(statement, Release):
-            self.released.setdefault(statement.job, logged)
-        elif isinstance(statement, Settlement):
-            self.settled.setdefault(statement.job, logged)
         elif isinstance(statement, Shred):
             # Allowed or not, it was said; and once an agreement is erased, nobody can read in it
             # that it had ended.
