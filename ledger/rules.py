@@ -84,7 +84,7 @@ def admit(
     statement = opened.statement
     references = _match_references(history, entry, statement)
     logged = Logged(entry.index, entry.time, opened.id, statement)
-    _verify_authors(history, logged, opened)
+    verify_authors(history, logged, opened)
     case = Case(history, logged, references)
     try:
         RULES[statement.kind](case)
@@ -119,7 +119,7 @@ def enter(history: History, entry: Entry, leaf: bytes, opened: Unverified) -> St
     statement = opened.statement
     references = _match_references(history, entry, statement)
     logged = Logged(entry.index, entry.time, opened.id, statement)
-    _verify_authors(history, logged, opened)
+    verify_authors(history, logged, opened)
     RULES[statement.kind](Case(history, logged, references))
     history.extend(entry, leaf)
     history.record(logged)
@@ -140,7 +140,7 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
     """
     statement = opened.statement
     logged = Logged(history.size, time, opened.id, statement)
-    _verify_authors(history, logged, opened)
+    verify_authors(history, logged, opened)
     indexes = {
         reference: history.by_id[reference].index if reference in history.by_id else None
         for reference in statement.references()
@@ -233,7 +233,14 @@ def _match_reference(
         )
 
 
-def _verify_authors(history: History, logged: Logged, opened: Unverified) -> None:
+def verify_authors(history: History, logged: Logged, opened: Unverified) -> None:
+    """Return only if exactly its authors signed a statement, with the keys that they had then.
+
+    Raises:
+        SignatureError: they did not.
+        RuleError: no operator has enrolled, or a key was revoked before.
+        EvidenceError: an author is not among the statements read.
+    """
     authors = logged.statement.authors()
     keys = [_author_key(history, author, logged) for author in authors]
     try:

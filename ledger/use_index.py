@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ledger.encoding import b64decode, b64encode, canonical, parse
 from ledger.errors import EncodingError, ProofError
+from ledger.ids import parse_id
 from ledger.merkle import Tree, leaf_hash, verify_inclusion
 
 EPOCH_NAMESPACE = "rongshu/epoch-key/v1"
@@ -115,14 +118,56 @@ def root_of(tags: Sequence[bytes]) -> str:
     return "sha256:" + tree_of(tags).root().hex()
 
 
+def write_tag_keys(keys: Mapping[str, bytes]) -> bytes:
+    """Return the file `tag-keys`: one line of canonical JSON for each asset, by asset."""
+    lines = (canonical({"asset": asset, "key": b64encode(keys[asset])}) for asset in sorted(keys))
+    return b"".join(line + b"\n" for line in lines)
+
+
+def read_tag_keys(data: bytes) -> dict[str, bytes]:
+    """Read the file `tag-keys` strictly; whether the keys are the right ones is not checked.
+
+    Raises:
+        EncodingError: outside the format; names the line, never a key.
+    """
+    *lines, rest = data.split(b"\n")
+    if rest:
+        raise EncodingError("the last line of the tag keys does not end")
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            asset, key = _tag_key(parse(line, limit=1024))
+        except EncodingError as error:
+            raise EncodingError(f"line {number} of the tag keys: {error}") from None
+        if keys and asset <= next(reversed(keys)):
+            raise EncodingError(f"line {number} of the tag keys is out of order, or stands twice")
+        keys[asset] = key
+    return keys
+
+
+def _tag_key(value: Any) -> tuple[str, bytes]:
+    if not isinstance(value, dict) or set(value) != {"asset", "key"}:
+        raise EncodingError("expected asset and key, no more")
+    asset, text = value["asset"], value["key"]
+    if not isinstance(asset, str) or not isinstance(text, str) or parse_id(asset)[0] != "asset":
+        raise EncodingError("expected the id of an asset and base64")
+    key = b64decode(text)
+    _check_key(key)
+    return asset, key
+
+
 def _key_tree(key: bytes) -> Tree:
     return Tree.from_leaf_hashes(leaf_hash(_epoch_key(key, number)) for number in range(EPOCHS))
 
 
 def _epoch_key(key: bytes, number: int) -> bytes:
+    _check_key(key)
+    return _hmac(key, EPOCH_NAMESPACE, str(number))
+
+
+def _check_key(key: bytes) -> None:
     if len(key) != KEY_BYTES:
         raise EncodingError(f"a tag key has {KEY_BYTES} bytes, this one {len(key)}")
-    return _hmac(key, EPOCH_NAMESPACE, str(number))
 
 
 def _hmac(key: bytes, *message: str) -> bytes:
