@@ -26,6 +26,9 @@ note goes on trusting the old key. What a thief of the old key can still do is t
 - sign a rival succession. Whoever sees both refuses both, unless a recovery key signed one of them:
   that one stands. So keep a recovery key apart from the log's, and hand it out with the log's.
 
+Who holds the recovery key of a log can name its next key alone, at any time: it lies in a safe, and
+its name is the log's, so that it speaks for no other.
+
 Format: FORMATS.md, section "Succession".
 """
 
@@ -158,7 +161,7 @@ def open_succession(data: bytes, recovery: Sequence[VerifyKey] = ()) -> tuple[Su
 
     Args:
         data: the signed note.
-        recovery: keys that may sign in the old key's place.
+        recovery: keys that may sign in the old key's place, each for the log whose name it has.
 
     Raises:
         NoteError: not one succession.
@@ -166,8 +169,9 @@ def open_succession(data: bytes, recovery: Sequence[VerifyKey] = ()) -> tuple[Su
         TrustError: the new key did not sign, or neither the old nor a recovery key did.
     """
     succession = split_unverified(data)
-    signed = note.open_note(data, [succession.old, succession.new, *recovery]).verified
-    recovered = any(key in recovery for key in signed)
+    own = [key for key in recovery if key.name == succession.head.origin]
+    signed = note.open_note(data, [succession.old, succession.new, *own]).verified
+    recovered = any(key in own for key in signed)
     if succession.new not in signed or not (recovered or succession.old in signed):
         raise TrustError(
             f"the succession of {succession.head.origin[:80]!r} at {succession.head.size} entries "
@@ -186,7 +190,7 @@ def tenures(
     Args:
         keys: keys that are trusted already.
         notes: signed successions in any order; the same one may come twice.
-        recovery: keys that may sign in a retired key's place.
+        recovery: keys that may sign in a retired key's place, for the log whose name they have.
 
     Raises:
         NoteError: a note is no succession, or there are too many.

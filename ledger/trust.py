@@ -21,9 +21,9 @@ spoils the checkpoint. A witness's key may be of Ed25519 (0x04) or ML-DSA-44 (0x
 an ML-DSA-44 line of its own is held to it by a `witness` line with that key in an `all` group: then
 policies mean the same to every tool, and a checkpoint without the line meets no quorum.
 
-One line more than C2SP knows: `recovery VKEY` names a key that may sign the succession of a log's
-key in that key's place (`ledger.succession`). Another tool refuses such a policy rather than read
-it otherwise.
+One line more than C2SP knows: `recovery VKEY`, named as a log, is a key that may sign the
+succession of that log's key in its place (`ledger.succession`). Another tool refuses such a policy
+rather than read it otherwise.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Policy:
         witnesses: known witnesses.
         groups: each after the ones it names.
         quorum: name of the witness or group that must have seen a checkpoint, or `NONE`.
-        recovery: keys that may sign the succession of a log's key in its place.
+        recovery: keys that may sign the succession of a log's key in its place; each is named as
+            the log.
         urls: for a log, where to reach it.
         successions: signed changes of the logs' keys; added by `following`.
 
@@ -109,6 +110,12 @@ class Policy:
         for group in self.groups:
             names.add_group(group)
         names.check_quorum(self.quorum)
+        origins = {key.name for key in self.logs}
+        for key in self.recovery:
+            if key.name not in origins:
+                raise PolicyError(
+                    f"the recovery key of {key.name[:80]!r} is of no log that the policy lists"
+                )
         known = [key for key, _ in self.urls]
         if len(set(known)) != len(known) or not set(known) <= set(self.logs):
             raise PolicyError("the policy gives a URL twice, or for a log that it does not list")

@@ -20,7 +20,7 @@ from tests.world import LOG_NAME, World
 
 NEW = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"the log's next key").digest())
 THIEF = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"a key of a thief").digest())
-RECOVERY = SigningKey.from_seed("safe.example", hashlib.sha256(b"kept apart").digest())
+RECOVERY = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"kept apart").digest())
 
 
 class UnderKey:

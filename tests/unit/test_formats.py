@@ -108,7 +108,8 @@ def policy(world: World) -> str:
         key = CosigningKey.from_seed(f"witness.example/{name}", seed)
         witnesses.append(Witness(name, key.verify_key))
     group = Group("two-of-three", 2, ("north", "south", "west"))
-    recovery = (key_of("recovery.example").verify_key,)
+    seed = hashlib.sha256(b"the log's recovery key").digest()
+    recovery = (SigningKey.from_seed(LOG_NAME, seed).verify_key,)
     logs = (world.log.vkey,)
     return Policy(logs, tuple(witnesses), (group,), group.name, recovery).text()
 

@@ -24,7 +24,7 @@ NAME = "log.example/rongshu"
 OLD, NEW, THIRD, THIEF = (
     SigningKey.from_seed(NAME, seed * 32) for seed in (b"a", b"b", b"c", b"t")
 )
-RECOVERY = SigningKey.from_seed("safe.example", b"r" * 32)
+RECOVERY = SigningKey.from_seed(NAME, b"r" * 32)
 STRANGER = SigningKey.from_seed("stranger.example", b"s" * 32)
 
 
@@ -156,6 +156,16 @@ def test_a_recovery_key_overrules_the_thief():
         seen(POLICY, NEW, head(19), rescued)
     with pytest.raises(TrustError, match="two successions"):
         seen(WITH_RECOVERY, NEW, head(19), rescued, signed(OLD, THIRD, head(19), RECOVERY))
+
+
+def test_a_recovery_key_speaks_for_its_own_log_alone():
+    other = SigningKey.from_seed("log.example/other", b"o" * 32)
+    text = succession(OLD, NEW, head(18)).text()
+    with pytest.raises(TrustError, match="lacks the signature"):
+        open_succession(note.sign(text, [NEW, other]), [other.verify_key])
+    assert open_succession(note.sign(text, [NEW, RECOVERY]), [RECOVERY.verify_key])[1]
+    # Beside the old key's, its signature says nothing.
+    assert not open_succession(note.sign(text, [OLD, NEW, other]), [other.verify_key])[1]
 
 
 def test_successions_that_contradict_each_other_are_refused():

@@ -76,7 +76,7 @@ def test_spaces_tabs_comments_and_order_do_not_matter():
 
 
 def test_urls_and_recovery_keys_are_kept():
-    recovery = SigningKey.from_seed("safe.example", b"r" * 32).verify_key
+    recovery = SigningKey.from_seed(LOG.name, b"r" * 32).verify_key
     text = with_lines(
         f"log {LOG.verify_key.text} https://log.example",
         f"recovery {recovery.text}",
@@ -189,6 +189,7 @@ def test_sizes_are_bounded_above_what_the_format_asks_for():
         {"witnesses": (*POLICY.witnesses, Witness("", LATTICE.verify_key))},
         {"witnesses": (*POLICY.witnesses, Witness("\ud800", LATTICE.verify_key))},
         {"witnesses": (*POLICY.witnesses, Witness("m", LATTICE.verify_key, "a b"))},
+        {"recovery": (OTHER.verify_key,)},
         {"urls": ((OTHER.verify_key, "https://x"),)},
         {"urls": ((LOG.verify_key, "https://x"), (LOG.verify_key, "https://y"))},
         {"urls": ((LOG.verify_key, ""),)},
