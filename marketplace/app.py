@@ -23,6 +23,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool
 from pydantic import BaseModel
 
+from ledger.errors import LogError
 from ledger.log import Log
 from marketplace import log_routes, problems
 from marketplace.agreements import routes as agreements
@@ -149,7 +150,7 @@ def running(
     context.log.start()
     worker = Worker(context, engine, settle) if engine is not None else None
     try:
-        context.logged(context.operator)
+        _await_operator(context)
         if worker is not None:
             worker.start()
         with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
@@ -159,6 +160,15 @@ def running(
             worker.stop()
         context.log.stop()
         database.dispose()
+
+
+def _await_operator(context: Context) -> None:
+    """Wait until the log shows the operator's own enrolment; without a quorum it never would."""
+    try:
+        context.logged(context.operator)
+    except LogError as error:
+        failure = context.log.cosigning_failure
+        raise LogError(f"the log shows nothing: {failure}") if failure else error from None
 
 
 def _lifespan(

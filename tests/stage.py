@@ -202,6 +202,7 @@ def open_stage(
     preparation: Mapping[str, Any] | None = None,
     agreed: Terms | None = None,
     key: SecretKey | None = None,
+    service: Mapping[str, Any] | None = None,
 ) -> Iterator[Play]:
     """Put parties with these tables on a stage below a folder.
 
@@ -211,6 +212,7 @@ def open_stage(
         preparation: of every agreement.
         agreed: the terms of every offer.
         key: the researcher's decryption key, so that not every test makes one.
+        service: further settings of the service.
     """
     clock, crossed, spoken = Clock(), [], []
     parts = []
@@ -222,7 +224,7 @@ def open_stage(
         )
     rows = Preparation.parse(preparation or {})
     scenario = Scenario("small", "", tuple(parts), rows, ())
-    settings = Settings(folder=folder / "market" / "service")
+    settings = Settings(folder=folder / "market" / "service", **(service or {}))
     market = Embedded(folder / "market", settings, clock, tap=lambda *seen: crossed.append(seen))
     # Before any client is made, so that whatever a node says passes here.
     market._transport = _TappedMarket(market._transport, spoken)
