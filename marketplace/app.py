@@ -30,6 +30,9 @@ from marketplace.agreements import routes as agreements
 from marketplace.catalog import routes as catalog
 from marketplace.context import Context, Ctx
 from marketplace.database import open_database
+from marketplace.epochs import routes as epochs
+from marketplace.epochs import service as epochs_service
+from marketplace.epochs.indexer import Indexer
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.engine import JobEngine
 from marketplace.jobs.worker import Worker
@@ -98,6 +101,7 @@ def create_app(
         catalog.router,
         agreements.router,
         settlement.router,
+        epochs.router,
         _health_router(),
     ):
         app.include_router(router, prefix=PREFIX)
@@ -147,15 +151,19 @@ def running(
         insecure_skip_checks=insecure_skip_checks,
     )
     context = bootstrap.enrol_operator(context)
+    epochs_service.begin(context)
     context.log.start()
     worker = Worker(context, engine, settle) if engine is not None else None
+    indexer = Indexer(context)
     try:
         _await_operator(context)
         if worker is not None:
             worker.start()
+        indexer.start()
         with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
             yield context
     finally:
+        indexer.stop()
         if worker is not None:
             worker.stop()
         context.log.stop()

@@ -26,8 +26,9 @@ from federated.code import code_digest
 from federated.tasks import find_task
 from ledger import durable
 from ledger.client import LogClient
-from ledger.encoding import b64decode, parse
+from ledger.encoding import b64decode, b64encode, parse
 from ledger.errors import LedgerError
+from ledger.ids import statement_id
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import (
     Agreement,
@@ -39,11 +40,14 @@ from ledger.statements import (
     Receipt,
     Release,
     Revocation,
+    TaggedAsset,
     Valuation,
 )
 from ledger.statements.envelope import countersign, from_json
 from ledger.statements.registry import read
 from ledger.terms import Terms
+from ledger.use_index import KEY_BYTES, commit
+from marketplace import tag_keys
 from marketplace.errors import MarketplaceError
 from marketplace.recompute import Evidence, ResultError, recompute
 from privacy.paillier import SecretKey
@@ -275,7 +279,8 @@ class Provider(Client):
             StatementError, SignatureError: the measurement is not the node's.
             ClientError: the service refused.
         """
-        draft = Asset(
+        tag_key = random_bytes(KEY_BYTES)
+        draft = TaggedAsset(
             provider=self.home.participant(),
             name=name,
             description=description,
@@ -284,11 +289,15 @@ class Provider(Client):
             measurement=dict(measurement),
             valuation=Valuation.of(cost_cents, 0),
             issued=self.clock(),
+            tag_commitment=commit(tag_key),
         )
         measured: Measurement = draft.measured()
         value = Valuation.of(cost_cents, measured.quality.score_ppm)
-        card = replace(draft, valuation=value)
-        return str(self.submit("/assets", card.sign(self.home.signing_key()))["id"])
+        envelope = replace(draft, valuation=value).sign(self.home.signing_key())
+        # Kept before it is used: an asset whose key is lost cannot show that it was not used.
+        tag_keys.keep(self.home.folder, statement_id(draft.kind, envelope), tag_key)
+        body = {"statement": parse(envelope), "tag_key": b64encode(tag_key)}
+        return str(self.call("POST", "/assets", body)["id"])
 
     def offer(self, asset: str, terms: Terms, price_cents: int) -> str:
         """Offer an asset under terms, at a price for each use; return the offer's id."""

@@ -62,6 +62,10 @@ class Settings:
         "", "file with the witnesses that must cosign the log; none: none"
     )
     cosign_seconds: int = _setting(60, "a quiet log is cosigned anew after this time", 1, 86400)
+    epoch_entries: int = _setting(4096, "entries in an epoch of a new log; 0 for no epochs")
+    grace_entries: int = _setting(
+        4096, "entries after its end from which on an epoch's closes are missing, in a new log", 1
+    )
     enrolment_hours: int = _setting(24, "validity of an enrolment code", 1, 24 * 365)
 
     def __post_init__(self) -> None:

@@ -16,11 +16,12 @@ router = APIRouter(tags=["catalogue"])
 
 
 @router.post("/assets", status_code=201, summary="List an asset")
-def post_asset(body: StatementBody, caller: access.Provider, context: Ctx) -> Recorded:
+def post_asset(body: schemas.AssetBody, caller: access.Provider, context: Ctx) -> Recorded:
     """Take an asset statement signed by its provider, with the node's measurement inside."""
     verified = context.check(body.envelope(), Asset)
+    tag_key = service.read_tag_key(verified.statement, body.tag_key)
     with context.writing() as session:
-        asset_id = service.list_asset(session, context, caller, verified)
+        asset_id = service.list_asset(session, context, caller, verified, tag_key)
     return Recorded(id=asset_id, index=context.logged(asset_id))
 
 

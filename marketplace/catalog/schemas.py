@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from marketplace.schemas import StatementBody
+
+
+class AssetBody(StatementBody):
+    """An asset statement and, beside it, the tag key that it commits to; base64 of 32 bytes."""
+
+    tag_key: SecretStr | None = Field(default=None, max_length=64)
 
 
 class ColumnView(BaseModel):

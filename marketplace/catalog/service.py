@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
+from ledger.encoding import b64decode
+from ledger.errors import EncodingError
 from ledger.statements import Asset as AssetStatement
 from ledger.statements import Offer as OfferStatement
+from ledger.statements import TaggedAsset
+from ledger.use_index import KEY_BYTES, commit
 from marketplace.catalog.schemas import ColumnView, DataCard, OfferView, QualityView, ValuationView
-from marketplace.catalog.tables import Asset, Offer
+from marketplace.catalog.tables import Asset, Offer, TagKey
 from marketplace.context import Context, Verified
-from marketplace.errors import ConflictError, NotFoundError
+from marketplace.errors import ConflictError, InvalidError, NotFoundError
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.participants.service import names
+from privacy.secure_random import random_bytes
 
 FORMULA = "value_cents = cost_cents × quality_ppm // 1000000"
 
 
+def read_tag_key(statement: AssetStatement, given: SecretStr | None) -> bytes | None:
+    """Return the tag key that was handed over beside an asset's statement.
+
+    Raises:
+        InvalidError: it is not the one that the statement commits to, or there is none where one
+            belongs, or one where none does.
+    """
+    if not isinstance(statement, TaggedAsset):
+        if given is not None:
+            raise InvalidError("this asset commits to no tag key; send none", code="tag_key")
+        return None
+    try:
+        key = b64decode("" if given is None else given.get_secret_value())
+        fits = commit(key) == statement.tag_commitment
+    except EncodingError:
+        fits = False
+    if not fits:
+        # The reason could hold a part of the key.
+        raise InvalidError("tag_key is not the key that the asset commits to", code="tag_key")
+    return key
+
+
 def list_asset(
-    session: Session, context: Context, caller: Caller, verified: Verified[AssetStatement]
+    session: Session,
+    context: Context,
+    caller: Caller,
+    verified: Verified[AssetStatement],
+    tag_key: bytes | None,
 ) -> str:
     """Store an asset; the log's rules have verified the node's measurement in it.
 
@@ -29,7 +61,29 @@ def list_asset(
     if session.get(Asset, verified.id) is None:
         session.add(Asset(id=verified.id, provider_id=caller.id, created=context.clock()))
         session.flush()
+        if tag_key is not None:
+            session.add(TagKey(asset_id=verified.id, key=tag_key))
     return context.submit(session, verified.envelope)
+
+
+def tag_key(session: Session, asset_id: str) -> bytes:
+    """Return the key of an asset's tags.
+
+    For an asset that commits to none the operator draws one, so that its use is counted in the
+    index all the same; nobody can show its absence.
+    """
+    row = session.get(TagKey, asset_id)
+    if row is None:
+        row = TagKey(asset_id=asset_id, key=random_bytes(KEY_BYTES))
+        session.add(row)
+        session.flush()
+    return row.key
+
+
+def tag_keys(session: Session) -> dict[str, bytes]:
+    """Return the key of each asset that has one, by the asset's id."""
+    rows = session.exec(select(TagKey).order_by(col(TagKey.asset_id))).all()
+    return {row.asset_id: row.key for row in rows}
 
 
 def make_offer(

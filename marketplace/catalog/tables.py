@@ -17,6 +17,15 @@ class Asset(SQLModel, table=True):
     revoked: int | None = Field(default=None, sa_type=BigInteger)
 
 
+class TagKey(SQLModel, table=True):
+    """The key of an asset's tags in the indexes of used assets; for the operator and auditors."""
+
+    __tablename__ = "tag_key"
+
+    asset_id: str = Field(primary_key=True, foreign_key="asset.id", max_length=128)
+    key: bytes = Field(repr=False)
+
+
 class Offer(SQLModel, table=True):
     """Terms and price under which an asset can be used."""
 

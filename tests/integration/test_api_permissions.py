@@ -48,6 +48,8 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/nodes/requests"): ("node", "provider"),
     ("POST", "/grants"): ("node", "provider"),
     ("POST", "/receipts"): ("node", "provider"),
+    ("POST", "/closes"): ("node", "provider"),
+    ("POST", "/schedule"): ("operator",),
     ("POST", "/revocations"): ("provider", "researcher", "operator"),
     ("GET", f"/assets/asset:{ZERO}/uses"): OVERSEEN,
     ("GET", "/settlements"): OVERSEEN,
