@@ -229,7 +229,7 @@ class Client:
         except httpx.HTTPError as error:
             raise ClientError(f"{self.http.base_url} cannot be reached: {error}") from error
         if answer.is_error:
-            raise _problem(answer)
+            raise problem_of(answer)
         return answer.json() if answer.content else None
 
     def submit(self, path: str, envelope: bytes) -> dict[str, Any]:
@@ -478,7 +478,8 @@ class Researcher(Client):
         )
 
 
-def _problem(answer: httpx.Response) -> ClientError:
+def problem_of(answer: httpx.Response) -> ClientError:
+    """Return what the service says of a request that it refused."""
     try:
         body = answer.json()
     except ValueError:

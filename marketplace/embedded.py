@@ -95,6 +95,10 @@ class Embedded:
         """Start the service and open every node in the folder."""
         self._exits.enter_context(self._transport)
         self.open_nodes()
+        # Over an address nobody answers yet; there the first look does it.
+        for asset, node in self.nodes.items() if not self.address else ():
+            with self._reported(asset):
+                node.keep_books()
         return self
 
     def __exit__(
@@ -176,14 +180,28 @@ class Embedded:
         return opened
 
     def decide(self) -> dict[str, dict[str, str]]:
-        """Let nodes that decide by rule decide what waits; return verdicts by asset and job."""
+        """Let nodes that decide by rule decide what waits, and every node keep its books.
+
+        Returns:
+            Verdicts by asset and job.
+        """
         verdicts = {}
         for asset, node in self.nodes.items():
             verdicts[asset] = node.decide_by_rule(partial(self._by_rule, asset))
+        self.keep_books()
         return verdicts
 
+    def keep_books(self) -> None:
+        """Let every node hand in what the log lacks of it, and close the epochs that have ended.
+
+        Raises:
+            FederatedError, LedgerError: a node cannot; see `Node.keep_books`.
+        """
+        for node in self.nodes.values():
+            node.keep_books()
+
     def look_for_work(self) -> None:
-        """Sign agreements and decide jobs by rule until the market is left; for `serve`.
+        """Sign agreements, decide by rule and keep books until the market is left; for `serve`.
 
         What goes wrong with one party or node is logged and keeps nobody else waiting.
         """
@@ -196,6 +214,7 @@ class Embedded:
             for asset, node in list(self.nodes.items()):
                 with self._reported(asset):
                     node.decide_by_rule(partial(self._by_rule, asset))
+                    node.keep_books()
 
     def start_looking(self) -> None:
         """Run `look_for_work` in a thread until the market is left."""

@@ -27,12 +27,18 @@ SHOW = "rongshu node show nodes/hearts"
 APPROVAL = "rongshu node approval nodes/hearts hand"
 REQUESTS = "rongshu node requests nodes/hearts"
 APPROVE = "rongshu node approve nodes/hearts job:5d3a90c1b2f4"
+JOURNAL = "rongshu node journal nodes/hearts --out hearts.journal"
 REJECT = "rongshu node reject nodes/hearts job:5d3a90c1b2f4 --reason purpose_not_allowed"
 RUN = "rongshu node run nodes/hearts"
 RUN_MORE = """\
-It connects outward only, and grants or refuses what waits, as the agreements say. It does not
-compute: today the computing is done where the nodes are embedded (`rongshu serve --embedded`),
-where this command is not needed. A node that decides by hand is not touched."""
+It connects outward only, and grants or refuses what waits, as the agreements say; for a node that
+decides by hand everything waits. Whoever decides, it hands in receipts that did not arrive, and
+closes each epoch of the log that has ended. It does not compute: today the computing is done where
+the nodes are embedded (`rongshu serve --embedded`), where this command is not needed."""
+JOURNAL_MORE = """\
+It holds every launch, failure and end, chained and signed by the node: ids, digests, counts and
+times, and nothing of the data. An auditor gets it from you, not from the operator, and holds it
+against the log."""
 TIMEOUT = 120.0
 # Seconds between looks for requests.
 LOOK_INTERVAL = 1.0
@@ -62,8 +68,13 @@ def command(argv: list[str]) -> int:
     reject.add_argument("job", metavar="JOB", help="its id, the beginning of it, or name")
     reject.add_argument("--reason", required=True, choices=JOB_REASONS)
     _json(reject)
-    run_ = _add(into, "run", _run, "decide by rule until Ctrl-C", RUN, RUN_MORE)
-    run_.add_argument("--once", action="store_true", help="decide what waits now, and end")
+    about = "write the node's journal, signed, for an auditor"
+    journal = _add(into, "journal", _journal, about, JOURNAL, JOURNAL_MORE)
+    journal.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
+    _json(journal)
+    about = "decide by rule and keep the books until Ctrl-C"
+    run_ = _add(into, "run", _run, about, RUN, RUN_MORE)
+    run_.add_argument("--once", action="store_true", help="do what waits now, and end")
     arguments = parser.parse_args(argv)
     work: Callable[[argparse.Namespace], int] = arguments.run
     return work(arguments)
@@ -276,23 +287,41 @@ def _reject(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _journal(arguments: argparse.Namespace) -> int:
+    home = NodeHome.load(arguments.node)
+    data, lines = home.signed_journal(_now_ms)
+    try:
+        with arguments.out.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise NodeError(f"--out: {arguments.out} cannot be written: {error.strerror}") from error
+    if arguments.json:
+        _print_json({"file": str(arguments.out), "asset": home.settings.asset, "lines": lines})
+        return 0
+    _say(f"{arguments.out}: {lines} lines, signed by {home.node_key().verify_key.fingerprint}")
+    return 0
+
+
 def _run(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as node:
         while True:
             # Read anew, so that `node approval` counts at once.
-            _decide(node, arguments.node, patient=not arguments.once)
+            _serve(node, arguments.node, patient=not arguments.once)
             if arguments.once:
                 return 0
             time.sleep(LOOK_INTERVAL)
 
 
-def _decide(node: Node, folder: Path, *, patient: bool) -> None:
+def _serve(node: Node, folder: Path, *, patient: bool) -> None:
     def is_rule() -> bool:
         return NodeHome.load(folder).settings.approval == "rule"
 
     try:
         for job, verdict in node.decide_by_rule(is_rule).items():
             _say(f"{short(job)}: {verdict}")
+        closed = node.keep_books()
+        if closed:
+            _say(f"closed {closed} epochs of the log")
     except (FederatedError, LedgerError, httpx.HTTPError) as error:
         if not patient:
             raise

@@ -3,7 +3,7 @@
     node.json      name, data file, how it is read, whom the node trusts and answers to
     node.key       signs measurements, mask keys and receipts (0600)
     api.key        lets the node, and only the node, reach the marketplace (0600)
-    journal.db     what it reserved, answered and refused
+    journal.db     what it reserved, launched, answered, refused and finished
     checkpoint     the highest checkpoint of the log that it ever verified
     fork.proof     only where the log signed two histories; the node then refuses every job
 
@@ -39,11 +39,13 @@ from federated.node.vault import MOST_BYTES, Listing, Vault
 from ledger import durable
 from ledger.client import LogClient
 from ledger.errors import LedgerError
+from ledger.journal import write_journal
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import Measurement
 from ledger.trust import MAX_BYTES, NONE, Policy
 
 SETTINGS = "node.json"
+JOURNAL = "journal.db"
 APPROVALS = ("rule", "hand")
 
 
@@ -226,6 +228,31 @@ class NodeHome:
             )
         return policy
 
+    def signed_journal(self, clock: Callable[[], int]) -> tuple[bytes, int]:
+        """Return the node's journal for an auditor, and how many lines it has.
+
+        The node may run meanwhile: the journal is taken as it stands.
+
+        Args:
+            clock: returns Unix milliseconds.
+
+        Raises:
+            NodeError: its asset is not listed yet, or its key is missing.
+            JournalError: the journal cannot be trusted.
+        """
+        self.api_key()
+        journal = Journal(self.folder / JOURNAL, clock)
+        try:
+            journal.verify()
+            lines = journal.lines()
+        finally:
+            journal.close()
+        try:
+            key = self.node_key()
+        except LedgerError as error:
+            raise NodeError(f"{self.folder}: {error}") from error
+        return write_journal(self.settings.asset, lines, key, now=clock()), len(lines)
+
     def open(self, http: httpx.Client, clock: Callable[[], int]) -> Node:
         """Open the node.
 
@@ -245,7 +272,7 @@ class NodeHome:
             node_key = self.node_key()
         except LedgerError as error:
             raise NodeError(f"{self.folder}: {error}") from error
-        journal = Journal(self.folder / "journal.db", clock)
+        journal = Journal(self.folder / JOURNAL, clock)
         journal.verify()
         return Node(
             Identity(settings.asset, settings.provider, provider_key, node_key),

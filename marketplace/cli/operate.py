@@ -1,10 +1,11 @@
-"""What the operator hands out: enrolment codes, and the log's verifier key."""
+"""What the operator hands out (enrolment codes, the log's verifier key), and when epochs begin."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,16 +16,26 @@ from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.enrol import ROLES
 from marketplace.cli.parties import TIMEOUT
 from marketplace.cli.show import print_json, say, when
-from marketplace.client import ClientError
+from marketplace.client import ClientError, problem_of
 from marketplace.settings import Settings
 
 CODE = "rongshu operator code --data data --role provider --note 'Basel hospital'"
 KEY = "rongshu operator key --data data > log.vkey"
 
 
+SCHEDULE = "rongshu operator schedule --data data --entries 4096 --grace 4096"
+SCHEDULE_MORE = """\
+A new market has a schedule from its first start. One that is older counts epochs once this command
+was run; its schedule stays for good. From then on each node closes every epoch of its asset's life,
+and the service logs an index of the assets used in each. An epoch must be longer than the number of
+assets, each of which adds a close to it."""
+
+
 def command(argv: list[str]) -> int:
     """Run `rongshu operator …` and return its exit code."""
-    parser, into = args.commands("rongshu operator", "What the operator hands out.", CODE)
+    parser, into = args.commands(
+        "rongshu operator", "What the operator hands out and decides.", CODE
+    )
     code = args.subcommand(
         into, "code", _code, "make a one-time enrolment code; the service must run", CODE
     )
@@ -33,14 +44,27 @@ def command(argv: list[str]) -> int:
         "--role", required=True, action="append", choices=ROLES, help="repeat for several"
     )
     code.add_argument("--note", default="", help="for whom, as a reminder to yourself")
-    code.add_argument(
-        "--service", metavar="URL", help="where the service is (default: as it says in DIR)"
-    )
+    _at(code)
     args.as_json(code)
     key = args.subcommand(
         into, "key", _key, "print the log's verifier key, for everyone to know", KEY
     )
     data(key)
+    plan = args.subcommand(
+        into,
+        "schedule",
+        _schedule,
+        "begin to count epochs in an older log",
+        SCHEDULE,
+        SCHEDULE_MORE,
+    )
+    data(plan)
+    plan.add_argument("--entries", type=int, default=4096, help="length of an epoch")
+    plan.add_argument(
+        "--grace", type=int, default=4096, help="entries after which closes are missing"
+    )
+    _at(plan)
+    args.as_json(plan)
     return args.run(parser, argv)
 
 
@@ -52,6 +76,12 @@ def data(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="the service's data folder, or the folder of a market on one machine",
+    )
+
+
+def _at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--service", metavar="URL", help="where the service is (default: as it says in DIR)"
     )
 
 
@@ -69,22 +99,8 @@ def settings_of(folder: Path) -> Settings:
 
 
 def _code(arguments: argparse.Namespace) -> int:
-    settings = settings_of(arguments.data)
-    address = arguments.service or served_at(arguments.data)
-    if address is None:
-        raise ClientError(f"{arguments.data} is not being served; start `rongshu serve` first")
-    key = settings.operator_api_key.read_text(encoding="ascii").strip()
     body = {"roles": arguments.role, "note": arguments.note}
-    try:
-        answer = httpx.post(
-            f"{address}/v1/enrolments",
-            json=body,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=TIMEOUT,
-        ).raise_for_status()
-    except httpx.HTTPError as error:
-        raise ClientError(f"{address}: no code was made: {error}") from error
-    made = answer.json()
+    made = _ask(arguments, "/enrolments", body)
     if arguments.json:
         print_json(made)
     else:
@@ -92,6 +108,43 @@ def _code(arguments: argparse.Namespace) -> int:
         # The code alone goes to standard output, so that it can be piped.
         _aside(f"valid once, until {when(made['expires'])}; for: {' '.join(arguments.role)}")
     return 0
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    body = {"epoch_entries": arguments.entries, "grace_entries": arguments.grace}
+    made = _ask(arguments, "/schedule", body)
+    if arguments.json:
+        print_json(made)
+    else:
+        say(f"epochs of {arguments.entries} entries, closed within {arguments.grace} more")
+        say(f"entry {made['index']}: {made['id']}")
+    return 0
+
+
+def _ask(arguments: argparse.Namespace, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask the running service in the operator's name.
+
+    Raises:
+        ClientError: it does not run, or refuses.
+    """
+    settings = settings_of(arguments.data)
+    address = arguments.service or served_at(arguments.data)
+    if address is None:
+        raise ClientError(f"{arguments.data} is not being served; start `rongshu serve` first")
+    key = settings.operator_api_key.read_text(encoding="ascii").strip()
+    try:
+        answer = httpx.post(
+            f"{address}/v1{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=TIMEOUT,
+        )
+    except httpx.HTTPError as error:
+        raise ClientError(f"{address} cannot be reached: {error}") from error
+    if answer.is_error:
+        raise problem_of(answer)
+    found = answer.json()
+    return found if isinstance(found, dict) else {}
 
 
 def _key(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,9 +28,12 @@ from marketplace.scenario.parts import ComparePart, JobPart, Scenario
 from marketplace.scenario.refusals import Attempts, Tried
 from marketplace.scenario.rehearsal import rehearse
 from marketplace.scenario.stage import Stage
+from marketplace.settings import Settings
 
 EXPORT_FOLDER = "export"
 MARKET_FOLDER = "market"
+# Entries; a worked example has one to two hundred.
+SHORTEST_EPOCH = 32
 
 
 class Show(Protocol):
@@ -124,7 +127,9 @@ def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
     begun = time.monotonic()
     show.step("Each provider's file is read where it lies", len(scenario.providers))
     parties = rehearse(scenario, now_ms(), show.done)
-    with _new(folder), Embedded(folder / MARKET_FOLDER) as market:
+    market_folder = folder / MARKET_FOLDER
+    settings = _settings(market_folder, len(scenario.providers))
+    with _new(folder), Embedded(market_folder, settings) as market:
         stage = _set_up(market, scenario, show)
         jobs = tuple(_run(stage, part, show) for part in scenario.jobs)
         refusals = _refusals(stage, show)
@@ -146,6 +151,19 @@ def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
         log_key=log_key,
         seconds=time.monotonic() - begun,
     )
+
+
+def _settings(folder: Path, providers: int) -> Settings:
+    """Return the environment's settings, with epochs short enough that some end in the play.
+
+    Each epoch brings a close from every node and an index, so it must be longer than these.
+    """
+    settings = Settings.load(folder / "service")
+    usual = Settings(settings.folder)
+    if settings.epoch_entries != usual.epoch_entries:
+        return settings
+    length = max(SHORTEST_EPOCH, 4 * (providers + 1))
+    return replace(settings, epoch_entries=length, grace_entries=length)
 
 
 def _set_up(market: Embedded, scenario: Scenario, show: Show) -> Stage:
@@ -245,6 +263,7 @@ def _refusals(stage: Stage, show: Show) -> tuple[Tried, ...]:
 
 def _audit(market: Embedded, folder: Path, show: Show) -> Verdict:
     show.step("An auditor checks the exported ledger", 1)
+    market.keep_books()
     log = market.app.state.context.log
     key = SigningKey.load(market.app.state.context.settings.log_key)
     export(
