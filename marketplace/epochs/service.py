@@ -82,7 +82,7 @@ def is_due(context: Context) -> bool:
     """Whether an epoch has ended that has no index yet; a look at memory alone."""
     history = context.log.history
     planned = history.schedule
-    return planned is not None and planned.ended(context.log.size) > len(history.use_indexes)
+    return planned is not None and planned.ended(context.log.size) > history.next_use_index
 
 
 def index_next(context: Context) -> str | None:
@@ -98,7 +98,7 @@ def index_next(context: Context) -> str | None:
         EvidenceError: a receipt of that epoch was erased before it was indexed.
     """
     history = context.log.history
-    planned, number = history.schedule, len(history.use_indexes)
+    planned, number = history.schedule, history.next_use_index
     if planned is None or number >= planned.ended(context.log.size):
         return None
     start, stop = planned.start(number), planned.start(number + 1)
