@@ -20,6 +20,7 @@ import pytest
 from ledger import note
 from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
+from ledger.cosignature import attach, cosign
 from ledger.encoding import canonical, digest
 from ledger.first_manifest import HEADING as FIRST_HEADING
 from ledger.fork import compare
@@ -33,6 +34,7 @@ from ledger.succession import Succession
 from ledger.terms import Terms
 from ledger.tiles import layout
 from ledger.trust import Group, Policy, Witness
+from ledger.witness import Request
 from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
@@ -101,12 +103,24 @@ def succession(world: World) -> str:
     return change.sign(NEXT_LOG_KEY, world.log_key).decode()
 
 
+def cosigner(name: str) -> CosigningKey:
+    seed = hashlib.sha256(b"witness " + name.encode()).digest()
+    return CosigningKey.from_seed(f"witness.example/{name}", seed)
+
+
+def cosigned(world: World) -> str:
+    signed, now = world.log.checkpoint(), world.clock() // 1000
+    lines = [cosign(signed, cosigner(name), now) for name in ("north", "south")]
+    return attach(signed, lines).decode()
+
+
+def witness_request(world: World) -> str:
+    size, leaves = world.log.size, tree(world)
+    return Request(5, leaves.consistency(5, size), world.log.checkpoint()).to_bytes().decode()
+
+
 def policy(world: World) -> str:
-    witnesses = []
-    for name in ("north", "south", "west"):
-        seed = hashlib.sha256(b"witness " + name.encode()).digest()
-        key = CosigningKey.from_seed(f"witness.example/{name}", seed)
-        witnesses.append(Witness(name, key.verify_key))
+    witnesses = [Witness(name, cosigner(name).verify_key) for name in ("north", "south", "west")]
     group = Group("two-of-three", 2, ("north", "south", "west"))
     seed = hashlib.sha256(b"the log's recovery key").digest()
     recovery = (SigningKey.from_seed(LOG_NAME, seed).verify_key,)
@@ -157,6 +171,8 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "note": lambda _world: note.sign("Data stays.\n", [key_of("operator.example")]).decode(),
     "checkpoint": lambda world: world.log.checkpoint().decode(),
     "succession": succession,
+    "cosignature": cosigned,
+    "witness_request": witness_request,
     "policy": policy,
     "tiles": tiles,
     "proof": proof,
