@@ -212,15 +212,17 @@ class Writer:
             held.close()
 
 
+# Pending first: a statement that moves between the two looks stands in the entries afterwards.
+_PLACES = (pending, entries)
+
+
 def _stored(connection: sa.Connection, statement_id: str) -> bool:
-    # Pending first: a statement that moves while we look stands in the entries afterwards.
-    for table in (pending, entries):
-        found = connection.execute(
-            sa.select(table.c.statement_id).where(table.c.statement_id == statement_id)
-        ).first()
-        if found is not None:
-            return True
-    return False
+    return any(_is_in(connection, table, statement_id) for table in _PLACES)
+
+
+def _is_in(connection: sa.Connection, table: sa.Table, statement_id: str) -> bool:
+    query = sa.select(table.c.statement_id).where(table.c.statement_id == statement_id)
+    return connection.execute(query).first() is not None
 
 
 def _needed(statement: Statement) -> list[str]:

@@ -184,6 +184,7 @@ class World:
         providers: how many; each has an asset, an offer and an agreement with the researcher.
         terms: changes to the terms of every offer and agreement.
         enrolled: False leaves the log empty: no participant, no asset.
+        engine: another database for the log than a file in the folder, with the log's tables.
     """
 
     def __init__(
@@ -193,16 +194,12 @@ class World:
         *,
         terms: Mapping[str, Any] | None = None,
         enrolled: bool = True,
+        engine: sa.Engine | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.clock = Clock()
-        # No pool: a connection that a test forgets is closed all the same.
-        database = f"sqlite:///{folder / 'log.sqlite'}"
-        self.engine = sa.create_engine(database, poolclass=sa.NullPool)
-        # Nobody pulls the plug on a test; crashes between the steps of the log are tested as such.
-        sa.event.listen(self.engine, "connect", _no_sync)
-        store.metadata.create_all(self.engine)
+        self.engine = engine or _file(folder / "log.sqlite")
         self.log_key = key_of(LOG_NAME)
         self.log = self.open_log()
         self.keys: dict[str, SigningKey] = {}
@@ -669,6 +666,15 @@ class World:
     def openings(self) -> list[Opening]:
         """All openings of the log, to be tampered with."""
         return self.log.openings(0, self.log.size)
+
+
+def _file(path: Path) -> sa.Engine:
+    # No pool: a connection that a test forgets is closed all the same.
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    # Nobody pulls the plug on a test; crashes between the steps of the log are tested as such.
+    sa.event.listen(engine, "connect", _no_sync)
+    store.metadata.create_all(engine)
+    return engine
 
 
 def _no_sync(connection: Any, _record: object) -> None:
