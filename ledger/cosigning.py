@@ -102,6 +102,7 @@ class Cosigner:
         self._pause = pause
         self._monotonic = monotonic
         self._not_before = monotonic()
+        self._missed = ""
         self._contacts = [_contact(each) for each in policy.witnesses if each.url is not None]
         own_key = own.verify_key if own else None
         reachable = [
@@ -122,10 +123,11 @@ class Cosigner:
         if self._policy.quorum == NONE:
             return signed
         if self._monotonic() < self._not_before:
-            raise CosigningError("too few witnesses answered a moment ago; trying again soon")
+            raise CosigningError(f"{self._missed}; asked a moment ago, and again soon")
         try:
             return self._collect(signed, tree)
-        except CosigningError:
+        except CosigningError as error:
+            self._missed = str(error)
             self._not_before = self._monotonic() + self._pause
             raise
 

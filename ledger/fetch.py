@@ -99,7 +99,8 @@ def _ask(request: urllib.request.Request, limit: int, timeout: float) -> Answer:
             kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
             return Answer(response.status, kind, body)
     except (OSError, HTTPException, ValueError) as error:
-        raise FetchError(f"{url[:200]}: {error or type(error).__name__}") from None
+        cause = getattr(error, "reason", None) or error
+        raise FetchError(f"{url[:200]}: {str(cause) or type(cause).__name__}") from None
 
 
 def _read(
