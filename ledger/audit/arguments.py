@@ -16,6 +16,7 @@ MAX_KEY_FILE = 4096
 EXIT_CODES_HELP = """\
 exit codes:
   0   sound: everything that the export declares open was checked under the key you gave
+      (with --structure-only: the structure holds, and nothing else was looked at)
   1   tampered: something is changed, forged or against the rules
   2   incomplete: nothing is false, but evidence is missing
   3   trust not met: no key from outside the folder vouches for it

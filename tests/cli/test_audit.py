@@ -243,3 +243,76 @@ def test_nothing_in_the_folder_is_touched(world: World, key: str, tmp_path: Path
     assert read_files(path) == before
     for file in (path, *path.rglob("*")):
         file.chmod(0o700)
+
+
+# How new it is, and how it is checked.
+
+
+def test_nothing_shows_that_an_export_is_the_newest(
+    folder: Path, key: str, capsys: pytest.CaptureFixture[str]
+):
+    assert command(["verify", str(folder), "--key", key]) == 0
+    assert "nothing here shows that this is the newest state" in capsys.readouterr().out
+
+
+def test_an_older_state_than_one_kept_is_found(
+    world: World, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    older = world.copy(tmp_path / "world")
+    old = older.export(tmp_path / "old")
+    older.put(older.job())
+    new = older.export(tmp_path / "new")
+    verify = ["verify", "--key", key]
+    # By the file, by the folder; the twin without what was kept sees nothing.
+    for kept in (new, new / "checkpoint"):
+        assert command([*verify, str(old), "--newer-than", str(kept)]) == 1
+        assert "checkpoint: rolled_back: " in capsys.readouterr().out
+    assert command([*verify, str(old)]) == 0
+    capsys.readouterr()
+    assert command([*verify, str(new), "--newer-than", str(old)]) == 0
+    assert "not older than the 31 entries that you kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kept", ["nowhere", "own", "own/checkpoint"])
+def test_what_was_kept_is_read_from_elsewhere(
+    folder: Path, key: str, kept: str, capsys: pytest.CaptureFixture[str]
+):
+    path = str(folder.parent / kept).replace(str(folder.parent / "own"), str(folder))
+    assert command(["verify", str(folder), "--key", key, "--newer-than", path]) == 64
+    assert "--newer-than: " in capsys.readouterr().err
+
+
+def test_the_structure_alone_is_never_called_sound(
+    world: World, folder: Path, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    verify = ["verify", "--structure-only"]
+    assert command([*verify, str(folder), "--key", key]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("STRUCTURE HOLDS: ")
+    assert "sound" not in out.lower()
+    assert command([*verify, str(folder)]) == 3
+    capsys.readouterr()
+    # What it does not look at it does not find.
+    assert command([*verify, str(tampered(world, tmp_path / "x")), "--key", key]) == 0
+
+
+@pytest.mark.parametrize("count", ["0", "65", "-1", "two"])
+def test_a_number_of_processes_that_cannot_be(
+    folder: Path, key: str, count: str, capsys: pytest.CaptureFixture[str]
+):
+    assert command(["verify", str(folder), "--key", key, "--processes", count]) == 64
+    assert "--processes" in capsys.readouterr().err
+
+
+def test_who_waits_at_a_terminal_is_told(
+    folder: Path, key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("ledger.audit.verify.PROGRESS_ENTRIES", 1)
+    assert command(["verify", str(folder), "--key", key]) == 0
+    assert capsys.readouterr().err == "\rchecked 31 of 31 entries\r\x1b[K"
+
+
+def test_memory_is_told(folder: Path, key: str, capsys: pytest.CaptureFixture[str]):
+    assert command(["verify", str(folder), "--key", key, "--json"]) == 0
+    assert 10_000_000 < json.loads(capsys.readouterr().out)["peak_memory_bytes"]
