@@ -339,18 +339,13 @@ def _check_absent(own: bytes, neighbours: Sequence[Neighbour], index: UseIndex) 
     size, root = index.tags, bytes.fromhex(index.root.partition(":")[2])
     for item in neighbours:
         verify_inclusion(leaf_hash(item.tag), item.index, size, item.hashes, root)
-    places = [item.index for item in neighbours]
     below = [item for item in neighbours if item.tag < own]
     above = [item for item in neighbours if item.tag > own]
-    if size == 0:
-        holds = not neighbours and root == EMPTY_ROOT
-    elif places == [0]:
-        holds = len(above) == 1
-    elif places == [size - 1]:
-        holds = len(below) == 1
-    else:
-        holds = len(places) == 2 and places[1] == places[0] + 1
-        holds = holds and list(neighbours) == [*below, *above] and len(below) == 1
+    holds = list(neighbours) == [*below, *above] and max(len(below), len(above)) <= 1
+    # Where there is none below, the one above is the first of all, and the other way round.
+    first = below[0].index + 1 if below else 0
+    last = above[0].index if above else size
+    holds = holds and first == last and (size > 0 or root == EMPTY_ROOT)
     if not holds:
         raise ProofError("the tags in the proof are not next to each other around the asset's own")
 
