@@ -97,7 +97,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Exhibit:
     """One entry with its statement and its place in the log."""
 
     entry: bytes
@@ -137,7 +137,7 @@ class Proof:
     asset: str
     key: EpochKey = field(repr=False)
     neighbours: tuple[Neighbour, ...]
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Exhibit, ...]
     checkpoint: bytes
 
     def to_bytes(self) -> bytes:
@@ -250,7 +250,7 @@ def make(
     asset: str,
     number: int,
     keys: Mapping[str, bytes],
-    prove: Callable[[int], Evidence],
+    prove: Callable[[int], Exhibit],
     signed: bytes,
 ) -> Proof:
     """Prove that an asset was not used in an epoch.
@@ -407,11 +407,11 @@ def _neighbour(value: Any) -> Neighbour:
     )
 
 
-def _evidence(value: Any) -> Evidence:
+def _evidence(value: Any) -> Exhibit:
     if not isinstance(value, dict) or set(value) != {"entry", "opening", "proof"}:
         raise ProofError("evidence has entry, opening and proof, no more")
     opening = Opening.from_json(value["opening"])
-    return Evidence(canonical(value["entry"]), opening, _hashes(value["proof"]))
+    return Exhibit(canonical(value["entry"]), opening, _hashes(value["proof"]))
 
 
 def _hashes(value: Any) -> tuple[bytes, ...]:

@@ -5,37 +5,44 @@ python tests/unit/test_formats.py       writes the examples anew
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ledger import note
 from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
 from ledger.cosignature import attach, cosign
-from ledger.encoding import canonical, digest
+from ledger.encoding import canonical, digest, parse
 from ledger.first_manifest import HEADING as FIRST_HEADING
 from ledger.fork import compare
 from ledger.ids import short
 from ledger.keys import CosigningKey, SigningKey
 from ledger.manifest import HEADING, Openness, spans_table
 from ledger.merkle import Tree, leaf_hash
+from ledger.non_use import Exhibit
+from ledger.non_use import make as make_non_use
 from ledger.proof import make as make_proof
 from ledger.statements import KINDS, Asset, Measurement
 from ledger.succession import Succession
 from ledger.terms import Terms
 from ledger.tiles import layout
 from ledger.trust import Group, Policy, Witness
+from ledger.use_index import write_tag_keys
+from ledger.views import NO_AGREEMENT, Named, View, Views, seal, views_of
 from ledger.witness import Request
-from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files
+from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files, tag_key_of
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1" / "everything"
@@ -155,6 +162,56 @@ def files(world: World) -> dict[str, bytes]:
     return read_files(path if path.exists() else world.export(path))
 
 
+def cut(text: str, length: int = 150) -> str:
+    """The text with the rest of each long line left out."""
+    return "".join(
+        f"{row if len(row) <= length else row[: length - 1] + '…'}\n" for row in text.splitlines()
+    )
+
+
+def view_key(named: Named) -> View:
+    """A key that belongs to nobody."""
+    return View(named, hashlib.sha256(repr(tuple(named)).encode()).digest())
+
+
+def sealed(world: World) -> str:
+    assert world.use is not None
+    index, history = world.log.index_of(world.use.job), world.log.history
+    named = views_of(history.agreements_under(index), index, history.schedule)
+    count = itertools.count()
+    with patch("ledger.views.secrets") as drawn, patch("ledger.views.ChaCha20Poly1305") as cipher:
+        drawn.token_bytes = lambda size: hashlib.sha256(b"nonce %d" % next(count)).digest()[:size]
+        cipher.side_effect = ChaCha20Poly1305
+        cipher.generate_key = lambda: hashlib.sha256(b"entry key").digest()
+        line = seal(world.entries()[index], world.log.opening(index), [*map(view_key, named)])
+    text, box = line.decode(), parse(line)["box"]
+    return text.replace(box, box[:60] + "…") + "\n"
+
+
+def views(world: World) -> str:
+    found = [view_key(Named(*item)) for item in ((NO_AGREEMENT, 2), (5, 0), (5, 1))]
+    keys = {view.named: view.key for view in found}
+    return Views(world.log.vkey.name, keys).to_bytes().decode()
+
+
+def tag_keys(world: World) -> dict[str, bytes]:
+    return {provider.asset: tag_key_of(provider.name) for provider in world.providers}
+
+
+def non_use(world: World) -> str:
+    log = world.log
+    tree = Tree.from_leaf_hashes(map(leaf_hash, log.entry_bytes(0, log.size)))
+
+    def prove(index: int) -> Exhibit:
+        (entry,) = log.entry_bytes(index, index + 1)
+        return Exhibit(entry, log.opening(index), tree.inclusion(index, log.size))
+
+    asset = world.providers[0].asset
+    made = make_non_use(log.history, asset, 0, tag_keys(world), prove, log.checkpoint())
+    head, _, checkpoint = made.to_bytes().decode().partition("\n\n")
+    return f"{cut(head)}\n{checkpoint}"
+
+
 EXAMPLES: dict[str, Callable[[World], str]] = {
     "canonical": lambda _world: line(
         canonical({"words": "蓉数 \n", "numbers": [1, 0.5, 1e21, -0.0], "empty": None, "é": True})
@@ -167,6 +224,10 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "measurement": measurement,
     "entry": lambda world: line(world.log.entry_bytes(ENTRY, ENTRY + 1)[0]),
     "opening": lambda world: line(world.openings()[ENTRY].to_bytes()),
+    "sealed": sealed,
+    "views": views,
+    "nonuse": non_use,
+    "tagkeys": lambda world: write_tag_keys(tag_keys(world)).decode(),
     "journal": lambda world: world.journal(world.providers[0]).decode(),
     "note": lambda _world: note.sign("Data stays.\n", [key_of("operator.example")]).decode(),
     "checkpoint": lambda world: world.log.checkpoint().decode(),
