@@ -4,16 +4,20 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from ledger.statements import read
+from ledger.store import LOG_WRITER
 from marketplace.agreements import uses
 from tests.market import Market
 from tests.world import START, YEAR
@@ -30,7 +34,7 @@ import uvicorn
 from marketplace.app import create_app
 from marketplace.settings import Settings
 
-app = create_app(Settings(folder=Path(sys.argv[1])))
+app = create_app(Settings(folder=Path(sys.argv[1]), database=sys.argv[3]))
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 """
 
@@ -80,6 +84,42 @@ def race(market: Market, bodies: tuple[str, str]) -> list[tuple[int, str]]:
 ONE_OF_TWO = [(201, "accepted"), (409, "quota_used_up")]
 
 
+@pytest.fixture(name="postgres_market")
+def _postgres_market(tmp_path: Path, postgres: str) -> Iterator[Market]:
+    """A market like the other one, on PostgreSQL."""
+    with Market(tmp_path / "data", database=postgres) as market:
+        market.populate()
+        yield market
+
+
+def test_of_two_threads_one_gets_the_last_use_on_postgresql(postgres_market: Market):
+    with_plenty(postgres_market)
+    for _ in range(QUICK_TRIES // 3):
+        assert race(postgres_market, rivals(postgres_market)) == ONE_OF_TWO
+    assert postgres_market.context.log.findings == []
+
+
+def test_without_the_lock_both_get_the_last_use_on_postgresql(
+    postgres_market: Market, monkeypatch: pytest.MonkeyPatch
+):
+    """The twin: both count before either stores, as nothing makes one wait for the other."""
+    market = postgres_market
+    with_plenty(market)
+    bodies = rivals(market)
+    engine = market.context.engine.execution_options(**{LOG_WRITER: True})
+    unlocked = replace(market.context, engine=engine)
+    monkeypatch.setattr(market.app.state, "context", unlocked)
+    both, count = threading.Barrier(2, timeout=60), uses.count
+
+    def together(*arguments: Any) -> Any:
+        found = count(*arguments)
+        both.wait()
+        return found
+
+    monkeypatch.setattr(uses, "count", together)
+    assert race(market, bodies) == [(201, "accepted"), (201, "accepted")]
+
+
 def test_of_two_threads_one_gets_the_last_use(market: Market):
     with_plenty(market)
     for _ in range(QUICK_TRIES):
@@ -100,12 +140,12 @@ def test_without_counting_inside_the_transaction_both_would(
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, database: str = "") -> Iterator[str]:
     """A real server on the loopback, in a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", SERVER, str(folder), str(port)]
+    command = [sys.executable, "-c", SERVER, str(folder), str(port), database]
     with subprocess.Popen(command) as server:
         address = f"http://127.0.0.1:{port}"
         try:
@@ -144,13 +184,15 @@ def answer(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def run_processes(market: Market, tries: int) -> list[list[str]]:
+def run_processes(market: Market, tries: int, *, empty: bool = False) -> list[list[str]]:
     with market:
+        if empty:
+            market.populate()
         with_plenty(market)
         prepared = [rivals(market) for _ in range(tries)]
         key = market.researcher.api_key
     with (
-        served(market.settings.folder) as address,
+        served(market.settings.folder, market.settings.database) as address,
         client(address, key) as one,
         client(address, key) as two,
     ):
@@ -171,6 +213,13 @@ def run_processes(market: Market, tries: int) -> list[list[str]]:
 def test_of_two_processes_one_gets_the_last_use(populated_market: Market, tmp_path: Path):
     market = populated_market.copy_to(tmp_path / "data")
     found = run_processes(market, SLOW_TRIES)
+    assert found == [["201 accepted\n", "409 quota_used_up\n"]] * SLOW_TRIES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_of_two_processes_one_gets_the_last_use_on_postgresql(tmp_path: Path, postgres: str):
+    found = run_processes(Market(tmp_path / "data", database=postgres), SLOW_TRIES, empty=True)
     assert found == [["201 accepted\n", "409 quota_used_up\n"]] * SLOW_TRIES
 
 
