@@ -63,7 +63,8 @@ class Log:
             shows its older checkpoint and tries again later.
 
     Raises:
-        LogError: the database is older than the newest checkpoint, or does not match it.
+        LogError: the database is older than the newest checkpoint, or does not match it; or the
+            key was retired (`hand_over`).
     """
 
     def __init__(
@@ -119,6 +120,11 @@ class Log:
     def size(self) -> int:
         """Number of entries that the shown checkpoint covers."""
         return self._publisher.size
+
+    @property
+    def successions(self) -> tuple[bytes, ...]:
+        """Every change of the log's key, signed, for whoever knows an older one."""
+        return self._publisher.successions
 
     @property
     def cosigning_failure(self) -> str | None:
@@ -323,6 +329,24 @@ class Log:
                 self._publisher.publish(self._state.tree, self._stored)
             self._acknowledge()
             return made
+
+    def hand_over(self, new: SigningKey) -> bytes:
+        """Show what waits, name the log's next key, and write nothing more; return the succession.
+
+        A log over the same database and folder with the new key goes on. With the old one it does
+        not start any more.
+
+        Raises:
+            LogError: the sequencer runs, another process writes to this log, or the key was
+                retired before.
+            NoteError: the new key is not of this log, or the same.
+            OSError: the disk refuses; the key stays in office.
+        """
+        if self._thread is not None:
+            raise LogError("stop the log before its key changes")
+        self.sequence()
+        with self._write_lock:
+            return self._publisher.hand_over(new)
 
     def refresh(self) -> None:
         """Have the newest checkpoint cosigned anew: its readers ask how old its quorum is.

@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ledger import checkpoint as checkpoints
-from ledger import durable
+from ledger import durable, note
 from ledger.checkpoint import Checkpoint
 from ledger.errors import CosigningError, LedgerError, LogError
 from ledger.keys import SigningKey
+from ledger.manifest import SUCCESSION, numbered_path
 from ledger.merkle import Tree
+from ledger.succession import Succession, lineage, signer
 
 CHECKPOINT_FILE = "checkpoint"
 # The newest checkpoint with its cosignatures; kept where a quorum is required.
@@ -33,13 +35,18 @@ class Publisher:
 
     Args:
         key: the log's key; its name is the log's origin.
-        folder: where the newest signed checkpoint is kept, apart from the database.
+        folder: where the newest signed checkpoint is kept, apart from the database; and the
+            successions of the log's key, in `succession/NNN`.
         cosign: see `ledger.log.Log`.
 
     Attributes:
         checkpoint: the shown checkpoint; empty before the first one.
         size: number of entries that it covers.
         trouble: why the newest checkpoint is not cosigned; None where it is.
+        successions: every change of the log's key, signed.
+
+    Raises:
+        LogError: the key was retired, or a succession is damaged.
     """
 
     def __init__(self, key: SigningKey, folder: Path, cosign: Cosign | None) -> None:
@@ -50,6 +57,13 @@ class Publisher:
         self.checkpoint = b""
         self.size = 0
         self.trouble: str | None = None
+        self._folder = folder
+        self._retired = False
+        self.successions = _kept_successions(folder)
+        try:
+            self._keys = lineage(key.verify_key, self.successions)
+        except LedgerError as error:
+            raise LogError(f"{folder / SUCCESSION}: {error}") from error
 
     @property
     def is_cosigned(self) -> bool:
@@ -63,6 +77,9 @@ class Publisher:
             LogError: the database is older than that, or does not match it.
         """
         self._refuse_rollback(tree)
+        for tenure in self._keys:
+            if tenure.last is not None:
+                self._refuse_other(tenure.last, tree, self._folder / SUCCESSION)
         if self._cosign is not None and self._cosigned.exists():
             # Witnesses may be silent now; they were not when this one was shown.
             data = self._cosigned.read_bytes()
@@ -77,7 +94,10 @@ class Publisher:
 
         Raises:
             OSError: the disk refuses; nothing new was shown.
+            LogError: the key was retired.
         """
+        if self._retired:
+            raise LogError("this key was retired: start the log anew with the next one")
         current = Checkpoint(self._key.name, size, tree.root(size))
         signed = checkpoints.sign(current, self._key)
         self._slots.write(signed)
@@ -94,6 +114,27 @@ class Publisher:
             durable.replace(self._cosigned, signed)
             self.trouble = None
         self.checkpoint, self.size = signed, current.size
+
+    def hand_over(self, new: SigningKey) -> bytes:
+        """Name the log's next key and sign nothing more; return the succession.
+
+        Raises:
+            NoteError: the new key is not of this log, or the same.
+            LogError: nothing was signed yet, or the key was retired before.
+            OSError: the disk refuses; the key stays in office.
+        """
+        texts = self._slots.read()
+        if self._retired or not texts:
+            raise LogError("only a key that signs, and has signed, can name its successor")
+        _, head = self._newest(texts)
+        succession = Succession(head, self._key.verify_key, new.verify_key)
+        signed = succession.sign(new, self._key)
+        # From here on the old key signs nothing, whoever starts the log with it.
+        path = self._folder / numbered_path(SUCCESSION, len(self.successions))
+        durable.replace(path, signed)
+        self._retired = True
+        self.successions += (signed,)
+        return signed
 
     def _refuse_rollback(self, tree: Tree) -> None:
         path, texts = self._slots.path, self._slots.read()
@@ -132,9 +173,12 @@ class Publisher:
 
     def _open(self, data: bytes, path: Path) -> Checkpoint:
         try:
-            return checkpoints.open_checkpoint(data, self._key.verify_key)
+            opened = note.open_note(data, [tenure.key for tenure in self._keys])
+            found = checkpoints.parse(opened.text)
+            signer(found, opened.verified, self._keys)
         except LedgerError as error:
             raise LogError(f"{path} is not a checkpoint of this log's key: {error}") from error
+        return found
 
     def _refuse_other(self, signed: Checkpoint, tree: Tree, path: Path) -> None:
         if signed.size > tree.size:
@@ -145,3 +189,10 @@ class Publisher:
             )
         if tree.root(signed.size) != signed.root:
             raise LogError(f"the database does not match the checkpoint signed in {path}")
+
+
+def _kept_successions(folder: Path) -> tuple[bytes, ...]:
+    found: list[bytes] = []
+    while (path := folder / numbered_path(SUCCESSION, len(found))).is_file():
+        found.append(path.read_bytes())
+    return tuple(found)

@@ -226,6 +226,73 @@ def tenures(
     return tuple(found.values())
 
 
+def lineage(key: VerifyKey, notes: Iterable[bytes]) -> tuple[Tenure, ...]:
+    """Return what a log's own keys signed: the one that signs now, and those before it.
+
+    For the log itself, which trusts the key that it holds and follows it back. Nobody else does:
+    a verifier follows keys forward (`tenures`).
+
+    Args:
+        key: the key that the log signs with.
+        notes: its successions, in any order.
+
+    Raises:
+        NoteError: one is no succession.
+        SignatureError, TrustError: one that leads to the key is not signed by its new key.
+        TrustError: the key was retired.
+    """
+    by_new: dict[VerifyKey, bytes] = {}
+    for data in notes:
+        succession = split_unverified(data)
+        if succession.old == key:
+            raise TrustError(
+                f"this key of {key.name!r} was retired at {succession.head.size} entries: the log "
+                f"goes on under {succession.new.text}"
+            )
+        by_new[succession.new] = data
+    found = [Tenure(key)]
+    while found[-1].key in by_new:
+        data = by_new.pop(found[-1].key)
+        note.open_note(data, [found[-1].key])
+        before = split_unverified(data)
+        found[-1] = replace(found[-1], first=before.head)
+        found.append(Tenure(before.old, last=before.head))
+    return tuple(found)
+
+
+def signer(
+    checkpoint: Checkpoint, signed: Sequence[VerifyKey], known: Sequence[Tenure]
+) -> VerifyKey:
+    """Return a key that signed a checkpoint in its log's name, and might sign this size.
+
+    Args:
+        checkpoint: the tree head that was signed.
+        signed: keys whose signatures on it were verified, at least one.
+        known: what each key may sign; every key of `signed` is there.
+
+    Raises:
+        NoteError: the checkpoint is of another log than the keys that signed it.
+        TrustError: none of its log's keys that signed may vouch for this size and root.
+    """
+    own = [tenure for tenure in known if tenure.key in signed]
+    named = [tenure for tenure in own if tenure.key.name == checkpoint.origin]
+    if not named:
+        # One key signing for two origins could present one log as the other.
+        raise NoteError(
+            f"checkpoint origin {checkpoint.origin[:80]!r} is not the name of the key that signed "
+            f"it, {own[0].key.name[:80]!r}"
+        )
+    refused = []
+    for tenure in named:
+        try:
+            tenure.check(checkpoint)
+        except TrustError as error:
+            refused.append(error)
+        else:
+            return tenure.key
+    raise refused[0]
+
+
 def _chosen(notes: Sequence[bytes], recovery: Sequence[VerifyKey]) -> Succession | None:
     """Return the one succession of a key; one by a recovery key overrules the key's own."""
     opened = [open_succession(data, recovery) for data in notes]
@@ -252,10 +319,9 @@ def _check_order(tenure: Tenure) -> None:
 
 
 def _check_line(key: VerifyKey, next_key: Mapping[VerifyKey, VerifyKey]) -> None:
-    seen = {key}
-    at = key
-    while at in next_key:
-        at = next_key[at]
-        if at in seen:
+    # No two keys are followed by the same one, so a walk either ends or comes back to its start.
+    at = next_key.get(key)
+    while at is not None:
+        if at == key:
             raise TrustError(f"the successions of {key.name!r} lead in a circle")
-        seen.add(at)
+        at = next_key.get(at)

@@ -29,7 +29,7 @@ rather than read it otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -37,10 +37,10 @@ from ledger import note
 from ledger.checkpoint import Checkpoint
 from ledger.checkpoint import parse as parse_checkpoint
 from ledger.cosignature import verify_cosignature
-from ledger.errors import InvalidKeyError, NoteError, PolicyError, TrustError
+from ledger.errors import InvalidKeyError, PolicyError, TrustError
 from ledger.keys import CosignatureKey, VerifyKey
 from ledger.quorum import MAX_ITEMS, NONE, Group, Names, Witness, check_token, seen_by
-from ledger.succession import Tenure, tenures
+from ledger.succession import Tenure, signer, tenures
 
 __all__ = ["MAX_BYTES", "MAX_ITEMS", "NONE", "Group", "Policy", "Trusted", "Witness"]
 
@@ -186,7 +186,7 @@ class Policy:
         known = self.following(added).tenures if added else self.tenures
         opened = note.open_note(data, [tenure.key for tenure in known])
         checkpoint = parse_checkpoint(opened.text)
-        key = _signer(checkpoint, opened.verified, known)
+        key = signer(checkpoint, opened.verified, known)
         times = self._cosigned(opened)
         seen = seen_by(self.groups, times)
         if self.quorum not in seen:
@@ -225,29 +225,6 @@ class Policy:
             f"{group.threshold} that the quorum {self.quorum[:80]!r} needs; not by "
             f"{', '.join(absent[:10])}{', …' if len(absent) > 10 else ''}"
         )
-
-
-def _signer(
-    checkpoint: Checkpoint, signed: Sequence[VerifyKey], known: Sequence[Tenure]
-) -> VerifyKey:
-    """Return a key that signed in its log's name, and might sign this size."""
-    own = [tenure for tenure in known if tenure.key in signed]
-    named = [tenure for tenure in own if tenure.key.name == checkpoint.origin]
-    if not named:
-        # One key signing for two origins could present one log as the other.
-        raise NoteError(
-            f"checkpoint origin {checkpoint.origin[:80]!r} is not the name of the key that signed "
-            f"it, {own[0].key.name[:80]!r}"
-        )
-    refused = []
-    for tenure in named:
-        try:
-            tenure.check(checkpoint)
-        except TrustError as error:
-            refused.append(error)
-        else:
-            return tenure.key
-    raise refused[0]
 
 
 def _parse(data: bytes) -> Policy:

@@ -1,6 +1,7 @@
 """A log changed its key: exports from before, from after and by a thief, each verified whole."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from ledger import checkpoint as checkpoints
 from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.entry import Opening
+from ledger.errors import LogError, NoteError
 from ledger.export import Extras
 from ledger.export import export as write_export
 from ledger.keys import SigningKey, VerifyKey
@@ -16,7 +18,7 @@ from ledger.log import Log
 from ledger.succession import Succession
 from ledger.trust import Policy
 from ledger.verify import verify
-from tests.world import LOG_NAME, World
+from tests.world import LOG_NAME, World, key_of
 
 NEW = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"the log's next key").digest())
 THIEF = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"a key of a thief").digest())
@@ -133,3 +135,106 @@ def test_the_new_key_must_go_on_with_the_same_history(changed: Changed):
         ).status
         == "sound"
     )
+
+
+def reopened(world: World, key: SigningKey) -> Log:
+    return Log(world.engine, key, world.folder / "checkpoints", world.clock)
+
+
+@pytest.fixture
+def handed(tmp_path: Path) -> tuple[World, bytes]:
+    """A world whose log named its next key, and goes on under it."""
+    world = World.with_one_use(tmp_path / "world", providers=2)
+    succession = world.log.hand_over(NEW)
+    world.log = reopened(world, NEW)
+    world.log_key = NEW
+    return world, succession
+
+
+def test_a_log_goes_on_under_its_next_key(handed: tuple[World, bytes], tmp_path: Path):
+    world, succession = handed
+    old = world.log.size
+    assert world.log.successions == (succession,)
+    assert open_checkpoint(world.log.checkpoint(), NEW.verify_key).size == old
+    world.put(world.revoke(world.providers[0], world.providers[0].offer))
+    path = tmp_path / "export"
+    extras = Extras(succession=world.log.successions)
+    write_export(
+        world.log,
+        NEW,
+        path,
+        opened=range(world.log.size),
+        scope="all",
+        now=world.clock(),
+        extras=extras,
+    )
+    before = key_of(LOG_NAME).verify_key
+    verdict = verify(path, before)
+    assert (verdict.status, verdict.size) == ("sound", old + 1)
+    # And it starts again.
+    assert reopened(world, NEW).size == old + 1
+
+
+def test_a_retired_key_starts_no_log(handed: tuple[World, bytes]):
+    world, _ = handed
+    with pytest.raises(LogError, match="goes on under"):
+        reopened(world, key_of(LOG_NAME))
+    assert reopened(world, NEW).size
+
+
+def test_a_log_that_handed_over_signs_nothing_more(tmp_path: Path):
+    world = World(tmp_path / "world", providers=2)
+    offer = world.revoke(world.providers[0], world.providers[0].offer)
+    world.log.hand_over(NEW)
+    with pytest.raises(LogError, match="was retired"):
+        world.put(offer)
+    with pytest.raises(LogError):
+        world.log.hand_over(THIEF)
+    # What waited is not lost: the next key signs it.
+    assert reopened(world, NEW).size == world.log.size + 1
+
+
+def test_a_key_changes_twice(handed: tuple[World, bytes]):
+    world, _ = handed
+    world.log.hand_over(THIEF)
+    world.log = reopened(world, THIEF)
+    assert len(world.log.successions) == 2
+    policy = Policy.of(key_of(LOG_NAME).verify_key).following(world.log.successions)
+    assert policy.open_checkpoint(world.log.checkpoint()).key == THIEF.verify_key
+    for key in (NEW, key_of(LOG_NAME)):
+        with pytest.raises(LogError, match="retired"):
+            reopened(world, key)
+
+
+def test_a_running_log_does_not_change_its_key(tmp_path: Path):
+    world = World(tmp_path / "world", providers=2)
+    world.log.start()
+    try:
+        with pytest.raises(LogError, match="stop the log"):
+            world.log.hand_over(NEW)
+    finally:
+        world.log.stop()
+    with pytest.raises(NoteError):
+        world.log.hand_over(SigningKey.from_seed("another.example", b"x" * 32))
+    assert world.log.hand_over(NEW)
+
+
+def test_a_damaged_succession_stops_the_log(handed: tuple[World, bytes]):
+    world, succession = handed
+    path = world.folder / "checkpoints" / "succession" / "000"
+    path.write_bytes(succession.replace(b"rongshu/log", b"wrongshu/log"))
+    with pytest.raises(LogError, match="succession"):
+        reopened(world, NEW)
+    path.write_bytes(succession)
+    assert reopened(world, NEW).size
+
+
+def test_a_database_from_before_the_change_is_refused(tmp_path: Path):
+    world = World(tmp_path / "world", providers=2)
+    older = world.copy(tmp_path / "older")
+    world.put(world.revoke(world.providers[0], world.providers[0].offer))
+    world.log.hand_over(NEW)
+    shutil.copytree(world.folder / "checkpoints", older.folder / "checkpoints", dirs_exist_ok=True)
+    with pytest.raises(LogError, match="older backup"):
+        reopened(older, NEW)
+    assert reopened(world, NEW).size

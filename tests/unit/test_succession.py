@@ -14,6 +14,7 @@ from ledger.succession import (
     MAX_SUCCESSIONS,
     Succession,
     Tenure,
+    lineage,
     open_succession,
     split_unverified,
     tenures,
@@ -231,3 +232,19 @@ def test_another_text_is_no_succession(text: str):
     assert split_unverified(note.sign(TEXT, [OLD, NEW]))
     with pytest.raises(NoteError):
         split_unverified(note.sign(text, [OLD, NEW]))
+
+
+def test_a_log_follows_its_own_keys_back():
+    assert lineage(THIRD.verify_key, [FIRST, SECOND]) == (
+        Tenure(THIRD.verify_key, head(40)),
+        Tenure(NEW.verify_key, head(18), head(40)),
+        Tenure(OLD.verify_key, None, head(18)),
+    )
+    assert lineage(OLD.verify_key, []) == (Tenure(OLD.verify_key),)
+    # What leads elsewhere is not its own.
+    assert lineage(THIRD.verify_key, [signed(OLD, THIEF, head(18))]) == (Tenure(THIRD.verify_key),)
+    with pytest.raises(TrustError, match="retired at 40 entries"):
+        lineage(NEW.verify_key, [FIRST, SECOND])
+    unsigned = note.sign(succession(OLD, NEW, head(18)).text(), [OLD])
+    with pytest.raises(TrustError):
+        lineage(NEW.verify_key, [unsigned])
