@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from federated.address import served_at
-from ledger.keys import SigningKey
+from ledger.keys import COSIGNATURE_MLDSA, CosigningKey, SigningKey
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.enrol import ROLES
@@ -50,6 +50,11 @@ def command(argv: list[str]) -> int:
         into, "key", _key, "print the log's verifier key, for everyone to know", KEY
     )
     data(key)
+    key.add_argument(
+        "--second",
+        action="store_true",
+        help="of its second key, ML-DSA-44, which is made if there is none yet",
+    )
     plan = args.subcommand(
         into,
         "schedule",
@@ -148,7 +153,15 @@ def _ask(arguments: argparse.Namespace, path: str, body: dict[str, Any]) -> dict
 
 
 def _key(arguments: argparse.Namespace) -> int:
-    say(SigningKey.load(settings_of(arguments.data).log_key).verify_key.text)
+    settings = settings_of(arguments.data)
+    first = SigningKey.load(settings.log_key).verify_key
+    if not arguments.second:
+        say(first.text)
+        return 0
+    if not settings.second_log_key.exists():
+        CosigningKey.generate(first.name, COSIGNATURE_MLDSA).save(settings.second_log_key)
+        _aside("made; checkpoints have its line from the next start of the service on")
+    say(CosigningKey.load(settings.second_log_key).verify_key.text)
     return 0
 
 

@@ -11,12 +11,13 @@ import pytest
 from ledger.audit.witness_server import WitnessServer
 from ledger.cosigning import Cosigner
 from ledger.errors import CosigningError, InvalidKeyError, LogError
-from ledger.keys import COSIGNATURE_MLDSA, CosigningKey
+from ledger.keys import COSIGNATURE_MLDSA, CosignatureKey, CosigningKey
 from ledger.log import Log
 from ledger.note import split_unverified
 from ledger.trust import Policy
 from ledger.witness import Witness
 from marketplace.app import running
+from marketplace.cli import operate
 from marketplace.errors import SettingsError
 from marketplace.settings import Settings
 from marketplace.witnesses import cosigner, kept_fresh
@@ -191,3 +192,22 @@ def test_a_log_without_witnesses_signs_nothing_anew(world: World):
     before = world.log.checkpoint()
     world.log.refresh()
     assert world.log.checkpoint() is before
+
+
+def test_the_logs_second_key_is_made_once_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = Settings(folder=tmp_path)
+    settings.log_key.parent.mkdir(parents=True)
+    LOG.save(settings.log_key)
+    settings.operator_api_key.parent.mkdir(parents=True)
+    settings.operator_api_key.touch()
+    told = []
+    for _ in range(2):
+        assert operate.command(["key", "--data", str(tmp_path), "--second"]) == 0
+        told.append(capsys.readouterr())
+    key = CosignatureKey.from_text(told[0].out.strip())
+    assert (key.name, key.algorithm) == (LOG.name, COSIGNATURE_MLDSA)
+    assert told[1].out == told[0].out
+    assert "made; checkpoints have its line" in told[0].err
+    assert told[1].err == ""
