@@ -315,4 +315,4 @@ def test_who_waits_at_a_terminal_is_told(
 
 def test_memory_is_told(folder: Path, key: str, capsys: pytest.CaptureFixture[str]):
     assert command(["verify", str(folder), "--key", key, "--json"]) == 0
-    assert 10_000_000 < json.loads(capsys.readouterr().out)["peak_memory_bytes"]
+    assert json.loads(capsys.readouterr().out)["peak_memory_bytes"] > 10_000_000

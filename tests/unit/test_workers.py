@@ -1,0 +1,171 @@
+"""Work in other processes: in order, and never a wait without end."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from ledger import workers
+from ledger.errors import WorkerError
+from ledger.workers import in_order
+
+
+def square(task: int, _news: Sequence[object]) -> int:
+    return task * task
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_results_come_in_the_order_of_the_tasks(processes: int, count: int):
+    found = list(in_order(square, range(count), processes=processes))
+    assert found == [task * task for task in range(count)]
+
+
+def slow_first(task: int, _news: Sequence[object]) -> int:
+    if task == 1:
+        time.sleep(0.2)  # in the other process: results of others are there before
+    return task
+
+
+def test_a_late_result_keeps_its_place():
+    assert list(in_order(slow_first, range(20), processes=2)) == list(range(20))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_worker_hears_the_news_once_and_in_order(processes: int):
+    heard: list[int] = []
+
+    def work(_task: int, news: Sequence[object]) -> tuple[int, list[int]]:
+        heard.extend(news)  # type: ignore[arg-type]
+        return os.getpid(), list(heard)
+
+    news: list[int] = []
+    by_worker: dict[int, list[list[int]]] = {}
+    for number, (worker, known) in enumerate(in_order(work, range(30), news, processes=processes)):
+        by_worker.setdefault(worker, []).append(known)
+        news += [10 * number, 10 * number + 1]
+    for known in by_worker.values():
+        assert all(part == news[: len(part)] for part in known)
+        assert len(known[-1]) >= 20
+    # The first result is waited for alone, so that all others know of it.
+    assert all(part for known in by_worker.values() for part in known[1:])
+
+
+def test_more_news_than_fit_into_one_message_come_with_the_next():
+    news = list(range(1000))
+    found = [len(part) for part in in_order(count_news, range(12), news, processes=1)]
+    assert found == [1000] + [0] * 11
+    found = list(in_order(count_news, range(24), news, processes=2))
+    assert {len(part) for part in found} == {workers._NEWS, 1000 - 7 * workers._NEWS, 0}
+
+
+def count_news(_task: int, news: Sequence[object]) -> list[object]:
+    return list(news)
+
+
+def die(task: int, _news: Sequence[object]) -> int:
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def test_a_worker_that_dies_is_told():
+    results = in_order(die, range(10), processes=2)
+    with pytest.raises(WorkerError, match="died") as raised:
+        list(results)
+    assert raised.value.task == 3
+
+
+def hang(task: int, _news: Sequence[object]) -> int:
+    while task == 3:
+        time.sleep(10)
+    return task
+
+
+def test_a_worker_that_does_not_answer_is_ended():
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match=r"no answer within 0.3 seconds") as raised:
+        list(in_order(hang, range(10), processes=2, patience=0.3))
+    assert raised.value.task == 3
+    assert time.monotonic() - start < 5
+
+
+def fail(task: int, _news: Sequence[object]) -> int:
+    if task == 3:
+        raise ValueError("secret")
+    return task
+
+
+def test_a_worker_that_fails_is_told_by_the_kind_of_its_failure():
+    with pytest.raises(WorkerError, match=r"failed: ValueError$") as raised:
+        list(in_order(fail, range(10), processes=2))
+    assert raised.value.task == 3
+
+
+def test_workers_end_with_their_reader(monkeypatch: pytest.MonkeyPatch):
+    crews = []
+
+    class Seen(workers._Crew):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            crews.append([worker.process.pid for worker in self.workers])
+
+    monkeypatch.setattr(workers, "_Crew", Seen)
+    results = in_order(square, range(10), processes=2)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    for pid in crews[0]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_task_for_a_dead_worker_is_not_lost_without_a_word():
+    def work(task: int, _news: Sequence[object]) -> int:
+        if task == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    with pytest.raises(WorkerError) as raised:
+        list(in_order(work, range(9), processes=1 + 1))
+    assert raised.value.task == 0
+
+
+def test_without_forks_all_is_done_here(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    here = list(in_order(lambda task, _news: (task, os.getpid()), range(3), processes=2))
+    assert here == [(task, os.getpid()) for task in range(3)]
+
+
+class Pipe:
+    """An end of a pipe with some tasks in it."""
+
+    def __init__(self, *tasks: int) -> None:
+        self.tasks = list(tasks)
+        self.answers: list[object] = []
+        self.closed = False
+
+    def recv(self) -> tuple[int, list[object]]:
+        if not self.tasks:
+            raise EOFError
+        return self.tasks.pop(0), []
+
+    def send(self, answer: object) -> None:
+        self.answers.append(answer)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_worker_answers_until_its_reader_is_gone():
+    """What runs in the other process, run in this one."""
+    before = signal.getsignal(signal.SIGINT)
+    pipe, outer = Pipe(2, 3, 4), Pipe()
+    try:
+        workers._serve(fail, pipe, [outer])  # type: ignore[arg-type, list-item]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pipe.answers == [(2, None), (None, "ValueError"), (4, None)]
+    assert outer.closed
