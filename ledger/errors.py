@@ -19,6 +19,7 @@
     ├── LogError           a log that cannot go on without risking a second history
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
     ├── FetchError         an answer from elsewhere that did not come whole
+    ├── StateError         a monitor's own memory that is damaged, or in use
     ├── ExportError        an exported folder that is damaged or incomplete
     ├── WitnessError       a checkpoint that a witness does not cosign
     ├── WorkerError        a check whose process ended before it answered
@@ -121,6 +122,10 @@ class CosigningError(LogError):
 
 class FetchError(LedgerError):
     """No whole answer came."""
+
+
+class StateError(LedgerError):
+    """The monitor's state folder is damaged, in use, or of another version."""
 
 
 class ExportError(LedgerError):

@@ -1,0 +1,415 @@
+"""Follows a log from outside and remembers what it verified, so that going on costs the new part.
+
+    with Mirror(Path("state")) as mirror:
+        monitor = Monitor(mirror, policy)
+        report = monitor.look(source)          # one look at the log, up to its newest checkpoint
+
+One look, in fixed order: is the newest checkpoint signed, cosigned and not older than the highest
+one verified; do its entries begin with those that were verified (if not: a fork, proven in a file);
+then the new entries and openings are copied and committed, before any rule is asked; then each new
+entry is put to the rules, and the outcome committed every few thousand. A crash loses at most the
+work since the last commit, never the highest checkpoint.
+
+Decides what of a log's past and present contradicts itself or a rule. What is missing at its end is
+decided in `ledger.completeness` and `ledger.reconcile`; whom to trust, by the policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ledger import durable
+from ledger.checkpoint import Checkpoint
+from ledger.entry import Entry, Opening
+from ledger.errors import (
+    EntryError,
+    FetchError,
+    LedgerError,
+    ProofError,
+    StateError,
+    TrustError,
+)
+from ledger.finding import Finding, Report
+from ledger.fork import compare
+from ledger.history import History
+from ledger.manifest import MAX_SIZE, Contents, Openness
+from ledger.merkle import CompactRange, Tree, leaf_hash
+from ledger.mirror import Mirror
+from ledger.recall import facts_of, recall
+from ledger.replay import Item, Part, Reader, Replay, keys_of
+from ledger.source import Source
+from ledger.structure import Bundle
+from ledger.tile_tree import TileTree
+from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
+from ledger.trust import Policy, Trusted
+from ledger.workers import in_order
+
+CHECKPOINT = "checkpoint"
+BUNDLES_A_COMMIT = 32
+"""Entry bundles that are replayed between two commits."""
+
+MAX_KEPT = 1000
+"""Most findings that a state remembers."""
+
+PASSING = frozenset({"missing_file", "stale", "unreadable", "untrusted"})
+"""Missing now, and not for good: the next look may find it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a monitor looks.
+
+    Attributes:
+        processes: how many share the work; what is found is the same for any number.
+        max_age: seconds since a quorum of witnesses vouched for a checkpoint, after which it is
+            called stale; None to ask for no freshness.
+        now: the time, Unix seconds.
+        progress: called with the number of entries replayed and of all.
+    """
+
+    processes: int = 1
+    max_age: int | None = None
+    now: Callable[[], float] | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+class Monitor:
+    """One reader of one log, over its mirror.
+
+    Attributes:
+        history: what the verified entries tell.
+        trusted: the highest checkpoint that was verified; None before the first.
+        findings: everything found wrong so far, by any look.
+        missing: evidence that entries read so far lack.
+        unchecked: open entries of which some rule needs a sealed one.
+        checked: how many of each thing were checked, besides what `history` counts.
+
+    Args:
+        mirror: the state; the monitor alone writes to it.
+        policy: logs, witnesses and their quorum, from elsewhere.
+        plan: how.
+
+    Raises:
+        StateError: the state is damaged, or of another log.
+        LedgerError: its checkpoint is not trusted under this policy.
+    """
+
+    def __init__(self, mirror: Mirror, policy: Policy, plan: Plan | None = None) -> None:
+        self.mirror = mirror
+        self.plan = plan or Plan()
+        self.history = History()
+        self.trusted: Trusted | None = None
+        self.findings: list[Finding] = []
+        self.missing: list[Finding] = []
+        self.checked: Counter[str] = Counter()
+        self.unchecked = 0
+        self._policy = policy
+        self._successions: list[bytes] = []
+        self._signed = b""
+        self._range = CompactRange()
+        self._stuck = False
+        if mirror.remembered:
+            self._resume(mirror.remembered)
+
+    @property
+    def size(self) -> int:
+        """Entries that a verified checkpoint covers."""
+        return self._range.size
+
+    def _resume(self, remembered: dict[str, Any]) -> None:
+        try:
+            self._successions = [item.encode() for item in remembered["successions"]]
+            self._signed = remembered["checkpoint"].encode()
+            hashes = tuple(bytes.fromhex(item) for item in remembered["range"])
+            self._range = CompactRange(remembered["size"], hashes)
+            self.findings = [_finding(item) for item in remembered["findings"]]
+            self.missing = [_finding(item) for item in remembered["missing"]]
+            self.checked = Counter(remembered["checked"])
+            self.unchecked, self._stuck = remembered["unchecked"], remembered["stuck"]
+            self.history = recall(self.mirror, remembered["facts"])
+        except (KeyError, TypeError, ValueError, AttributeError, ProofError) as error:
+            raise StateError(
+                f"{self.mirror.folder} was not written by this program; move it away"
+            ) from error
+        self._policy = self._following(self._successions)
+        self.trusted = self._policy.open_checkpoint(self._signed)
+        head = self.trusted.checkpoint
+        if (head.size, head.root) != (self._range.size, self._range.root()):
+            raise StateError(
+                f"the checkpoint in {self.mirror.folder} is not that of its entries; move it away"
+            )
+
+    # One look.
+
+    def look(self, source: Source) -> Report:
+        """Read on to the newest checkpoint that the source shows.
+
+        Returns:
+            What is new: findings, and evidence that is missing now.
+
+        Raises:
+            StateError: the state was damaged.
+            OSError: the state cannot be written.
+        """
+        report = Report()
+        try:
+            self._follow(source, report)
+        except StateError:
+            raise
+        except TrustError as error:
+            report.miss("untrusted", CHECKPOINT, str(error))
+        except FetchError as error:
+            report.miss("unreadable", "server", str(error))
+        except LedgerError as error:
+            report.find("damaged", "log", str(error))
+        except FileNotFoundError as error:
+            report.miss("missing_file", str(error.filename), "is not there")
+        self._remember(report)
+        return report
+
+    def _follow(self, source: Source, report: Report) -> None:
+        self._learn(source.successions())
+        signed = source.checkpoint()
+        trusted = self._policy.open_checkpoint(signed)
+        newest = trusted.checkpoint
+        if self.trusted is not None and newest.origin != self.trusted.checkpoint.origin:
+            raise TrustError(f"the checkpoint is of another log, {newest.origin[:80]!r}")
+        self.checked["checkpoints"] += 1
+        self._check_age(trusted, report)
+        if newest.size < self.size:
+            self._rolled_back(newest, report)
+        elif newest.size == self.size and self.trusted is not None:
+            if newest.root != self._range.root():
+                self._forked(signed, newest, None, report)
+                return
+            self._keep(signed, trusted)
+        elif not self._read_on(source, signed, newest, report):
+            return
+        else:
+            self._keep(signed, trusted)
+        self._replay(report)
+
+    def _learn(self, successions: Sequence[bytes]) -> None:
+        fresh = [item for item in successions if item not in self._successions]
+        if fresh:
+            self._policy = self._following(fresh)
+            self._successions += fresh
+
+    def _following(self, successions: Sequence[bytes]) -> Policy:
+        known = self._policy.successions
+        fresh = [item for item in successions if item not in known]
+        return self._policy.following(fresh) if fresh else self._policy
+
+    def _check_age(self, trusted: Trusted, report: Report) -> None:
+        if self.plan.max_age is None or self.plan.now is None:
+            return
+        age = None
+        if trusted.witnessed_at is not None:
+            age = int(self.plan.now()) - trusted.witnessed_at
+        if age is None:
+            report.miss("stale", CHECKPOINT, "no quorum of witnesses says when it was the newest")
+        elif age > self.plan.max_age:
+            report.miss(
+                "stale",
+                CHECKPOINT,
+                f"witnesses vouch for it {age} s ago, {self.plan.max_age} s are allowed",
+            )
+        else:
+            self.checked["fresh_checkpoints"] += 1
+
+    def _rolled_back(self, newest: Checkpoint, report: Report) -> None:
+        older = CompactRange().extend(self.mirror.leaves(0, newest.size)).root()
+        if older != newest.root:
+            report.find(
+                "split_view",
+                CHECKPOINT,
+                f"its {newest.size} entries are not the first of the {self.size} that were "
+                "verified before: the log has two histories",
+            )
+        else:
+            report.find(
+                "rolled_back",
+                CHECKPOINT,
+                f"has {newest.size} entries, and {self.size} were verified before: this is an "
+                "older state",
+            )
+
+    def _forked(
+        self, signed: bytes, newest: Checkpoint, tree: TileTree | None, report: Report
+    ) -> None:
+        """Report that a checkpoint does not extend the verified one, with a proof in a file."""
+        message = (
+            f"the checkpoint of {newest.size} entries does not extend the {self.size} that were "
+            "verified before: the log has two histories"
+        )
+        try:
+            fork = compare((self._signed, self._tree()), (signed, tree))
+        except LedgerError as error:
+            report.find("split_view", CHECKPOINT, f"{message}. No proof for others: {error}")
+            return
+        if fork is None:
+            # The tiles extend what was verified, and the entries that were served do not.
+            report.find("wrong_root", CHECKPOINT, "its root is not that of the entries")
+            return
+        name = f"fork-{self.size}-{newest.size}-{newest.root.hex()[:8]}"
+        path = self.mirror.folder / "forks" / name
+        durable.replace(path, fork.to_bytes())
+        report.find("split_view", CHECKPOINT, f"{message}. Proof: {path}")
+
+    def _tree(self) -> TileTree:
+        """Return the verified tree."""
+        tree = Tree.from_leaf_hashes(self.mirror.leaves(0, self.size))
+        return TileTree(self.size, lambda tile: tile_bytes(tree, tile, lambda _start, _stop: ()))
+
+    def _keep(self, signed: bytes, trusted: Trusted) -> None:
+        """Take a checkpoint as the highest verified one, durably."""
+        if signed == self._signed:
+            return
+        self._signed, self.trusted = signed, trusted
+        self._commit()
+        # A copy for people and other tools. Crash before: the state counts, the copy follows.
+        durable.replace(self.mirror.folder / CHECKPOINT, signed)
+
+    # Copying what is new.
+
+    def _read_on(self, source: Source, signed: bytes, newest: Checkpoint, report: Report) -> bool:
+        """Copy new entries and openings; say whether they are those of the checkpoint."""
+        if newest.size > MAX_SIZE:
+            raise EntryError(f"a log of {newest.size} entries is more than {MAX_SIZE}")
+        start = self.size
+        grown = self._range
+        try:
+            for number in range(start // WIDTH, -(-newest.size // WIDTH)):
+                grown = self._copy(source, number, newest.size, grown, report)
+            if grown.root() == newest.root:
+                self._range = grown
+                return True
+        except BaseException:
+            self.mirror.rollback()
+            raise
+        self.mirror.rollback()
+        if start == 0:
+            report.find("wrong_root", CHECKPOINT, "its root is not that of the entries")
+        else:
+            self._forked(signed, newest, TileTree(newest.size, source.tile), report)
+        return False
+
+    def _copy(
+        self, source: Source, number: int, size: int, grown: CompactRange, report: Report
+    ) -> CompactRange:
+        width = min(WIDTH, size - number * WIDTH)
+        raw = decode_bundle(source.tile(Tile(None, number, width)), width)
+        first, stop = grown.size, number * WIDTH + width
+        fresh = raw[first - number * WIDTH :]
+        openings = source.openings(first, stop)
+        for index in sorted(source.declared(first, stop) - set(openings)):
+            report.miss("missing_opening", f"entry {index}", "declared open, not opened")
+        leaves = [leaf_hash(item) for item in fresh]
+        for index, (item, leaf) in enumerate(zip(fresh, leaves, strict=True), first):
+            self.mirror.append(item, leaf, openings.get(index, b""))
+        self.checked["openings"] += len(openings)
+        return grown.extend(leaves)
+
+    # Asking the rules.
+
+    def _replay(self, report: Report) -> None:
+        keys = _keys_of_history(self.history)
+        while self.mirror.replayed < self.size and not self._stuck:
+            start = self.mirror.replayed
+            first = start // WIDTH
+            last = min(-(-self.size // WIDTH), first + BUNDLES_A_COMMIT)
+            reader = _MirrorReader(self.mirror, start, self.size)
+            part_report = Report()
+            replay = Replay(self._contents(), part_report, self.history)
+            replay.keys += keys
+            processes = 1 if last - first < 3 else self.plan.processes
+            for part in in_order(reader.read, range(first, last), replay.keys, processes=processes):
+                part_report.add(part.bundle.report)
+                replay.take(part)
+                self._stuck = self._stuck or not part.complete
+            self._record(start)
+            keys = replay.keys
+            self.unchecked += replay.unchecked
+            report.add(part_report)
+            self._remember(part_report)
+            self._commit()
+            if self.plan.progress is not None:
+                self.plan.progress(self.mirror.replayed, self.size)
+
+    def _record(self, start: int) -> None:
+        """Stage which of the entries just replayed left a statement behind."""
+        for index in range(start, self.history.size):
+            logged = self.history.by_index.get(index)
+            self.mirror.record(None if logged is None else logged.id)
+
+    # Remembering.
+
+    def _remember(self, report: Report) -> None:
+        for kept, fresh in ((self.findings, report.findings), (self.missing, report.missing)):
+            known = set(kept)
+            kept += [item for item in fresh if item not in known and item.code not in PASSING]
+            del kept[MAX_KEPT:]
+
+    def _commit(self) -> None:
+        self.mirror.commit(
+            {
+                "checked": dict(self.checked),
+                "checkpoint": self._signed.decode(),
+                "facts": facts_of(self.history),
+                "findings": [asdict(item) for item in self.findings],
+                "missing": [asdict(item) for item in self.missing],
+                "range": [item.hex() for item in self._range.hashes],
+                "size": self._range.size,
+                "stuck": self._stuck,
+                "successions": [item.decode() for item in self._successions],
+                "unchecked": self.unchecked,
+            }
+        )
+
+    def _contents(self) -> Contents:
+        """Return what a replay is told of an export; a monitor has none."""
+        return Contents(2, "", self.size, 0, "", {}, Openness(self.size))
+
+
+class _MirrorReader(Reader):
+    """Reads entries from a mirror, and verifies signatures under the keys it was told of."""
+
+    def __init__(self, mirror: Mirror, start: int, stop: int) -> None:
+        self._mirror = mirror
+        self._span = range(start, stop)
+        self._keys = {}
+
+    def read(self, number: int, keys: Sequence[str]) -> Part:
+        """Read those entries of a bundle that are new."""
+        self._learn(keys)
+        part = Part(Bundle(number), complete=True)
+        first = max(self._span.start, number * WIDTH)
+        for index in range(first, min(self._span.stop, (number + 1) * WIDTH)):
+            data, line = self._mirror.read(index)
+            try:
+                part.items.append(self._item(data, line, index))
+            except EntryError as error:
+                part.bundle.report.find("malformed_entry", f"entry {index}", str(error))
+                part.complete = False
+                break
+        return part
+
+    def _item(self, data: bytes, line: bytes, index: int) -> Item:
+        entry, leaf = Entry.from_bytes(data), leaf_hash(data)
+        if not line:
+            return Item(entry, leaf)
+        return self._open(entry, leaf, Opening.from_bytes(line), index)
+
+
+def _keys_of_history(history: History) -> list[str]:
+    """Return the texts of all keys that statements named so far."""
+    named = ("participant:", "asset:", "rotation:")
+    known = [logged for logged in history.by_index.values() if logged.id.startswith(named)]
+    return [text for logged in known for text in keys_of(logged.statement)]
+
+
+def _finding(value: dict[str, Any]) -> Finding:
+    return Finding(value["code"], value["where"], value["message"], tuple(value["entries"]))
