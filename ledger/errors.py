@@ -20,6 +20,7 @@
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
     ├── FetchError         an answer from elsewhere that did not come whole
     ├── StateError         a monitor's own memory that is damaged, or in use
+    ├── EvidenceFileError  a file that an auditor gives is outside its format
     ├── ExportError        an exported folder that is damaged or incomplete
     ├── WitnessError       a checkpoint that a witness does not cosign
     ├── WorkerError        a check whose process ended before it answered
@@ -126,6 +127,10 @@ class FetchError(LedgerError):
 
 class StateError(LedgerError):
     """The monitor's state folder is damaged, in use, or of another version."""
+
+
+class EvidenceFileError(LedgerError):
+    """A file of evidence is outside its format."""
 
 
 class ExportError(LedgerError):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ledger import durable
@@ -167,7 +167,8 @@ class Monitor:
             report.find("damaged", "log", str(error))
         except FileNotFoundError as error:
             report.miss("missing_file", str(error.filename), "is not there")
-        self._remember(report)
+        if self._remember(report) and self.trusted is not None:
+            self._commit()
         return report
 
     def _follow(self, source: Source, report: Report) -> None:
@@ -333,6 +334,8 @@ class Monitor:
             self._record(start)
             keys = replay.keys
             self.unchecked += replay.unchecked
+            part_report.findings = [_proven(item) for item in part_report.findings]
+            part_report.missing = [_proven(item) for item in part_report.missing]
             report.add(part_report)
             self._remember(part_report)
             self._commit()
@@ -347,11 +350,15 @@ class Monitor:
 
     # Remembering.
 
-    def _remember(self, report: Report) -> None:
+    def _remember(self, report: Report) -> bool:
+        """Take over what stays true; say whether there was any."""
+        more = False
         for kept, fresh in ((self.findings, report.findings), (self.missing, report.missing)):
             known = set(kept)
-            kept += [item for item in fresh if item not in known and item.code not in PASSING]
-            del kept[MAX_KEPT:]
+            new = [item for item in fresh if item not in known and item.code not in PASSING]
+            kept += new[: MAX_KEPT - len(kept)]
+            more = more or bool(new)
+        return more
 
     def _commit(self) -> None:
         self.mirror.commit(
@@ -409,6 +416,14 @@ def _keys_of_history(history: History) -> list[str]:
     named = ("participant:", "asset:", "rotation:")
     known = [logged for logged in history.by_index.values() if logged.id.startswith(named)]
     return [text for logged in known for text in keys_of(logged.statement)]
+
+
+def _proven(item: Finding) -> Finding:
+    """Return a finding of an entry with that entry as its proof."""
+    word, _, number = item.where.partition(" ")
+    if item.entries or word != "entry" or not number.isdecimal():
+        return item
+    return replace(item, entries=(int(number),))
 
 
 def _finding(value: dict[str, Any]) -> Finding:

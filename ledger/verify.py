@@ -190,7 +190,7 @@ def _conclude(done: Audit, report: Report, plan: Plan) -> None:
         verdict.erased_kinds = _kinds(done.history, contents.openness.spans(ERASED))
         if plan.structure_only:
             verdict.sealed = contents.size - contents.openness.count(OPENED)
-    verdict.participants = list(_participants(done.history))
+    verdict.participants = list(participants_of(done.history))
     verdict.freshness = describe(verdict)
     nothing = verdict.size == 0 if plan.structure_only else verdict.size == verdict.sealed
     if nothing and not report.missing and not (report.findings and verdict.key_given):
@@ -403,9 +403,12 @@ def _bundle_place(number: int) -> str:
     return f"entries {number * WIDTH} to {(number + 1) * WIDTH - 1}"
 
 
-def _participants(history: History) -> Iterator[dict[str, Any]]:
+def participants_of(history: History) -> Iterator[dict[str, Any]]:
+    """Yield name, roles, id and key fingerprint of everybody who enrolled."""
     for logged in history.by_index.values():
-        if isinstance(logged.statement, Participant):
+        # Asked first: a recalled history reads a statement when somebody looks at it.
+        enrolled = logged.id.startswith("participant:")
+        if enrolled and isinstance(logged.statement, Participant):
             key = VerifyKey.from_text(logged.statement.key)
             yield {
                 "name": logged.statement.name,

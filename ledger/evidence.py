@@ -1,0 +1,182 @@
+"""What an auditor holds besides the log, kept beside its mirror: journals, tag keys, canaries.
+
+    held = Held(Path("state"))
+    findings = held.take_journal("journals/000", data) + held.contradictions()
+    reconcile(history, held.evidence())
+
+Decides how such files are read and which are kept: of each node the longest journal, and one that
+does not begin with the journal that came before it is a finding. What they say about the log is
+decided in `ledger.reconcile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger import durable
+from ledger.encoding import b64decode, parse, sha256_text
+from ledger.errors import EncodingError, EvidenceFileError, JournalFormatError
+from ledger.finding import Finding
+from ledger.ids import parse_id, short
+from ledger.journal import Journal, read_journal
+from ledger.reconcile import Evidence
+from ledger.use_index import KEY_BYTES
+
+FOLDER = "evidence"
+JOURNALS = "journals"
+TAG_KEYS, CANARIES, ROSTER = "tag-keys", "canaries", "roster"
+MAX_FILE = 64 << 20
+_MAX_LINE = 1000
+_OTHER = ".other"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of evidence: its name, length in bytes and digest."""
+
+    name: str
+    length: int
+    digest: str
+
+
+class Held:
+    """The evidence in a state folder.
+
+    Args:
+        folder: the state; `evidence/…` in it is made when something is taken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+
+    def take_journal(self, name: str, data: bytes) -> list[Finding]:
+        """Keep a journal if it goes on from the one that was kept before.
+
+        Args:
+            name: of the file it came from, for findings.
+            data: its bytes; not verified.
+
+        Returns:
+            What is wrong with it. One that contradicts the earlier is kept beside it; see
+            `contradictions`.
+        """
+        try:
+            journal = read_journal(data)
+        except JournalFormatError as error:
+            return [Finding("damaged_journal", name, str(error))]
+        path = self._folder / JOURNALS / parse_id(journal.asset)[1]
+        if not path.exists():
+            durable.replace(path, data)
+            return []
+        before = read_journal(path.read_bytes())
+        if _begins(journal, before):
+            durable.replace(path, data)
+            return []
+        if _begins(before, journal):
+            return []
+        durable.replace(path.with_name(f"{path.name}{_OTHER}"), data)
+        return []
+
+    def contradictions(self) -> list[Finding]:
+        """Return a finding for each node that wrote two journals."""
+        return [
+            Finding(
+                "journal_fork",
+                f"journal of {short(f'asset:{path.stem}')}",
+                "does not go on from the one that came before it: the node wrote two, and both "
+                f"are kept in {path.parent}",
+            )
+            for path in sorted((self._folder / JOURNALS).glob(f"*{_OTHER}"))
+        ]
+
+    def take(self, name: str, data: bytes) -> None:
+        """Keep tag keys, canaries or a roster in place of what was kept before.
+
+        Raises:
+            EvidenceFileError: not in the form of its kind.
+        """
+        _READERS[name](data)
+        durable.replace(self._folder / name, data)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield every file that is held, in the order of their names."""
+        for path in sorted(self._folder.rglob("*")):
+            if path.is_file() and path.suffix not in (".new", _OTHER):
+                data = path.read_bytes()
+                name = path.relative_to(self._folder).as_posix()
+                yield Piece(name, len(data), sha256_text(data))
+
+    def evidence(self) -> Evidence:
+        """Return everything held, as `reconcile` takes it; journals are read one at a time."""
+        keys, canaries, roster = (self._read(name) for name in (TAG_KEYS, CANARIES, ROSTER))
+        return Evidence(
+            journals=self._journals(),
+            tag_keys=None if keys is None else read_tag_keys(keys),
+            canaries=() if canaries is None else read_lines(canaries),
+            roster=None if roster is None else frozenset(read_lines(roster)),
+        )
+
+    def _journals(self) -> Iterator[tuple[str, bytes]]:
+        for path in sorted((self._folder / JOURNALS).glob("*")):
+            if path.suffix == "":
+                yield f"{JOURNALS}/{path.name[:12]}", path.read_bytes()
+
+    def _read(self, name: str) -> bytes | None:
+        path = self._folder / name
+        return path.read_bytes() if path.exists() else None
+
+
+def read_tag_keys(data: bytes) -> dict[str, bytes]:
+    """Read tag keys: one line of canonical JSON for each asset, with `asset` and `key` (base64).
+
+    Raises:
+        EvidenceFileError: anything else; names the line.
+    """
+    found: dict[str, bytes] = {}
+    for number, line in enumerate(_split(data), start=1):
+        try:
+            value = parse(line, limit=_MAX_LINE)
+            if not isinstance(value, dict) or set(value) != {"asset", "key"}:
+                raise EncodingError("a tag key has asset and key, no more")
+            kind, _ = parse_id(str(value["asset"]))
+            key = b64decode(str(value["key"]))
+        except EncodingError as error:
+            raise EvidenceFileError(f"line {number} of the tag keys: {error}") from error
+        if kind != "asset" or len(key) != KEY_BYTES or value["asset"] in found:
+            raise EvidenceFileError(
+                f"line {number} of the tag keys: not the {KEY_BYTES} bytes of a further asset"
+            )
+        found[value["asset"]] = key
+    return found
+
+
+def read_lines(data: bytes) -> tuple[str, ...]:
+    """Read canaries (ids or nonces of jobs) or a roster (verifier keys): one a line.
+
+    Raises:
+        EvidenceFileError: a line is too long, or no printable text.
+    """
+    found = []
+    for number, line in enumerate(_split(data), start=1):
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError:
+            text = "\n"
+        if len(line) > _MAX_LINE or not text.isprintable():
+            raise EvidenceFileError(f"line {number} is no line of printable text")
+        found.append(text)
+    return tuple(text for text in found if text)
+
+
+def _split(data: bytes) -> list[bytes]:
+    return data.removesuffix(b"\n").split(b"\n") if data else []
+
+
+_READERS = {TAG_KEYS: read_tag_keys, CANARIES: read_lines, ROSTER: read_lines}
+
+
+def _begins(longer: Journal, shorter: Journal) -> bool:
+    count = len(shorter.lines)
+    return count <= len(longer.lines) and longer.head_at(count) == shorter.head_at(count)
