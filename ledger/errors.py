@@ -21,6 +21,7 @@
     ├── FetchError         an answer from elsewhere that did not come whole
     ├── StateError         a monitor's own memory that is damaged, or in use
     ├── EvidenceFileError  a file that an auditor gives is outside its format
+    ├── ReportError        an audit report that cannot be made, or does not reproduce
     ├── ExportError        an exported folder that is damaged or incomplete
     ├── WitnessError       a checkpoint that a witness does not cosign
     ├── WorkerError        a check whose process ended before it answered
@@ -131,6 +132,10 @@ class StateError(LedgerError):
 
 class EvidenceFileError(LedgerError):
     """A file of evidence is outside its format."""
+
+
+class ReportError(LedgerError):
+    """The audit report cannot be made, or does not reproduce."""
 
 
 class ExportError(LedgerError):

@@ -137,19 +137,24 @@ def read_tag_keys(data: bytes) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for number, line in enumerate(_split(data), start=1):
         try:
-            value = parse(line, limit=_MAX_LINE)
-            if not isinstance(value, dict) or set(value) != {"asset", "key"}:
-                raise EncodingError("a tag key has asset and key, no more")
-            kind, _ = parse_id(str(value["asset"]))
-            key = b64decode(str(value["key"]))
+            asset, key = _tag_key(line)
         except EncodingError as error:
             raise EvidenceFileError(f"line {number} of the tag keys: {error}") from error
-        if kind != "asset" or len(key) != KEY_BYTES or value["asset"] in found:
-            raise EvidenceFileError(
-                f"line {number} of the tag keys: not the {KEY_BYTES} bytes of a further asset"
-            )
-        found[value["asset"]] = key
+        if asset in found:
+            raise EvidenceFileError(f"line {number} of the tag keys: a second key of one asset")
+        found[asset] = key
     return found
+
+
+def _tag_key(line: bytes) -> tuple[str, bytes]:
+    value = parse(line, limit=_MAX_LINE)
+    if not isinstance(value, dict) or set(value) != {"asset", "key"}:
+        raise EncodingError("a tag key has asset and key, no more")
+    kind, _ = parse_id(str(value["asset"]))
+    key = b64decode(str(value["key"]))
+    if kind != "asset" or len(key) != KEY_BYTES:
+        raise EncodingError(f"not an asset and the {KEY_BYTES} bytes of its key")
+    return value["asset"], key
 
 
 def read_lines(data: bytes) -> tuple[str, ...]:

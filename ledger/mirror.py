@@ -174,6 +174,11 @@ class Mirror:
         for kind, digest in _ID.iter_unpack(self._ids):
             yield prefixes[kind - 1] + digest.hex() if kind else None
 
+    def is_open(self, index: int) -> bool:
+        """Whether there is an opening of an entry."""
+        record: tuple[int, ...] = _RECORD.unpack_from(self._index, index * _RECORD.size)
+        return record[3] > 0
+
     def read(self, index: int) -> tuple[bytes, bytes]:
         """Return an entry, and its opening or nothing.
 

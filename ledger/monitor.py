@@ -111,6 +111,7 @@ class Monitor:
         self._signed = b""
         self._range = CompactRange()
         self._stuck = False
+        self._remembered_facts: tuple[int, dict[str, Any]] = (0, {})
         if mirror.remembered:
             self._resume(mirror.remembered)
 
@@ -118,6 +119,11 @@ class Monitor:
     def size(self) -> int:
         """Entries that a verified checkpoint covers."""
         return self._range.size
+
+    @property
+    def signed(self) -> bytes:
+        """The highest verified checkpoint as it was signed; empty before the first."""
+        return self._signed
 
     def _resume(self, remembered: dict[str, Any]) -> None:
         try:
@@ -130,6 +136,7 @@ class Monitor:
             self.checked = Counter(remembered["checked"])
             self.unchecked, self._stuck = remembered["unchecked"], remembered["stuck"]
             self.history = recall(self.mirror, remembered["facts"])
+            self._remembered_facts = (self.history.size, remembered["facts"])
         except (KeyError, TypeError, ValueError, AttributeError, ProofError) as error:
             raise StateError(
                 f"{self.mirror.folder} was not written by this program; move it away"
@@ -356,7 +363,7 @@ class Monitor:
         for kept, fresh in ((self.findings, report.findings), (self.missing, report.missing)):
             known = set(kept)
             new = [item for item in fresh if item not in known and item.code not in PASSING]
-            kept += new[: MAX_KEPT - len(kept)]
+            kept.extend(new[: MAX_KEPT - len(kept)])
             more = more or bool(new)
         return more
 
@@ -365,7 +372,7 @@ class Monitor:
             {
                 "checked": dict(self.checked),
                 "checkpoint": self._signed.decode(),
-                "facts": facts_of(self.history),
+                "facts": self._facts(),
                 "findings": [asdict(item) for item in self.findings],
                 "missing": [asdict(item) for item in self.missing],
                 "range": [item.hex() for item in self._range.hashes],
@@ -375,6 +382,14 @@ class Monitor:
                 "unchecked": self.unchecked,
             }
         )
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the history knows; as it was remembered while nothing was replayed since."""
+        size, facts = self._remembered_facts
+        if size != self.history.size or not facts:
+            facts = facts_of(self.history)
+            self._remembered_facts = (self.history.size, facts)
+        return facts
 
     def _contents(self) -> Contents:
         """Return what a replay is told of an export; a monitor has none."""

@@ -116,18 +116,24 @@ def _encode(value: Any, history: History) -> Any:
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, str):
-        logged = history.by_id.get(value)
-        return value if logged is None else ["id", logged.index]
-    if isinstance(value, Logged):
-        known = history.by_index.get(value.index) is value
-        return ["logged", value.index] if known else ["other", value.index, value.id]
+        named = history.by_id.get(value)
+        return value if named is None else ["id", named.index]
     if isinstance(value, Counter | dict):
         pairs = [[_encode(k, history), _encode(v, history)] for k, v in value.items()]
         return ["counter" if isinstance(value, Counter) else "dict", pairs]
     name = _SEQUENCES.get(type(value))
+    if name == "list":
+        # Most of what is remembered are lists of statements: as indexes alone, at once.
+        indexes = [item.index for item in value if _is_known(item, history)]
+        if len(indexes) == len(value):
+            return ["all", indexes]
     if name is not None:
         return [name, [_encode(item, history) for item in value]]
-    return _encode_rarer(value)
+    return _encode_rarer(value, history)
+
+
+def _is_known(value: Any, history: History) -> bool:
+    return isinstance(value, Logged) and history.by_index.get(value.index) is value
 
 
 _SEQUENCES: dict[type[Any], str] = {
@@ -138,7 +144,10 @@ _SEQUENCES: dict[type[Any], str] = {
 }
 
 
-def _encode_rarer(value: Any) -> Any:
+def _encode_rarer(value: Any, history: History) -> Any:
+    if isinstance(value, Logged):
+        known = _is_known(value, history)
+        return ["logged", value.index] if known else ["other", value.index, value.id]
     if isinstance(value, bytes):
         return ["bytes", value.hex()]
     if isinstance(value, Entry):
@@ -160,6 +169,7 @@ def _decode(value: Any, history: History) -> Any:
 _DECODERS: dict[str, Callable[..., Any]] = {
     "id": lambda history, index: history.by_index[index].id,
     "bytes": lambda _, text: bytes.fromhex(text),
+    "all": lambda history, indexes: [history.by_index[index] for index in indexes],
     "logged": lambda history, index: history.by_index[index],
     "other": lambda history, index, statement_id: RecalledLogged(
         history.entries[index].__dict__["_mirror"], history.entries[index], statement_id

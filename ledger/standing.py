@@ -8,6 +8,9 @@ The counterpart of the verdict on an export (`ledger.verify`), in the same words
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from ledger.finding import MAX_FINDINGS, Finding, Report
 from ledger.freshness import describe
 from ledger.monitor import Monitor
@@ -68,6 +71,28 @@ def standing(
         verdict.witnessed_at = trusted.witnessed_at
     verdict.freshness = describe(verdict)
     return verdict
+
+
+def with_result(verdict: Verdict, result: Reconciliation, more: Iterable[Finding] = ()) -> Verdict:
+    """Return the verdict on an export with what reconciling it found.
+
+    Args:
+        verdict: of `ledger.verify`.
+        result: of reconciling the same history.
+        more: further findings.
+    """
+    findings = verdict.findings + _fresh([*result.findings, *more], verdict.findings)
+    missing = verdict.missing + _fresh(result.missing, verdict.missing)
+    status = verdict.status
+    if verdict.key_given and status != UNTRUSTED:
+        status = _status(Report(findings, missing)) if findings or missing else status
+    return replace(
+        verdict,
+        status=status,
+        checked=verdict.checked | reconciled(result),
+        findings=findings[:MAX_FINDINGS],
+        missing=missing[:MAX_FINDINGS],
+    )
 
 
 def reconciled(result: Reconciliation) -> dict[str, int]:

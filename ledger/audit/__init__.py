@@ -6,6 +6,7 @@
     rongshu audit check-proof FILE --key VKEY|@FILE [--json]
     rongshu audit fork VIEW VIEW --key VKEY|@FILE [--out FILE] [--json]
     rongshu audit monitor FOLDER|URL --state DIR --key VKEY|@FILE …
+    rongshu audit report FOLDER|STATE --key VKEY|@FILE --sign-with FILE --out DIR
     rongshu audit witness init|trust|show|serve|cosign|request …
 
 Decides what an auditor is told and with which exit code; what is true of a folder is decided in
@@ -17,11 +18,11 @@ from __future__ import annotations
 
 import argparse
 
-from ledger.audit import check_proof, fork, monitor, prove, verify, witness
+from ledger.audit import check_proof, fork, monitor, prove, report, verify, witness
 from ledger.audit import list as list_uses
 from ledger.audit.arguments import EXIT_CODES_HELP, USAGE_ERROR, Parser
 
-COMMANDS = (verify, list_uses, prove, check_proof, fork, witness, monitor)
+COMMANDS = (verify, list_uses, prove, check_proof, fork, witness, monitor, report)
 
 
 def command(argv: list[str]) -> int:

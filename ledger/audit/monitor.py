@@ -15,8 +15,7 @@ from typing import Any
 from ledger import session
 from ledger.audit.arguments import add_command, complain
 from ledger.audit.exported import read_file
-from ledger.audit.outcome import reason
-from ledger.audit.text import clean, iso
+from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.errors import LedgerError, StateError, TrustError
 from ledger.evidence import CANARIES, MAX_FILE, ROSTER, TAG_KEYS, Held

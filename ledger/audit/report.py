@@ -1,0 +1,269 @@
+"""Write a signed audit report with its page, or check one that somebody else wrote."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ledger import durable, note
+from ledger.audit.arguments import add_command, complain, key
+from ledger.audit.exported import read_file
+from ledger.audit.monitor import add_evidence_arguments, take_evidence
+from ledger.audit.page import page
+from ledger.audit.text import clean, reason
+from ledger.audit.trust import add_trust_arguments, read_policy
+from ledger.encoding import canonical, sha256_text
+from ledger.errors import (
+    EncodingError,
+    LedgerError,
+    ReportError,
+    SignatureError,
+    StatementError,
+)
+from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held
+from ledger.finding import Finding, Report
+from ledger.folder import Folder
+from ledger.keys import SigningKey, VerifyKey
+from ledger.manifest import CHECKPOINT, CLOSED, ERASED, FILE, JOURNALS, OPENED
+from ledger.mirror import STATE, Mirror
+from ledger.monitor import Monitor
+from ledger.reconcile import Evidence, reconcile
+from ledger.report import MAX_REPORT, Subject, open_report, payload_of, sign
+from ledger.standing import standing, with_result
+from ledger.trust import Policy
+from ledger.verify import Audit, Plan, audit
+
+REPORT, PAGE = "report.json", "report.html"
+
+EXAMPLES = """\
+examples:
+  rongshu audit report out/export --key @log.vkey --sign-with auditor.key --out audit-2026
+  rongshu audit report watch --policy policy --sign-with auditor.key --out audit-2026
+  rongshu audit report --check audit-2026/report.json --auditor @auditor.vkey
+  rongshu audit report out/export --key @log.vkey --check audit-2026/report.json \\
+      --auditor @auditor.vkey
+"""
+EXITS = """\
+exit codes, of the verdict in a report that was written:
+  0   sound
+  1   tampered
+  2   incomplete
+  3   trust not met
+  64  wrong usage, an unreadable file, or no such folder
+with --check:
+  0   the auditor signed the report and, where a folder is given, it says the same again
+  1   it was changed, somebody else signed it, or the folder gives another report
+"""
+
+
+def add(subparsers: Any) -> None:
+    """Add `rongshu audit report`."""
+    parser = add_command(
+        subparsers,
+        "report",
+        "write a signed audit report, or check one",
+        f"{EXAMPLES}\n{EXITS}",
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER|STATE",
+        type=Path,
+        nargs="?",
+        help="an exported folder, or the state folder of a monitor",
+    )
+    add_trust_arguments(parser, needed=False)
+    add_evidence_arguments(parser)
+    parser.add_argument(
+        "--sign-with", metavar="FILE", type=Path, help="the auditor's signing key (mode 0600)"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help=f"new folder for {REPORT} and {PAGE}"
+    )
+    parser.add_argument("--check", metavar="FILE", type=Path, help="a report to check")
+    parser.add_argument(
+        "--auditor", metavar="VKEY|@FILE", help="with --check: the key of the report's auditor"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write or check a report and return the exit code."""
+    try:
+        return _check(arguments) if arguments.check else _write(arguments)
+    except (LedgerError, OSError) as error:
+        return complain(clean(reason(error)))
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    folder, out, secret = arguments.folder, arguments.out, arguments.sign_with
+    if folder is None or out is None or secret is None:
+        return complain("name the folder to report on, --sign-with and --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return complain(f"{clean(str(out))} is not an empty folder; name a new one")
+    signer = SigningKey.load(secret)
+    payload = _report_on(arguments, signer.verify_key, int(time.time() * 1000))
+    data = sign(payload, signer)
+    durable.replace(out / REPORT, data)
+    durable.replace(out / PAGE, page(payload, sha256_text(data)).encode())
+    verdict = payload["verdict"]
+    told = {
+        "report": str(out / REPORT),
+        "page": str(out / PAGE),
+        "digest": sha256_text(data),
+        "status": verdict["status"],
+        "exit_code": verdict["exit_code"],
+        "findings": len(payload["findings"]),
+        "missing": len(payload["missing"]),
+    }
+    _tell(arguments, told, f"{verdict['status']}: {out / REPORT} and {out / PAGE} are written")
+    code: int = verdict["exit_code"]
+    return code
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    auditor = key(arguments.auditor, arguments.check.parent)
+    if auditor is None:
+        return complain("--check needs --auditor, the key of the auditor from elsewhere")
+    data = read_file(arguments.check, MAX_REPORT)
+    told: dict[str, Any] = {"digest": sha256_text(data), "signed": False, "reproduced": None}
+    try:
+        payload = open_report(data, auditor)
+        told["signed"] = True
+        if arguments.folder is not None:
+            _reproduce(arguments, auditor, payload)
+            told["reproduced"] = True
+    except (SignatureError, StatementError, ReportError) as error:
+        told |= {"exit_code": 1, "message": str(error)}
+        if told["signed"]:
+            told["reproduced"] = False
+        _tell(arguments, told, f"NOT ACCEPTED: {error}")
+        return 1
+    again = ", and the folder says the same again" if told["reproduced"] else ""
+    told |= {"exit_code": 0, "status": payload["verdict"]["status"]}
+    _tell(
+        arguments,
+        told,
+        f"signed by {auditor.name}{again}; its verdict: {payload['verdict']['status']}",
+    )
+    return 0
+
+
+def _reproduce(arguments: argparse.Namespace, auditor: VerifyKey, payload: dict[str, Any]) -> None:
+    again = _report_on(arguments, auditor, payload["made"])
+    if canonical(again) == canonical(payload):
+        return
+    differing = sorted(name for name in {*again, *payload} if again.get(name) != payload.get(name))
+    raise ReportError(f"this folder gives another report; it differs in {', '.join(differing)}")
+
+
+def _tell(arguments: argparse.Namespace, told: dict[str, Any], sentence: str) -> None:
+    line = json.dumps(told) if arguments.json else clean(sentence)
+    sys.stdout.write(f"{line}\n")
+
+
+# What the report is about.
+
+
+def _report_on(arguments: argparse.Namespace, auditor: VerifyKey, made: int) -> dict[str, Any]:
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        raise ReportError(f"{folder} is no folder; name an exported folder or a monitor's state")
+    policy = read_policy(arguments, folder)
+    if (folder / STATE).is_file() and not (folder / FILE).exists():
+        if policy is None:
+            raise ReportError("name the log's key or a policy: the state does not vouch for itself")
+        with Mirror(folder) as mirror:
+            subject = _of_state(mirror, policy)
+            return payload_of(subject, auditor=auditor, made=made)
+    subject = _of_export(arguments, folder, policy)
+    return payload_of(subject, auditor=auditor, made=made)
+
+
+def _of_state(mirror: Mirror, policy: Policy) -> Subject:
+    monitor = Monitor(mirror, policy)
+    held = Held(mirror.folder)
+    evidence = held.evidence()
+    result = reconcile(monitor.history, evidence)
+    shredded = monitor.history.shredded
+
+    def state_of(index: int) -> str:
+        if mirror.is_open(index):
+            return OPENED
+        return ERASED if index in shredded else CLOSED
+
+    return Subject(
+        "state",
+        sha256_text(monitor.signed),
+        monitor.signed,
+        policy,
+        standing(monitor, result, Report(held.contradictions())),
+        monitor.history,
+        state_of,
+        result,
+        monitor.trusted,
+        tuple(held.pieces()),
+        _given(evidence),
+    )
+
+
+def _of_export(arguments: argparse.Namespace, path: Path, policy: Policy | None) -> Subject:
+    done = audit(path, policy, Plan(processes=os.cpu_count() or 1))
+    with Folder(path) as folder, tempfile.TemporaryDirectory() as place:
+        digest = sha256_text(folder.read(FILE, note.MAX_BYTES))
+        held = Held(Path(place))
+        found = _attached(folder, done, held) + take_evidence(arguments, held)
+        signed = b"" if done.trusted is None else folder.read(CHECKPOINT, note.MAX_BYTES)
+        evidence = held.evidence()
+        result = reconcile(done.history, evidence)
+        found += held.contradictions()
+        pieces = tuple(held.pieces())
+    size = done.history.size
+    states = [] if done.contents is None else done.contents.openness.within(0, size)
+    return Subject(
+        "export",
+        digest,
+        signed,
+        policy,
+        with_result(done.verdict, result, found),
+        done.history,
+        states.__getitem__,
+        result,
+        done.trusted,
+        pieces,
+        _given(evidence),
+        _options(arguments),
+    )
+
+
+def _attached(folder: Folder, done: Audit, held: Held) -> list[Finding]:
+    """Keep the journals and tag keys of an export; damaged ones are findings of the verdict."""
+    found: list[Finding] = []
+    if done.contents is None:
+        return found
+    for path in done.contents.numbered(JOURNALS):
+        with suppress(EncodingError, OSError):
+            data = folder.read_listed(done.contents.file(path))
+            found += held.take_journal(path, data)
+    if TAG_KEYS in done.contents.files:
+        with suppress(EncodingError, OSError):
+            held.take(TAG_KEYS, folder.read_listed(done.contents.file(TAG_KEYS)))
+    return found
+
+
+def _given(evidence: Evidence) -> dict[str, int]:
+    counts = {CANARIES: len(tuple(evidence.canaries)), ROSTER: len(evidence.roster or ())}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    named = {TAG_KEYS: arguments.tag_keys, CANARIES: arguments.canaries, ROSTER: arguments.roster}
+    given = [name for name, path in named.items() if path is not None]
+    return ["journal"] * len(arguments.journal) + given
