@@ -1,15 +1,18 @@
 """Cosignatures of both kinds, against vectors from elsewhere, and the keys that make them."""
 
 import hashlib
+import importlib
+import importlib.util
 import os
 import stat
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from ledger import keys, note
+from ledger import key_files, keys, note
 from ledger.checkpoint import Checkpoint, open_checkpoint, sign
 from ledger.cosignature import MAX_TIME, attach, cosign, verify_cosignature
 from ledger.encoding import b64decode, b64encode
@@ -338,3 +341,37 @@ def test_a_library_without_mldsa_is_told_apart_from_a_bad_signature(
     # All that Ed25519 keys signed is checked as ever.
     ed25519 = cosigner(COSIGNATURE_ED25519).verify_key
     assert verify_cosignature(TEXT, line_of(COSIGNATURE_ED25519), ed25519) == TIME
+
+
+def test_keys_are_read_where_the_library_has_no_mldsa_at_all(monkeypatch: pytest.MonkeyPatch):
+    package = importlib.import_module("cryptography.hazmat.primitives.asymmetric")
+    monkeypatch.delattr(package, "mldsa")
+    monkeypatch.setitem(sys.modules, f"{package.__name__}.mldsa", None)
+    spec = importlib.util.spec_from_file_location("keys_of_an_older_library", keys.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    older = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, older)
+    spec.loader.exec_module(older)
+    text = cosigner(COSIGNATURE_MLDSA).verify_key.text
+    with pytest.raises(UnsupportedKeyError, match="install cryptography"):
+        older.CosignatureKey.from_text(text).verify(b"", b"")
+    assert older.VerifyKey.from_text(LOG.verify_key.text).name == "log.example"
+
+
+@pytest.mark.parametrize("step", ["fsync", "fdopen"])
+def test_a_disk_that_refuses_leaves_no_half_written_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    key, path = cosigner(COSIGNATURE_ED25519), tmp_path / "key"
+    if step == "fdopen":
+        key.save(path)
+
+    def refuse(*_args: object, **_named: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(key_files.os, step, refuse)
+    with pytest.raises(InvalidKeyError, match=r"key file .*: Input/output error"):
+        CosigningKey.load(path) if step == "fdopen" else key.save(path)
+    monkeypatch.undo()
+    assert path.exists() == (step == "fdopen")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger import cosigning
+from ledger.audit.witness_server import WitnessServer
 from ledger.checkpoint import Checkpoint, sign
 from ledger.cosignature import cosign
 from ledger.cosigning import Cosigner
@@ -336,3 +337,20 @@ def test_the_twin_a_line_that_is_not_verified_would_be_shown(
     policy = policy_of(1, names=("west",))
     with pytest.raises(SignatureError, match="does not verify"):
         cosigner(network, policy)(signed(tree_of(9)), tree_of(9))
+
+
+def test_over_the_network_it_speaks_to_a_real_witness(network: Network):
+    with WitnessServer(("127.0.0.1", 0), network.witnesses["north"], lambda _line: None) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/"
+            line = f"witness n {key_of('north').verify_key.text} {url}"
+            policy = Policy.parse(f"log {LOG.verify_key.text}\n{line}\nquorum n\n")
+            collect = Cosigner(policy, lambda: START)
+            for size in (5, 300):
+                whole = collect(signed(tree_of(size)), tree_of(size))
+                assert policy.open_checkpoint(whole).checkpoint.size == size
+        finally:
+            server.shutdown()
+            thread.join()

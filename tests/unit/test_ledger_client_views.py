@@ -196,15 +196,39 @@ def test_a_server_that_damages_entries_or_tiles_is_no_split_view(two: Two, folde
     def damage(path: str, data: bytes) -> bytes:
         return data if path in ("checkpoint", "openings") else data[:-1] + bytes([data[-1] ^ 1])
 
-    def swap(path: str, data: bytes) -> bytes:
-        return data.replace(b'"kind":"participant"', b'"kind":"xarticipant"') if path else data
+    def other_entry(path: str, data: bytes) -> bytes:
+        return data.replace(b'"time":1', b'"time":2') if "entries" in path else data
 
-    for server.lie in (damage, swap):
+    def other_entry_and_tiles(path: str, data: bytes) -> bytes:
+        return bytes(len(data)) if path.startswith("tile/0") else other_entry(path, data)
+
+    def other_entry_and_no_tiles(path: str, data: bytes) -> bytes:
+        return b"" if path.startswith("tile/0") else other_entry(path, data)
+
+    for server.lie in (damage, other_entry, other_entry_and_tiles, other_entry_and_no_tiles):
         with pytest.raises(LedgerError) as caught:
             client.sync()
         assert not isinstance(caught.value, SplitViewError)
     server.lie = lambda _path, data: data
     assert client.sync().size == two.one.log.size
+
+
+def test_a_proof_that_cannot_be_stored_does_not_undo_the_refusal(
+    two: Two, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server = Server(two.one)
+    client = reader(server, folder)
+    client.sync()
+    server.world = two.other
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ledger.durable.replace", full)
+    for _ in range(2):
+        with pytest.raises(SplitViewError, match="two histories"):
+            client.sync()
+    assert not (folder / PROOF_FILE).exists()
 
 
 def test_the_twin_without_a_memory_takes_either_history(two: Two, tmp_path: Path):
