@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ledger.export import export
+from ledger.export import Extras, export
 from ledger.history import History
 from ledger.keys import SigningKey
 from ledger.log import Log
+from ledger.manifest import SUCCESSION
 from ledger.publisher import CHECKPOINT_FILE
 from ledger.statements import Participant
 from marketplace.cli import arguments as args
@@ -61,7 +62,15 @@ def _export(arguments: argparse.Namespace) -> int:
             scope, opened = "everything", list(range(log.size))
         else:
             scope, opened = _scope(log, arguments.reader)
-        made = export(log, key, arguments.folder, opened=opened, scope=scope, now=now_ms())
+        made = export(
+            log,
+            key,
+            arguments.folder,
+            opened=opened,
+            scope=scope,
+            now=now_ms(),
+            extras=Extras(succession=log.successions),
+        )
     if arguments.json:
         print_json(
             {
@@ -91,6 +100,8 @@ def _snapshot(settings: Settings, key: SigningKey) -> Iterator[Log]:
         newest = settings.log_folder / CHECKPOINT_FILE
         if newest.is_file():
             shutil.copyfile(newest, copy / CHECKPOINT_FILE)
+        if (settings.log_folder / SUCCESSION).is_dir():
+            shutil.copytree(settings.log_folder / SUCCESSION, copy / SUCCESSION)
         engine = open_database(settings.where, settings.busy_seconds)
         try:
             yield Log(engine, key, copy, now_ms)
