@@ -64,6 +64,13 @@ class _Contact:
     url: str
     size: int = 0
     busy: threading.Lock = field(default_factory=threading.Lock)
+    trouble: str = ""
+
+    def tell(self, trouble: str) -> None:
+        """Warn once of each new trouble: the log tries again every second, for days perhaps."""
+        if trouble != self.trouble:
+            _log.warning("witness %s: %s", self.witness.name, trouble or "it answers again")
+        self.trouble = trouble
 
 
 class Cosigner:
@@ -153,8 +160,9 @@ class Cosigner:
             waiting -= 1
             try:
                 lines.append(answer.result())
+                contact.tell("")
             except LedgerError as error:
-                _log.warning("witness %s: %s", contact.witness.name, error)
+                contact.tell(str(error))
             except Exception:  # noqa: BLE001 - see below
                 # A defect here must not stop the log: it is as good as no answer.
                 _log.exception("witness %s", contact.witness.name)
@@ -168,7 +176,7 @@ class Cosigner:
     ) -> bool:
         """Ask one witness on a thread of its own, unless the last one still waits for it."""
         if not contact.busy.acquire(blocking=False):
-            _log.warning("witness %s: still silent", contact.witness.name)
+            contact.tell("still silent")
             return False
 
         def work() -> None:

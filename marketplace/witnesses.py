@@ -65,10 +65,15 @@ def kept_fresh(log: Log, seconds: float) -> Iterator[None]:
     def work() -> None:
         told = None
         while not ending.wait(seconds):
-            log.refresh()
-            if log.cosigning_failure != told:
-                told = log.cosigning_failure
-                _log.warning("witnesses: %s", told or "the quorum is met again")
+            try:
+                log.refresh()
+                found = log.cosigning_failure
+            except (LedgerError, OSError) as error:
+                # A full disk, perhaps: what is shown stays, and the next try may find room.
+                found = str(error)
+            if found != told:
+                _log.warning("witnesses: %s", found or "the quorum is met again")
+            told = found
 
     thread = threading.Thread(target=work, name="witnesses", daemon=True)
     thread.start()

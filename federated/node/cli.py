@@ -206,7 +206,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(value)
         return 0
-    for name in ("name", "file", "approval", "asset", "digest", "service", "key"):
+    for name in ("name", "file", "approval", "policy", "asset", "digest", "service", "key"):
         _say(f"{name + ':':10}{value[name] or '-'}")
     return 0
 

@@ -241,6 +241,8 @@ def _tell(running: _Running, *, as_json: bool) -> None:
         say(f"log key: {key.text}")
         say(f"         {key.fingerprint}")
         say(f"folder: {running.folder}")
+        if running.settings.witness_policy:
+            say(f"witnesses: those of {running.settings.witness_policy}")
         if running.nodes is not None:
             say(f"nodes: {running.nodes}; those that decide by rule answer by themselves")
         say("Ctrl-C stops.")

@@ -281,6 +281,22 @@ def test_after_a_missed_quorum_nobody_is_asked_for_a_while(network: Network):
     assert collect(signed(tree), tree)
 
 
+def test_a_trouble_is_told_once_and_its_end_too(network: Network, caplog: pytest.LogCaptureFixture):
+    collect = cosigner(network, policy_of("all"))
+    tree = tree_of(9)
+    network.replace("west", dead)
+    for _ in range(5):
+        with pytest.raises(CosigningError):
+            collect(signed(tree), tree)
+    network.replace("west", network.honest("west"))
+    for _ in range(2):
+        collect(signed(tree), tree)
+    assert [record.getMessage() for record in caplog.records] == [
+        "witness west: connection refused",
+        "witness west: it answers again",
+    ]
+
+
 def test_a_second_history_gets_no_quorum(network: Network, caplog: pytest.LogCaptureFixture):
     collect = cosigner(network, policy_of(2))
     collect(signed(tree_of(9)), tree_of(9))

@@ -178,7 +178,11 @@ def test_a_quiet_log_is_cosigned_anew(world: World, tmp_path: Path):
         refreshed = threading.Event()
         refresh = log.refresh
 
+        errors = [OSError(28, "No space left on device")]
+
         def heard() -> None:
+            if errors:
+                raise errors.pop()
             refresh()
             refreshed.set()
 
