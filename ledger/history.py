@@ -36,6 +36,9 @@ from ledger.statements import (
 
 S = TypeVar("S", bound=Statement)
 
+# Kinds that are looked up by id alone; most entries are of these.
+_PLAIN = frozenset({"asset", "offer", "agreement", "job", "grant"})
+
 
 @dataclass(frozen=True)
 class Logged:
@@ -137,6 +140,8 @@ class History:
         self.by_id[logged.id] = logged
         self.by_index[logged.index] = logged
         statement = logged.statement
+        if statement.kind in _PLAIN:
+            return
         if isinstance(statement, Participant):
             self.keys.setdefault(VerifyKey.from_text(statement.key).public, logged.id)
             if "operator" in statement.roles and self.operator is None:
@@ -184,6 +189,8 @@ class History:
         statement = logged.statement
         self.checked[statement.kind] += 1
         self.checked["signatures"] += len(statement.authors())
+        if statement.kind in _PLAIN:
+            return
         if isinstance(statement, Revocation):
             self.revoked.setdefault(statement.target, logged.index)
         elif isinstance(statement, Release):

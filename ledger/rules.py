@@ -15,6 +15,7 @@ computes, the auditor afterwards.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 from ledger.entry import Entry
@@ -171,8 +172,8 @@ _REFERENCE_KINDS: dict[str, str] = {
 
 
 def _check_reference_kinds(history: History, entry: Entry) -> None:
-    kinds = [None if i is None else history.entries[i].kind for i in entry.references]
-    if not _matches(_REFERENCE_KINDS[entry.kind].split(), kinds):
+    kinds = tuple(None if i is None else history.entries[i].kind for i in entry.references)
+    if not _matches(_REFERENCE_KINDS[entry.kind], kinds):
         raise RuleError(
             "references_mismatch", f"entry {entry.index} ({entry.kind}) refers to the wrong kinds"
         )
@@ -182,9 +183,11 @@ def _check_reference_kinds(history: History, entry: Entry) -> None:
         raise RuleError("references_mismatch", f"entry {entry.index} lacks a reference")
 
 
-def _matches(pattern: list[str], kinds: list[str | None]) -> bool:
+# There are few patterns, and most entries of a kind refer to the same kinds.
+@lru_cache(1024)
+def _matches(pattern: str, kinds: tuple[str | None, ...]) -> bool:
     position = 0
-    for item in pattern:
+    for item in pattern.split():
         allowed = item.rstrip("*?").split("|")
         start = position
         while position < len(kinds) and (kinds[position] is None or kinds[position] in allowed):

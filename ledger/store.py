@@ -8,6 +8,7 @@ what waits into entries, through the one `Writer` of a database.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -109,8 +110,11 @@ def new_salts(count: int) -> list[bytes]:
 
 # The statements of the sequencer are written out: it runs them for every batch.
 _WAITING = "SELECT sequence, statement_id, envelope, salt FROM log_pending ORDER BY sequence LIMIT "
-_INSERT = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
-    VALUES (?, ?, ?, ?, ?)"""
+_INSERT = 'INSERT INTO log_entry ("index", statement_id, data, envelope, salt) VALUES '
+# On SQLite so many rows in one statement: between two statements the driver lets every other thread
+# go first. A few sizes, so that the statements are prepared once.
+_SIZES = (64, 16, 4, 1)
+_INSERTS = {size: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * size) for size in _SIZES}
 # On PostgreSQL all rows in one statement: a round trip for each would cost more than the entries.
 _INSERT_ARRAYS = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
     SELECT * FROM unnest(%s::bigint[], %s::varchar[], %s::bytea[], %s::bytea[], %s::bytea[])"""
@@ -131,7 +135,12 @@ def insert_entries(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         connection.exec_driver_sql(_INSERT_ARRAYS, columns)
     else:
-        connection.exec_driver_sql(_INSERT, list(rows))
+        start = 0
+        while start < len(rows):
+            size = next(size for size in _SIZES if size <= len(rows) - start)
+            values = tuple(itertools.chain.from_iterable(rows[start : start + size]))
+            connection.exec_driver_sql(_INSERTS[size], values)
+            start += size
 
 
 def remove_pending(connection: sa.Connection, sequences: Sequence[int]) -> None:
