@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from ledger.entry import Entry
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
@@ -73,6 +74,11 @@ class JobAccount:
     settled: bool = False
     last: int = 0
 
+    def is_recent(self, history: History) -> bool:
+        """Whether its next step may still come; in a log without a schedule it always may."""
+        schedule = history.schedule
+        return schedule is None or self.last + schedule.grace_entries > history.size
+
     def agreement_of(self, asset: str) -> str | None:
         """Return the agreement under which the job uses an asset."""
         return dict(zip(self.job.assets, self.job.agreements, strict=True)).get(asset)
@@ -96,8 +102,12 @@ class Accounts:
     def of(cls, history: History) -> Accounts:
         """Count everything opened; what broke a rule counts as what it says, but once."""
         accounts = cls()
-        for logged in history.by_index.values():
-            accounts._take(history, logged)
+        for entry in history.entries:
+            logged = history.by_index.get(entry.index)
+            if logged is not None:
+                accounts._take(history, logged)
+            elif entry.kind in ("receipt", "release", "settlement"):
+                accounts._take_sealed(history, entry)
         return accounts
 
     @property
@@ -124,16 +134,11 @@ class Accounts:
             history: the log, read to its end; its schedule says when a step is late.
             explained: ids of jobs of which another finding tells already.
         """
-        schedule = history.schedule
-        if schedule is None:
-            return
         for job_id, job in self.jobs.items():
-            late = job.last + schedule.grace_entries <= history.size
-            if not late or job_id in explained:
-                continue
-            finding = _stopped(history, job_id, job)
-            if finding is not None:
-                yield finding
+            if job_id not in explained and not job.is_recent(history):
+                finding = _stopped(history, job_id, job)
+                if finding is not None:
+                    yield finding
 
     def _take(self, history: History, logged: Logged) -> None:
         statement = logged.statement
@@ -174,6 +179,22 @@ class Accounts:
                 self._count(statement.job, asset, "released")
         elif isinstance(statement, Settlement) and history.settled.get(statement.job) is logged:
             self._take_bill(statement, job)
+
+    def _take_sealed(self, history: History, entry: Entry) -> None:
+        """Take from a sealed entry's references that the step was made."""
+        asset, job_index = entry.references[0], entry.references[1]
+        if entry.kind != "receipt":
+            asset, job_index = None, entry.references[0]
+        known = history.by_index.get(job_index) if job_index is not None else None
+        job = self.jobs.get(known.id) if known is not None else None
+        if job is None:
+            return
+        job.last = entry.index
+        job.released |= entry.kind == "release"
+        job.settled |= entry.kind == "settlement"
+        listed = history.by_index.get(asset) if asset is not None else None
+        if listed is not None:
+            job.ends.setdefault(listed.id, "sealed")
 
     def _take_bill(self, bill: Settlement, job: JobAccount | None) -> None:
         if job is not None:

@@ -166,7 +166,7 @@ def kept_after_erasure(history: History, opened: Collection[int]) -> list[Findin
             (index, by),
         )
         for index, by in history.shredded.items()
-        if index in opened
+        if index in opened and history.by_index[by].id not in history.broken
     ]
 
 

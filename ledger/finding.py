@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ledger.errors import LedgerError, RuleError, SignatureError
 
 MAX_FINDINGS = 100
-"""Most findings, and most missing things, of one verdict."""
+"""Most findings, and most missing things, of one verdict, unless its reader asks for more."""
 
 
 GRAVE, SERIOUS, MINOR = "grave", "serious", "minor"
@@ -66,40 +66,44 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was found while something was checked, and how much was checked."""
+    """What was found while something was checked, and how much was checked.
+
+    Attributes:
+        limit: most findings, and most missing things, that are kept.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     missing: list[Finding] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
+    limit: int = MAX_FINDINGS
 
     @property
     def full(self) -> bool:
         """Whether so much is wrong already that nobody would read more."""
-        return len(self.findings) >= MAX_FINDINGS
+        return len(self.findings) >= self.limit
 
-    def find(self, code: str, where: str, message: str) -> None:
-        """Report something false; beyond `MAX_FINDINGS` it is dropped."""
-        _keep(self.findings, [Finding(code, where, message)])
+    def find(self, code: str, where: str, message: str, entries: tuple[int, ...] = ()) -> None:
+        """Report something false; beyond the limit it is dropped."""
+        self._keep(self.findings, [Finding(code, where, message, entries)])
 
-    def miss(self, code: str, where: str, message: str) -> None:
-        """Report something missing; beyond `MAX_FINDINGS` it is dropped."""
-        _keep(self.missing, [Finding(code, where, message)])
+    def miss(self, code: str, where: str, message: str, entries: tuple[int, ...] = ()) -> None:
+        """Report something missing; beyond the limit it is dropped."""
+        self._keep(self.missing, [Finding(code, where, message, entries)])
 
-    def find_error(self, where: str, error: LedgerError) -> None:
+    def find_error(self, where: str, error: LedgerError, entries: tuple[int, ...] = ()) -> None:
         """Report a statement that was refused."""
         if isinstance(error, RuleError):
-            self.find(error.code, where, str(error))
+            self.find(error.code, where, str(error), entries)
         elif isinstance(error, SignatureError):
-            self.find("bad_signature", where, str(error))
+            self.find("bad_signature", where, str(error), entries)
         else:
-            self.find("malformed_statement", where, str(error))
+            self.find("malformed_statement", where, str(error), entries)
 
     def add(self, other: Report) -> None:
         """Take over what another check reported."""
-        _keep(self.findings, other.findings)
-        _keep(self.missing, other.missing)
+        self._keep(self.findings, other.findings)
+        self._keep(self.missing, other.missing)
         self.checked.update(other.checked)
 
-
-def _keep(findings: list[Finding], more: list[Finding]) -> None:
-    findings.extend(more[: MAX_FINDINGS - len(findings)])
+    def _keep(self, findings: list[Finding], more: list[Finding]) -> None:
+        findings.extend(more[: max(0, self.limit - len(findings))])

@@ -180,9 +180,21 @@ class History:
         twice = self.broken.get(logged.id) == "duplicate_receipt"
         if receipt.state == "completed" and not twice:
             self.completed.setdefault(receipt.job, []).append(logged)
-            grant = self.by_id.get(receipt.grant or "")
-            if grant is not None and isinstance(grant.statement, Grant):
-                self.completed_uses[grant.statement.agreement] += 1
+            agreement = self._agreement_used(receipt)
+            if agreement is not None:
+                self.completed_uses[agreement] += 1
+
+    def _agreement_used(self, receipt: Receipt) -> str | None:
+        """Return the agreement that a use is counted under, even where the grant is another's."""
+        found = self.by_id.get(receipt.grant or "")
+        grant = found.statement if found is not None else None
+        if isinstance(grant, Grant) and (grant.job, grant.asset) == (receipt.job, receipt.asset):
+            return grant.agreement
+        asked = self.by_id.get(receipt.job)
+        job = asked.statement if asked is not None else None
+        if not isinstance(job, Job):
+            return None
+        return dict(zip(job.assets, job.agreements, strict=True)).get(receipt.asset)
 
     def take_effect(self, logged: Logged) -> None:
         """Count a statement that kept every rule, and let a revocation end its target."""

@@ -162,7 +162,7 @@ class _Check:
         for logged, receipt in self._receipts():
             late = receipt.journal.sequence >= length
             if logged.id not in self.ends and logged.id not in forked and not late:
-                without.append((receipt.journal.sequence, logged, receipt))
+                without.append((logged, receipt))
         findings = [
             Finding(
                 "missing_line",
@@ -170,11 +170,11 @@ class _Check:
                 f"the {self.place} has no line for the end of {short(receipt.job)}",
                 self._proof(receipt.job, logged.index),
             )
-            for _, logged, receipt in without
+            for logged, receipt in without
         ]
         broken = self._broken_anchor(forked)
-        explained = min((sequence for sequence, _, _ in without), default=None)
-        if broken is not None and (explained is None or broken[0] < explained):
+        # A journal that lost lines is another one from the first of them on.
+        if broken is not None and not without:
             _, logged, message = broken
             place = f"entry {logged.index}"
             findings.append(Finding("journal_mismatch", place, message, (logged.index,)))

@@ -46,6 +46,7 @@ class Evidence:
         journals: name and bytes of each exported journal; read one at a time.
         tag_keys: the tag key of each asset, by its id; None where nobody gave any.
         canaries: ids or nonces of jobs that the auditor planted.
+        planter: the participant in whose name; sealed jobs of others are then known not to be them.
         roster: verifier keys, as text, that participants handed over outside the log; None where
             nobody asked them.
         results: digest of the result that its buyer got, by job.
@@ -55,6 +56,7 @@ class Evidence:
     journals: Iterable[tuple[str, bytes]] = ()
     tag_keys: Mapping[str, bytes] | None = None
     canaries: Iterable[str] = ()
+    planter: str | None = None
     roster: Collection[str] | None = None
     results: Mapping[str, str] = field(default_factory=dict)
     opened: Collection[int] = ()
@@ -107,10 +109,10 @@ def reconcile(history: History, evidence: Evidence = NOTHING) -> Reconciliation:
     tags = _TagCheck(history, evidence.tag_keys)
     findings.extend(tags.check(missing))
     known = explained | _named_jobs(history, findings)
-    findings.extend(_check_canaries(history, accounts, evidence.canaries, known))
+    findings.extend(_check_canaries(history, accounts, evidence, known, missing))
     findings.extend(_check_roster(history, evidence.roster))
-    findings.extend(_check_results(history, evidence.results))
-    findings.extend(accounts.stopped_jobs(history, known))
+    findings.extend(_check_results(history, accounts, evidence.results))
+    findings.extend(accounts.stopped_jobs(history, explained | _named_jobs(history, findings)))
     checked = {
         "journals": len(compared),
         "journal_lines": sum(account.lines for account in journals),
@@ -211,27 +213,34 @@ class _TagCheck:
 
 
 def _check_canaries(
-    history: History, accounts: Accounts, canaries: Iterable[str], explained: Collection[str]
+    history: History,
+    accounts: Accounts,
+    evidence: Evidence,
+    explained: Collection[str],
+    missing: list[Finding],
 ) -> Iterator[Finding]:
     by_nonce = {account.job.nonce: job for job, account in accounts.jobs.items()}
-    for canary in canaries:
+    sealed = _sealed_jobs(history, evidence.planter)
+    for canary in evidence.canaries:
         account = accounts.jobs.get(by_nonce.get(canary, canary))
-        if account is None:
+        if account is None and sealed:
+            message = f"the planted job may be one of {sealed} that stayed sealed"
+            missing.append(Finding("unseen_canary", canary, message))
+        elif account is None:
             yield Finding("missing_canary", canary, "the planted job is not in the log")
-        elif (
-            not account.ends and account.logged.id not in explained and _late(history, account.last)
-        ):
-            yield Finding(
-                "missing_canary",
-                canary,
-                f"the planted job in entry {account.logged.index} has no receipt",
-                (account.logged.index,),
-            )
+        elif not (account.ends or account.logged.id in explained or account.is_recent(history)):
+            place = f"entry {account.logged.index}"
+            message = f"the planted job in {place} has no receipt"
+            yield Finding("missing_canary", canary, message, (account.logged.index,))
 
 
-def _late(history: History, index: int) -> bool:
-    schedule = history.schedule
-    return schedule is not None and index + schedule.grace_entries <= history.size
+def _sealed_jobs(history: History, planter: str | None) -> int:
+    """Count the sealed jobs that may be the planter's: an entry shows who asked."""
+    asked = {index for indexes in history.sealed_jobs.values() for index in indexes}
+    if planter is None or planter not in history.by_id:
+        return len(asked)
+    own = history.by_id[planter].index
+    return sum(history.entries[index].references[0] == own for index in asked)
 
 
 def _check_roster(history: History, roster: Collection[str] | None) -> Iterator[Finding]:
@@ -248,12 +257,20 @@ def _check_roster(history: History, roster: Collection[str] | None) -> Iterator[
             )
 
 
-def _check_results(history: History, results: Mapping[str, str]) -> Iterator[Finding]:
+def _check_results(
+    history: History, accounts: Accounts, results: Mapping[str, str]
+) -> Iterator[Finding]:
     for job, digest in results.items():
-        logged = history.released.get(job)
+        logged, account = history.released.get(job), accounts.jobs.get(job)
         release = None if logged is None else logged.statement
         if logged is None or not isinstance(release, Release):
-            yield Finding("unlogged_result", job, "its buyer got a result that was never released")
+            # It may be sealed, and the job too: then nobody can compare.
+            if history.sealed_jobs if account is None else account.released:
+                continue
+            asked = history.by_id.get(job)
+            proof = () if asked is None else (asked.index,)
+            message = "its buyer got a result that was never released"
+            yield Finding("unlogged_result", job, message, proof)
         elif release.result != digest:
             yield Finding(
                 "wrong_result",

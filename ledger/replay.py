@@ -329,9 +329,12 @@ class Replay:
         self._ended = self.report.full or not part.complete
 
     def _admit(self, item: Item) -> None:
-        where = f"entry {self.history.size}"
+        index = self.history.size
+        where = f"entry {index}"
+        # The entry itself, and those that it rests on.
+        proof = (index, *(known for known in item.entry.references if known is not None))
         if item.finding is not None:
-            self.report.find(item.finding.code, item.finding.where, item.finding.message)
+            self.report.find(item.finding.code, item.finding.where, item.finding.message, (index,))
         if item.opened is not None:
             self.keys += keys_of(item.opened.statement)
         try:
@@ -340,9 +343,9 @@ class Replay:
             # What the manifest opens was verified; what it rests on was never declared open.
             self.unchecked += 1
         except EvidenceError as error:
-            self.report.miss("sealed_evidence", where, str(error))
+            self.report.miss("sealed_evidence", where, str(error), (index,))
         except LedgerError as error:
-            self.report.find_error(where, error)
+            self.report.find_error(where, error, proof)
 
     def finish(self) -> None:
         """Check what can only be seen at the end: that erasures are logged, and views whole."""
@@ -360,7 +363,7 @@ class Replay:
                 if unread:
                     self.report.miss("sealed_evidence", where, f"{message} that is open")
                 else:
-                    self.report.find("erased_unlogged", where, message)
+                    self.report.find("erased_unlogged", where, message, (index,))
 
     def _check_views(self) -> None:
         """Find sealed entries that a held view should open, and that were not sealed for it."""

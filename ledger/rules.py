@@ -77,23 +77,53 @@ def admit(
         EvidenceError: its authors' own entry stayed sealed.
         SignatureError: not signed by exactly its authors.
     """
-    history.extend(entry, leaf)
-    _check_reference_kinds(history, entry)
+    misplaced: RuleError | None = None
+    try:
+        history.extend(entry, leaf)
+    except RuleError as error:
+        misplaced = error
+        if entry.index != history.size - 1:
+            raise
+    # Its place is wrong; what it says is checked all the same, because later entries rest on it.
+    try:
+        statement = _admit(history, entry, opened)
+    except LedgerError:
+        if misplaced is None:
+            raise
+        statement = None
+    if misplaced is not None:
+        if opened is not None:
+            history.broken[opened.id] = misplaced.code
+        raise misplaced
+    return statement
+
+
+def _admit(history: History, entry: Entry, opened: Unverified | None) -> Statement | None:
     if opened is None:
+        _check_reference_kinds(history, entry)
         history.seal(entry)
         return None
     statement = opened.statement
-    references = _match_references(history, entry, statement)
     logged = Logged(entry.index, entry.time, opened.id, statement)
-    verify_authors(history, logged, opened)
+    try:
+        _check_reference_kinds(history, entry)
+        references = _match_references(history, entry, statement)
+        history.name(references)
+        verify_authors(history, logged, opened)
+    except RuleError as error:
+        history.refuse(logged, error.code)
+        raise
+    except SignatureError:
+        history.refuse(logged, "bad_signature")
+        raise
     case = Case(history, logged, references)
     try:
         RULES[statement.kind](case)
     except LedgerError as error:
         # Its authors did say it, though it was not allowed: later entries may name it.
-        history.record(logged)
         if isinstance(error, RuleError):
             history.broken[logged.id] = error.code
+        history.record(logged)
         if isinstance(error, EvidenceError):
             raise SealedGroundsError(str(error)) from error
         raise

@@ -109,6 +109,7 @@ class Plan:
         views: view keys that open what is sealed.
         patience: longest wait for one answer of another process, seconds.
         progress: called with the number of entries read and of all.
+        most_findings: after so many the replay stops, because nobody would read more.
     """
 
     processes: int = 1
@@ -117,6 +118,7 @@ class Plan:
     views: Views | None = None
     patience: float = PATIENCE
     progress: Callable[[int, int], None] | None = None
+    most_findings: int = MAX_FINDINGS
 
 
 DEFAULT = Plan()
@@ -225,7 +227,7 @@ class _Run:
         self.plan = plan
         self.done = done
         self.verdict = done.verdict
-        self.report = Report()
+        self.report = Report(limit=plan.most_findings)
         self.current = str(path)
 
     def check(self) -> None:
