@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from ledger.errors import LogError
 from ledger.log import Log
-from marketplace import log_routes, problems
+from marketplace import erasure, log_routes, problems
 from marketplace.agreements import routes as agreements
 from marketplace.catalog import routes as catalog
 from marketplace.context import Context, Ctx
@@ -141,10 +141,15 @@ def running(
     database = open_database(settings.where, settings.busy_seconds)
     log_key = bootstrap.log_key(settings, database)
     cosign = cosigner(settings, log_key.verify_key, clock)
+    log = Log(database, log_key, settings.log_folder, clock, cosign=cosign)
+    if erasure.finish(settings, database, log):
+        # A crash came between; what was erased now must not stay in memory either.
+        log.stop()
+        log = Log(database, log_key, settings.log_folder, clock, cosign=cosign)
     context = Context(
         settings=settings,
         engine=database,
-        log=Log(database, log_key, settings.log_folder, clock, cosign=cosign),
+        log=log,
         clock=clock,
         operator="",
         operator_key=bootstrap.operator_key(settings, database),

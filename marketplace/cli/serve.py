@@ -81,7 +81,7 @@ def command(argv: list[str]) -> int:
     folder: Path = arguments.embedded or arguments.data or Path("data")
     settings = _settings(arguments, folder, embedded=embedded)
     with ExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        stack.enter_context(alone(folder))
         listener = stack.enter_context(_listening(settings))
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -110,7 +110,7 @@ def _settings(arguments: argparse.Namespace, folder: Path, *, embedded: bool) ->
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: two sequencers on one database would contradict each other."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

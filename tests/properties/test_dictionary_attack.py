@@ -1,11 +1,11 @@
 """The dictionary attack: two complete candidates, everything an export shows, and no view key.
 
 In each trial the operator logs one of two statements, by a coin. The attacker holds both, with
-their signatures, and the public export with every opening sealed. It looks for anything that fits one
-candidate and not the other: ids and digests anywhere in the folder, commitments under every salt
-that it can think of or find, keys that it finds, lengths. Where nothing fits it guesses by whatever
-bits it sees. It wins no more often than the coin allows; with a view key, without the salt, without
-the padding or with a statement that names the id it always wins.
+their signatures, and the public export with every opening sealed. It looks for anything that fits
+one candidate and not the other: ids and digests anywhere in the folder, commitments under every
+salt that it can think of or find, keys that it finds, lengths. Where nothing fits it guesses by
+whatever bits it sees. It wins no more often than the coin allows; with a view key, without the
+salt, without the padding or with a statement that names the id it always wins.
 
 What the game keeps equal for both candidates is what a log shows by design: the kind, the time, the
 references and, for long statements, the power of two that the length fits in.
