@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import durable
-from ledger.encoding import b64decode, parse, sha256_text
-from ledger.errors import EncodingError, EvidenceFileError, JournalFormatError
+from ledger.encoding import sha256_text
+from ledger.errors import EvidenceFileError, JournalFormatError
 from ledger.finding import Finding
 from ledger.ids import parse_id, short
 from ledger.journal import Journal, read_journal
 from ledger.reconcile import Evidence
-from ledger.use_index import KEY_BYTES
+from ledger.use_index import read_tag_keys
 
 FOLDER = "evidence"
 JOURNALS = "journals"
@@ -95,7 +95,7 @@ class Held:
         """Keep tag keys, canaries or a roster in place of what was kept before.
 
         Raises:
-            EvidenceFileError: not in the form of its kind.
+            LedgerError: not in the form of its kind.
         """
         _READERS[name](data)
         durable.replace(self._folder / name, data)
@@ -126,35 +126,6 @@ class Held:
     def _read(self, name: str) -> bytes | None:
         path = self._folder / name
         return path.read_bytes() if path.exists() else None
-
-
-def read_tag_keys(data: bytes) -> dict[str, bytes]:
-    """Read tag keys: one line of canonical JSON for each asset, with `asset` and `key` (base64).
-
-    Raises:
-        EvidenceFileError: anything else; names the line.
-    """
-    found: dict[str, bytes] = {}
-    for number, line in enumerate(_split(data), start=1):
-        try:
-            asset, key = _tag_key(line)
-        except EncodingError as error:
-            raise EvidenceFileError(f"line {number} of the tag keys: {error}") from error
-        if asset in found:
-            raise EvidenceFileError(f"line {number} of the tag keys: a second key of one asset")
-        found[asset] = key
-    return found
-
-
-def _tag_key(line: bytes) -> tuple[str, bytes]:
-    value = parse(line, limit=_MAX_LINE)
-    if not isinstance(value, dict) or set(value) != {"asset", "key"}:
-        raise EncodingError("a tag key has asset and key, no more")
-    kind, _ = parse_id(str(value["asset"]))
-    key = b64decode(str(value["key"]))
-    if kind != "asset" or len(key) != KEY_BYTES:
-        raise EncodingError(f"not an asset and the {KEY_BYTES} bytes of its key")
-    return value["asset"], key
 
 
 def read_lines(data: bytes) -> tuple[str, ...]:

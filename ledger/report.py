@@ -110,7 +110,7 @@ def payload_of(subject: Subject, *, auditor: VerifyKey, made: int) -> dict[str, 
     """
     verdict, history = subject.verdict, subject.history
     by_kind = disclosure(subject)
-    checked = _checked(subject, by_kind)
+    checked = _checked(subject, sum(row["opened"] for row in by_kind))
     kind_of = kind_in(history)
     return {
         "assumptions": [{"name": name, "text": text} for name, text in LIMITS],
@@ -156,16 +156,14 @@ def payload_of(subject: Subject, *, auditor: VerifyKey, made: int) -> dict[str, 
     }
 
 
-def _checked(subject: Subject, by_kind: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _checked(subject: Subject, opened: int) -> dict[str, int]:
     """Return the counts that the table of checks is made from."""
     verdict = subject.verdict
-    counts = {f"opened:{row['kind']}": row["opened"] for row in by_kind}
     return {
         "checkpoints": int(subject.trusted is not None),
         **verdict.checked,
         **reconciled(subject.result),
-        **counts,
-        "opened": sum(counts.values()),
+        "opened": opened,
         "closes": sum(item.closed for item in subject.result.epochs),
         "shredded": len(subject.history.shredded),
         **subject.given,

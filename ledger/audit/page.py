@@ -111,7 +111,7 @@ def _findings(report: Report) -> Iterator[str]:
         yield from _finding_table(report["findings"], "What is wrong, and which entries prove it")
     if report["missing"]:
         yield "<h3>Missing evidence</h3>\n"
-        yield from _finding_table(report["missing"], "What could not be decided")
+        yield from _finding_table(report["missing"], "What could not be decided", graded=False)
     if report["verdict"]["unchecked"]:
         yield (
             f"<p>{report['verdict']['unchecked']:,} opened entries rest on sealed ones: their "
@@ -120,20 +120,17 @@ def _findings(report: Report) -> Iterator[str]:
     yield "</section>\n"
 
 
-def _finding_table(items: Sequence[Report], caption: str) -> Iterator[str]:
+def _finding_table(items: Sequence[Report], caption: str, *, graded: bool = True) -> Iterator[str]:
     def rows() -> Iterator[Sequence[str]]:
         for item in items:
             severity = _text(item["severity"])
-            yield (
-                f'<span class="mark {severity}">{severity}</span>',
-                _code(item["code"]),
-                _text(item["where"]),
-                _text(item["message"]),
-                _text(", ".join(str(index) for index in item["entries"]) or "–"),
-            )
+            mark = (f'<span class="mark {severity}">{severity}</span>',) if graded else ()
+            entries = ", ".join(str(index) for index in item["entries"]) or "–"
+            told = (_text(item["where"]), _text(item["message"]), _text(entries))
+            yield (*mark, _code(item["code"]), *told)
 
     heads = ("Severity", "Code", "Where", "What", "Entries")
-    yield from _table(caption, heads, rows())
+    yield from _table(caption, heads if graded else heads[1:], rows())
 
 
 def _checks(report: Report) -> Iterator[str]:
@@ -163,34 +160,32 @@ def _made(row: Report) -> tuple[str, str, str]:
 
 def _money(report: Report) -> Iterator[str]:
     ledger = report["money"]
-    names = _names(report)
+    names, totals = _names(report), ledger["totals"]
     yield from _section("Agreements and money", "money")
     if not ledger["agreements"]:
         yield "<p>No agreement was opened to this auditor.</p>\n</section>\n"
         return
 
-    def rows() -> Iterator[Sequence[str]]:
-        for row in ledger["agreements"]:
-            stages = row["stages"]
-            provider, researcher = (names.get(row[who], "?") for who in ("provider", "researcher"))
-            between = f"entry {row['entry']}, {_text(provider)} to {_text(researcher)}"
-            yield (
-                f"{_short(row['agreement'])} {_small(between)}",
-                *(f"{stages.get(stage, 0):,}" for stage in STAGES),
-                f"{row['uses']:,}",
-                *(_cents(row[name]) for name in MONEY),
-            )
-        totals = ledger["totals"]
-        yield (
-            "<b>Total</b>",
-            *(f"<b>{totals.get(stage, 0):,}</b>" for stage in STAGES),
-            "",
-            *(f"<b>{_cents(totals.get(name, 0))}</b>" for name in MONEY),
-        )
+    def between(row: Report) -> str:
+        provider, researcher = (names.get(row[who], "?") for who in ("provider", "researcher"))
+        place = f"entry {row['entry']}: {_text(provider)} to {_text(researcher)}"
+        return f"{_short(row['agreement'])} {_small(place)}"
 
-    heads = ("Agreement", *STAGES, "uses allowed", "due", "billed", "fee", "share")
+    rows = [
+        (between(row), *(_stage(row["stages"], stage) for stage in STAGES), f"{row['uses']:,}")
+        for row in ledger["agreements"]
+    ]
+    rows.append(("<b>Total</b>", *(_bold(_stage(totals, stage)) for stage in STAGES), ""))
+    heads = ("Agreement", *STAGES, "uses allowed")
+    yield from _table("Jobs under each agreement, by stage", heads, rows, numbers=range(1, 10))
+    yield "<p>“Started” is what nodes' journals say; – where no journal says anything.</p>\n"
+    sums = [(between(row), *map(_cents, _amounts(row))) for row in ledger["agreements"]]
+    sums.append(("<b>Total</b>", *(_bold(_cents(item)) for item in _amounts(totals))))
     yield from _table(
-        "Jobs under each agreement by stage, and its money", heads, rows(), numbers=range(1, 14)
+        "Money under each agreement",
+        ("Agreement", "due for releases", "billed", "operator's fee", "provider's share"),
+        sums,
+        numbers=range(1, 5),
     )
     if ledger["others"]:
         yield f"<p>{ledger['others']:,} further agreements are in the totals alone.</p>\n"
@@ -199,6 +194,19 @@ def _money(report: Report) -> Iterator[str]:
         f"<p>Double entry: all postings of all bills {balanced} "
         f"({_cents(ledger['balance_cents'])}). Amounts are exact, in hundredths.</p>\n</section>\n"
     )
+
+
+def _amounts(row: Report) -> tuple[int, int, int, int]:
+    due, billed, fee, share = (row.get(name, 0) for name in MONEY)
+    return due, billed, fee, share
+
+
+def _stage(stages: Report, stage: str) -> str:
+    return f"{stages[stage]:,}" if stage in stages else ("–" if stage == "started" else "0")
+
+
+def _bold(html: str) -> str:
+    return f"<b>{html}</b>"
 
 
 STATES = ("entries", "opened", "enclosed", "closed", "erased")

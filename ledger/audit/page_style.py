@@ -58,6 +58,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .7rem; border-bot
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; }
 td small { display: block; }
+td > code { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .mark { display: inline-block; border-radius: 4px; padding: 0 .45rem; font-size: .85em;
   font-weight: 600; white-space: nowrap; }

@@ -6,13 +6,11 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ledger import durable, note
+from ledger import durable
 from ledger.audit.arguments import add_command, complain, key
 from ledger.audit.exported import read_file
 from ledger.audit.monitor import add_evidence_arguments, take_evidence
@@ -21,24 +19,17 @@ from ledger.audit.text import clean, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.encoding import canonical, sha256_text
 from ledger.errors import (
-    EncodingError,
     LedgerError,
     ReportError,
     SignatureError,
     StatementError,
 )
-from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held
-from ledger.finding import Finding, Report
-from ledger.folder import Folder
+from ledger.evidence import CANARIES, ROSTER, TAG_KEYS
 from ledger.keys import SigningKey, VerifyKey
-from ledger.manifest import CHECKPOINT, CLOSED, ERASED, FILE, JOURNALS, OPENED
+from ledger.manifest import FILE
 from ledger.mirror import STATE, Mirror
-from ledger.monitor import Monitor
-from ledger.reconcile import Evidence, reconcile
-from ledger.report import MAX_REPORT, Subject, open_report, payload_of, sign
-from ledger.standing import standing, with_result
-from ledger.trust import Policy
-from ledger.verify import Audit, Plan, audit
+from ledger.report import MAX_REPORT, open_report, payload_of, sign
+from ledger.subject import of_export, of_state
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -181,86 +172,15 @@ def _report_on(arguments: argparse.Namespace, auditor: VerifyKey, made: int) -> 
         if policy is None:
             raise ReportError("name the log's key or a policy: the state does not vouch for itself")
         with Mirror(folder) as mirror:
-            subject = _of_state(mirror, policy)
-            return payload_of(subject, auditor=auditor, made=made)
-    subject = _of_export(arguments, folder, policy)
+            return payload_of(of_state(mirror, policy), auditor=auditor, made=made)
+    subject = of_export(
+        folder,
+        policy,
+        processes=os.cpu_count() or 1,
+        take=lambda held: take_evidence(arguments, held),
+        options=_options(arguments),
+    )
     return payload_of(subject, auditor=auditor, made=made)
-
-
-def _of_state(mirror: Mirror, policy: Policy) -> Subject:
-    monitor = Monitor(mirror, policy)
-    held = Held(mirror.folder)
-    evidence = held.evidence()
-    result = reconcile(monitor.history, evidence)
-    shredded = monitor.history.shredded
-
-    def state_of(index: int) -> str:
-        if mirror.is_open(index):
-            return OPENED
-        return ERASED if index in shredded else CLOSED
-
-    return Subject(
-        "state",
-        sha256_text(monitor.signed),
-        monitor.signed,
-        policy,
-        standing(monitor, result, Report(held.contradictions())),
-        monitor.history,
-        state_of,
-        result,
-        monitor.trusted,
-        tuple(held.pieces()),
-        _given(evidence),
-    )
-
-
-def _of_export(arguments: argparse.Namespace, path: Path, policy: Policy | None) -> Subject:
-    done = audit(path, policy, Plan(processes=os.cpu_count() or 1))
-    with Folder(path) as folder, tempfile.TemporaryDirectory() as place:
-        digest = sha256_text(folder.read(FILE, note.MAX_BYTES))
-        held = Held(Path(place))
-        found = _attached(folder, done, held) + take_evidence(arguments, held)
-        signed = b"" if done.trusted is None else folder.read(CHECKPOINT, note.MAX_BYTES)
-        evidence = held.evidence()
-        result = reconcile(done.history, evidence)
-        found += held.contradictions()
-        pieces = tuple(held.pieces())
-    size = done.history.size
-    states = [] if done.contents is None else done.contents.openness.within(0, size)
-    return Subject(
-        "export",
-        digest,
-        signed,
-        policy,
-        with_result(done.verdict, result, found),
-        done.history,
-        states.__getitem__,
-        result,
-        done.trusted,
-        pieces,
-        _given(evidence),
-        _options(arguments),
-    )
-
-
-def _attached(folder: Folder, done: Audit, held: Held) -> list[Finding]:
-    """Keep the journals and tag keys of an export; damaged ones are findings of the verdict."""
-    found: list[Finding] = []
-    if done.contents is None:
-        return found
-    for path in done.contents.numbered(JOURNALS):
-        with suppress(EncodingError, OSError):
-            data = folder.read_listed(done.contents.file(path))
-            found += held.take_journal(path, data)
-    if TAG_KEYS in done.contents.files:
-        with suppress(EncodingError, OSError):
-            held.take(TAG_KEYS, folder.read_listed(done.contents.file(TAG_KEYS)))
-    return found
-
-
-def _given(evidence: Evidence) -> dict[str, int]:
-    counts = {CANARIES: len(tuple(evidence.canaries)), ROSTER: len(evidence.roster or ())}
-    return {name: count for name, count in counts.items() if count}
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:

@@ -34,7 +34,9 @@ from ledger.merkle import Tree, leaf_hash
 from ledger.non_use import Exhibit
 from ledger.non_use import make as make_non_use
 from ledger.proof import make as make_proof
+from ledger.report import payload_of as report_payload
 from ledger.statements import KINDS, Asset, Measurement
+from ledger.subject import of_export
 from ledger.succession import Succession
 from ledger.terms import Terms
 from ledger.tiles import layout
@@ -212,6 +214,21 @@ def non_use(world: World) -> str:
     return f"{cut(head)}\n{checkpoint}"
 
 
+def report(world: World) -> str:
+    """The payload; of long lists the first item, of long texts the first line."""
+    path = world.folder / "example"
+    export = path if path.exists() else world.export(path)
+    auditor = key_of("auditor.example").verify_key
+    subject = of_export(export, Policy.of(world.log.vkey))
+    made = report_payload(subject, auditor=auditor, made=world.clock())
+    for name in ("assumptions", "checks", "disclosure", "participants"):
+        made[name] = [*made[name][:1], "…"]
+    for name, rows in (("money", "agreements"), ("epochs", "assets")):
+        made[name][rows] = [*made[name][rows][:1], "…"]
+    made["checkpoint"]["note"] = made["checkpoint"]["note"].split("\n")[0] + "\n…"
+    return indented(made)
+
+
 EXAMPLES: dict[str, Callable[[World], str]] = {
     "canonical": lambda _world: line(
         canonical({"words": "蓉数 \n", "numbers": [1, 0.5, 1e21, -0.0], "empty": None, "é": True})
@@ -243,6 +260,7 @@ EXAMPLES: dict[str, Callable[[World], str]] = {
     "files": lambda world: files(world)["files"].decode(),
     "spans": lambda _world: spans_table(SPANS).decode(),
     "firstmanifest": lambda _world: (GOLDEN / "manifest").read_text(),
+    "report": report,
 }
 
 
@@ -318,6 +336,9 @@ SOURCES = (
     "completeness.py",
     "journal_check.py",
     "reconcile.py",
+    "evidence.py",
+    "monitor.py",
+    "standing.py",
 )
 
 
