@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from ledger.audit import command
-from ledger.keys import SigningKey
+from ledger.cosignature import attach, cosign
+from ledger.export import Extras, export
+from ledger.keys import CosigningKey, SigningKey
+from ledger.trust import Group, Policy, Witness
 from tests.world import LOG_NAME, World, insecure_export, key_of, read_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -316,3 +319,28 @@ def test_who_waits_at_a_terminal_is_told(
 def test_memory_is_told(folder: Path, key: str, capsys: pytest.CaptureFixture[str]):
     assert command(["verify", str(folder), "--key", key, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["peak_memory_bytes"] > 10_000_000
+
+
+def test_witnesses_and_what_is_enclosed_are_told(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    witness = CosigningKey.from_seed("witness.example", b"w" * 32)
+    policy = Policy(
+        (world.log.vkey,), (Witness("w", witness.verify_key),), (Group("g", 1, ("w",)),), "g"
+    )
+    (tmp_path / "policy").write_text(policy.text())
+
+    class Seen:
+        vkey, tile, openings = world.log.vkey, world.log.tile, world.log.openings
+
+        def checkpoint(self) -> bytes:
+            signed = world.log.checkpoint()
+            return attach(signed, [cosign(signed, witness, 60)])
+
+    extras = Extras(sealed={30: b"x"}, erased=[29])
+    export(Seen(), world.log_key, tmp_path / "x", opened=range(9), scope="x", now=0, extras=extras)
+    command(["verify", str(tmp_path / "x"), "--policy", str(tmp_path / "policy")])
+    out = capsys.readouterr().out
+    assert "1 of them are enclosed encrypted, 1 erased" in out
+    assert "a quorum of witnesses saw it at 1970-01-01 00:01:00Z" in out
+    assert "w saw it at 1970-01-01 00:01:00Z" in out

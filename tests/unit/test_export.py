@@ -7,12 +7,13 @@ import pytest
 from ledger import note
 from ledger.entry import Opening
 from ledger.errors import ExportError
-from ledger.export import export
+from ledger.export import Extras, export
 from ledger.log import Log
 from ledger.manifest import (
     CLAIMED_KEY,
     FILE,
     FILES,
+    MAX_FILE,
     OPENED,
     SPANS,
     Contents,
@@ -134,3 +135,57 @@ def test_a_folder_that_cannot_be_written_is_named(world: World, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         world.export(tmp_path / "file" / "below")
+
+
+def test_what_cannot_be_one_file_is_refused(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for number, (extras, message) in enumerate(
+        (
+            (Extras(sealed={5: b"two\nlines"}), "one line"),
+            (Extras(sealed={5: b""}), "one line"),
+            (Extras(journals=(b"x" for _ in range(1001))), "more than 1000 files in journals"),
+            (Extras(tag_keys=bytes(MAX_FILE + 1)), "tag-keys would be too long"),
+            (Extras(erased=[0]), "cannot be one export"),
+        )
+    ):
+        path = tmp_path / str(number)
+        with pytest.raises(ExportError, match=message):
+            world.export(path, [0, 1], extras=extras)
+        # Whatever was written until then is no export.
+        assert not (path / FILE).exists()
+    monkeypatch.setattr("ledger.export.MAX_TOTAL", 5000)
+    with pytest.raises(ExportError, match="too long for one export"):
+        world.export(tmp_path / "all")
+
+
+class Forgetful(Older):
+    """A log that keeps no statement."""
+
+    def openings(self, start: int, stop: int) -> list[Opening]:
+        return super().openings(start, stop)[1:]
+
+
+def test_a_statement_that_is_not_kept_is_named(world: World, tmp_path: Path):
+    log = Forgetful(world.log, world.log.checkpoint())
+    with pytest.raises(ExportError, match="entry 0 is not kept any more"):
+        export(log, world.log_key, tmp_path / "x", opened=[0, 1], scope="x", now=0)
+    extras = Extras(erased=[0])
+    export(log, world.log_key, tmp_path / "y", opened=[], scope="x", now=0, extras=extras)
+    assert verify(tmp_path / "y", world.log.vkey).erased == 1
+
+
+def test_what_an_export_may_carry(world: World, tmp_path: Path):
+    extras = Extras(
+        sealed={3: b"three", 1: b"one", 999: b"beyond"},
+        tag_keys=b"",
+        journals=[b"first", b"second"],
+        succession=[],
+    )
+    files = read_files(world.export(tmp_path / "x", [0], extras=extras))
+    assert files["sealed/000"] == b"one\nthree\n"
+    assert (files["journals/000"], files["journals/001"]) == (b"first", b"second")
+    assert files["tag-keys"] == b""
+    assert files[SPANS] == b"opened 0 1\nsealed 1 2\nsealed 3 4\n"
+    verdict = verify(tmp_path / "x", world.log.vkey)
+    assert (verdict.status, verdict.enclosed) == ("sound", 2)
