@@ -63,8 +63,11 @@ class _Contact:
     witness: Witness
     url: str
     size: int = 0
-    busy: threading.Lock = field(default_factory=threading.Lock)
     trouble: str = ""
+    # One request is under way, and one may wait for it: a late witness catches up by itself.
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    since: float | None = None
 
     def tell(self, trouble: str) -> None:
         """Warn once of each new trouble: the log tries again every second, for days perhaps."""
@@ -174,19 +177,23 @@ class Cosigner:
         tree: Tree,
         answers: queue.SimpleQueue[tuple[_Contact, Future[bytes]]],
     ) -> bool:
-        """Ask one witness on a thread of its own, unless the last one still waits for it."""
-        if not contact.busy.acquire(blocking=False):
-            contact.tell("still silent")
+        """Ask one witness on a thread of its own, unless two wait for it already."""
+        if not contact.places.acquire(blocking=False):
+            since = contact.since
+            if since is not None and self._monotonic() - since > self._timeout / 2:
+                contact.tell("silent")
             return False
 
         def work() -> None:
             answer: Future[bytes] = Future()
             try:
-                answer.set_result(self._cosignature(contact, signed, tree))
+                with contact.turn:
+                    contact.since = self._monotonic()
+                    answer.set_result(self._cosignature(contact, signed, tree))
             except Exception as error:  # noqa: BLE001 - it is raised where the answer is read
                 answer.set_exception(error)
             finally:
-                contact.busy.release()
+                contact.places.release()
                 answers.put((contact, answer))
 
         threading.Thread(target=work, name=f"witness {contact.witness.name}", daemon=True).start()

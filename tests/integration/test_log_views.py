@@ -25,6 +25,7 @@ from ledger.audit.witness_server import WitnessServer
 from ledger.checkpoint import Checkpoint, open_checkpoint, sign
 from ledger.client import PROOF_FILE
 from ledger.cosignature import attach, cosign
+from ledger.entry import Entry
 from ledger.errors import CosigningError
 from ledger.fork import open_fork
 from ledger.keys import CosigningKey, SigningKey
@@ -271,7 +272,8 @@ class Fork:
     @classmethod
     def of(cls, log: Log, more: int) -> Fork:
         raw = list(log.entry_bytes(0, log.size))
-        raw[4] = raw[4].replace(b'"time":', b'"time":1')
+        last = Entry.from_bytes(raw[-1])
+        raw[-1] = replace(last, time=last.time + 1).to_bytes()
         raw += [raw[-1]] * more
         return cls(Tree.from_leaf_hashes(leaf_hash(data) for data in raw), raw)
 

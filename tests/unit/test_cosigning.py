@@ -236,21 +236,49 @@ def test_a_line_beside_the_right_one_is_not_taken_along(network: Network):
     assert len(split_unverified(whole)[1]) == 4
 
 
-def test_a_slow_witness_is_not_waited_for_and_not_asked_twice(network: Network):
-    release, asked = threading.Event(), threading.Semaphore(0)
+def test_a_slow_witness_is_not_waited_for_and_catches_up(
+    network: Network, caplog: pytest.LogCaptureFixture
+):
+    now, release, done = [0.0], threading.Event(), threading.Semaphore(0)
+    entered = threading.Event()
 
     def slow(body: bytes) -> Answer:
-        asked.release()
+        entered.set()
+        release.wait(10)
+        found = network.honest("west")(body)
+        done.release()
+        return found
+
+    network.replace("west", slow)
+    collect = cosigner(network, policy_of(2), timeout=10.0, monotonic=lambda: now[0])
+    for size in (5, 9, 12, 15):
+        assert collect(signed(tree_of(size)), tree_of(size))
+    # One request is under way and one waits for it; more are not piled up behind them.
+    assert entered.wait(10)
+    assert sum(url.startswith(url_of("west")) for url, _ in network.asked) == 1
+    assert not caplog.records
+    now[0] = 6.0
+    collect(signed(tree_of(16)), tree_of(16))
+    assert [record.getMessage() for record in caplog.records] == ["witness west: silent"]
+    release.set()
+    for _ in range(2):
+        assert done.acquire(timeout=10)
+    assert network.witnesses["west"].seen(LOG.name).size == 9
+
+
+def test_one_dead_and_one_late_witness_still_make_a_quorum(network: Network):
+    release = threading.Event()
+
+    def late(body: bytes) -> Answer:
         release.wait(10)
         return network.honest("west")(body)
 
-    network.replace("west", slow)
+    network.replace("west", late)
     collect = cosigner(network, policy_of(2))
-    for size in (5, 9, 12):
-        assert collect(signed(tree_of(size)), tree_of(size))
-    release.set()
-    assert asked.acquire(timeout=10)
-    assert sum(url.startswith(url_of("west")) for url, _ in network.asked) == 1
+    assert collect(signed(tree_of(5)), tree_of(5))
+    # The late one still answers the first request when the second needs it.
+    network.replace("south", lambda _body: [release.set(), dead(b"")][1])  # type: ignore[func-returns-value]
+    assert collect(signed(tree_of(9)), tree_of(9))
 
 
 def test_too_many_slow_witnesses_end_in_time(network: Network):
