@@ -4,6 +4,8 @@
     rongshu audit list FOLDER [--key VKEY|@FILE] [--json]
     rongshu audit prove FOLDER INDEX [--disclose] --out FILE
     rongshu audit check-proof FILE --key VKEY|@FILE [--json]
+    rongshu audit non-use make FOLDER --asset NAME --epoch N --out FILE
+    rongshu audit non-use check FILE --key VKEY|@FILE [--json]
     rongshu audit fork VIEW VIEW --key VKEY|@FILE [--out FILE] [--json]
     rongshu audit monitor FOLDER|URL --state DIR --key VKEY|@FILE …
     rongshu audit report FOLDER|STATE --key VKEY|@FILE --sign-with FILE --out DIR
@@ -18,11 +20,11 @@ from __future__ import annotations
 
 import argparse
 
-from ledger.audit import check_proof, fork, monitor, prove, report, verify, witness
+from ledger.audit import check_proof, fork, monitor, non_use, prove, report, verify, witness
 from ledger.audit import list as list_uses
 from ledger.audit.arguments import EXIT_CODES_HELP, USAGE_ERROR, Parser
 
-COMMANDS = (verify, list_uses, prove, check_proof, fork, witness, monitor, report)
+COMMANDS = (verify, list_uses, prove, check_proof, non_use, fork, witness, monitor, report)
 
 
 def command(argv: list[str]) -> int:

@@ -22,6 +22,7 @@ from ledger.history import History
 from ledger.manifest import CHECKPOINT
 from ledger.note import MAX_BYTES
 from ledger.verify import Plan, Verdict, read_and_verify
+from ledger.views import Views
 
 MAX_PROCESSES = 64
 PROGRESS_ENTRIES = 8192
@@ -33,12 +34,15 @@ examples:
   rongshu audit verify out/export --key @log.vkey
   rongshu audit verify out/export --policy policy
   rongshu audit verify out/export --key @log.vkey --newer-than kept/checkpoint
+  rongshu audit verify out/export --key @log.vkey --views auditor.views
   rongshu audit verify out/export --key @log.vkey --structure-only
   rongshu audit verify out/export --key @log.vkey --json
 """
 KEPT_HELP = """a checkpoint or a tlog-proof of this log that you kept, or the folder of an older
 export: this one must contain all of it. May be repeated. Without this and without witnesses nobody
 can tell whether the export is the newest state"""
+VIEWS_HELP = """view keys that the operator gave you apart from the folder (mode 0600): they open
+what the export holds encrypted"""
 
 
 def add(subparsers: Any) -> None:
@@ -70,6 +74,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help=KEPT_HELP,
     )
+    parser.add_argument("--views", metavar="FILE", type=Path, help=VIEWS_HELP)
     parser.add_argument(
         "--processes",
         metavar="N",
@@ -109,14 +114,33 @@ def read_export(arguments: argparse.Namespace) -> tuple[Verdict, History] | int:
         kept = [_kept(path, folder) for path in arguments.newer_than]
     except (LedgerError, OSError) as error:
         return complain(f"--newer-than: {clean(reason(error))}")
+    try:
+        views = read_views(arguments.views, folder)
+    except LedgerError as error:
+        return complain(f"--views: {clean(str(error))}")
     with _progress() as progress:
         plan = Plan(
             processes=arguments.processes,
             structure_only=getattr(arguments, "structure_only", False),
             kept=kept,
+            views=views,
             progress=progress,
         )
         return read_and_verify(folder, trusted, plan)
+
+
+def read_views(path: Path | None, folder: Path) -> Views | None:
+    """Return the view keys in a file; None where none is named.
+
+    Raises:
+        InvalidKeyError, ViewError: they cannot be read.
+        ExportError: they lie in the export, where whoever gets it could read them.
+    """
+    if path is None:
+        return None
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ExportError(f"{path} lies in the folder that it opens; keep it apart")
+    return Views.load(path)
 
 
 def _count(text: str) -> int:
@@ -171,8 +195,13 @@ def report(verdict: Verdict, peak: int = 0) -> Iterator[str]:
     yield ""
     yield f"checked: {', '.join(counted(verdict.checked)) or 'nothing'}"
     yield f"sealed:  {verdict.sealed} of {verdict.size} entries were not opened to you"
-    if verdict.enclosed or verdict.erased:
-        yield f"         {verdict.enclosed} of them are enclosed encrypted, {verdict.erased} erased"
+    # Those that view keys opened are enclosed too, and not sealed to this reader any more.
+    enclosed = verdict.enclosed - verdict.checked.get("unsealed", 0)
+    if enclosed or verdict.erased:
+        yield f"         {enclosed} of them are enclosed encrypted, {verdict.erased} erased"
+    if verdict.erased_kinds:
+        kinds = (f"{number} {kind}" for kind, number in verdict.erased_kinds.items())
+        yield f"         erased: {', '.join(kinds)}"
     if verdict.unchecked:
         yield f"         {verdict.unchecked} open entries rest on sealed ones: signatures checked,"
         yield "         but not every rule"
