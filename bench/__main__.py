@@ -1,19 +1,21 @@
-"""Runs one bench: `python -m bench NAME [--json]`.
+"""Runs one bench: `python -m bench NAME [--json] [--entries N]`.
 
 A bench is a module of this folder with a function `rows() -> list[bench.table.Row]`; its docstring
-says what is compared with what. Without NAME the benches are listed.
+says what is compared with what. One whose size can be chosen takes it: `rows(entries=N)`. Without
+NAME the benches are listed.
 """
 
 import argparse
 import ast
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
 from bench import table
 
 FOLDER = Path(__file__).parent
-HARNESS = {"__main__", "table"}
+HARNESS = {"__main__", "cast", "table"}
 
 
 def find_benches() -> dict[str, str]:
@@ -25,6 +27,12 @@ def find_benches() -> dict[str, str]:
     }
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= 10_000_000):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a number from 1 to 10000000")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one bench and print a table, or one JSON object.
 
@@ -34,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./run bench", description="Measure one thing.")
     parser.add_argument("name", nargs="?", help="which bench; without it, list them")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+    parser.add_argument("--entries", type=_count, metavar="N", help="how many entries the log has")
     arguments = parser.parse_args(argv)
     benches = find_benches()
     if arguments.name is None:
@@ -44,7 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         known = ", ".join(benches)
         print(f"bench: there is no bench {arguments.name!r}; there are: {known}", file=sys.stderr)
         return 2
-    rows = importlib.import_module(f"bench.{arguments.name}").rows()
+    measure = importlib.import_module(f"bench.{arguments.name}").rows
+    chosen = {} if arguments.entries is None else {"entries": arguments.entries}
+    if chosen and "entries" not in inspect.signature(measure).parameters:
+        print(f"bench: {arguments.name} has no size to choose", file=sys.stderr)
+        return 2
+    rows = measure(**chosen)
     show = table.as_json if arguments.json else table.as_text
     print(show(arguments.name, table.machine(), rows))
     return 0

@@ -1,79 +1,269 @@
-"""What logging, exporting and auditing a statement cost beside the bare work inside them."""
+"""What the log takes in a second, durably, and what it costs to prove, check and audit it.
 
-import hashlib
+Statements are agreements, signed by two parties. An append counts when the log has acknowledged it:
+entry and checkpoint are on the disk by then. Its figure is that of statements whose signatures were
+verified before; `verifying` in its details is the same path with the verification of both
+signatures inside. Every rate of appending stands beside that of bare `fdatasync` calls on the same
+disk, in the same run.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from bench.cast import Cast, agreements
 from bench.table import Row, rate
 from ledger import store
 from ledger.export import export
 from ledger.keys import SigningKey
 from ledger.log import Log
-from ledger.statements import Participant
+from ledger.merkle import Tree, leaf_hash, verify_inclusion
+from ledger.sequencer import Checked
 from ledger.statements.registry import forget
-from ledger.verify import verify
+from marketplace.database import make_engine, postgresql_url
 
-ENTRIES = 2000
+ENTRIES = 100_000
+PRODUCERS = 64
+PAGE = bytes(4096)
+SYNCS = 500
+POSTGRES = "RONGSHU_TEST_POSTGRES"
+LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
+CHECK = """
+import json, re, sys, time
+from pathlib import Path
+from ledger.keys import VerifyKey
+from ledger.verify import Plan, verify
+
+start = time.perf_counter()
+plan = Plan(structure_only=sys.argv[3] == "structure", processes=int(sys.argv[4]))
+verdict = verify(Path(sys.argv[1]), VerifyKey.from_text(sys.argv[2]), plan)
+seconds = time.perf_counter() - start
+# Not getrusage: its peak begins with that of the process that started this one.
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+print(json.dumps([seconds, int(peak[1]) / 1024, verdict.status]))
+"""
 
 
-def rows() -> list[Row]:
-    """Entries per second through the log, into an export and through the auditor's verifier."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _measure(Path(folder))
+@dataclass(frozen=True)
+class Appended:
+    """One run of appends: entries a second, and the latencies of the 50th and 99th percentile."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def latencies(self) -> dict[str, float]:
+        """For a row's details."""
+        return {"p50 ms": self.p50_ms, "p99 ms": self.p99_ms}
 
 
-def _measure(folder: Path) -> list[Row]:
-    engine = sa.create_engine(f"sqlite:///{folder / 'log.sqlite'}")
+def rows(entries: int = ENTRIES) -> list[Row]:
+    """Measure a log of about so many entries."""
+    with tempfile.TemporaryDirectory(prefix="rongshu-bench-") as name:
+        return _measure(Path(name), max(entries, 2 * PRODUCERS))
+
+
+def _measure(folder: Path, entries: int) -> list[Row]:
+    cast = Cast.enrol()
+    few = max(PRODUCERS, entries // 10)
+    # The last ones are for the runs that verify: nobody has read them yet.
+    made = agreements(cast, entries + 2 * few)
+    syncs = fdatasyncs(folder)
+    found = [Row("raw fdatasync", syncs, "1/s")]
+
+    with _log(cast, folder / "one", make_engine(folder / "one.sqlite")) as log:
+        single = _append(log, [log.check(item) for item in made[: entries // 20]], 1)
+        verifying = _append(log, made[entries : entries + entries // 20], 1)
+    found.append(_row("append sqlite 1 producer", single, verifying, syncs))
+
+    with _log(cast, folder / "many", make_engine(folder / "many.sqlite")) as log:
+        checked = [log.check(item) for item in made[:entries]]
+        forget()
+        many = _append(log, checked, PRODUCERS)
+        verifying = _append(log, made[entries : entries + few], PRODUCERS)
+        found.append(_row("append sqlite 64 producers", many, verifying, syncs))
+        found.append(_postgresql(folder, cast, checked[: 2 * few], made[-few:], syncs))
+        found += _proofs(log)
+        log.stop()
+        target = folder / "export"
+        export(log, log.bench_key, target, opened=range(log.size), scope="bench", now=0)
+        found += _restart(log)
+    found += _checks(target, log)
+    return found
+
+
+class BenchLog(Log):
+    """A log that remembers what it was made with."""
+
+    bench_key: SigningKey
+    bench_engine: sa.Engine
+    bench_folder: Path
+
+
+@contextlib.contextmanager
+def _log(cast: Cast, folder: Path, engine: sa.Engine) -> Iterator[BenchLog]:
     store.metadata.create_all(engine)
     key = SigningKey.generate("bench.example/log")
-    log = Log(engine, key, folder / "checkpoints", lambda: time.time_ns() // 1_000_000)
-    envelopes = [_enrol(number) for number in range(ENTRIES)]
-    submitted = _rate(lambda: _submit(engine, envelopes))
-    # Each step is measured as by a reader of its own, who has verified nothing yet.
-    forget()
-    sequenced = _rate(lambda: _drain(log))
-    target = folder / "export"
-    exported = _rate(lambda: export(log, key, target, opened=range(log.size), scope="bench", now=0))
-    forget()
-    audited = _rate(lambda: verify(target, log.vkey))
-    hashed = rate(lambda: hashlib.sha256(envelopes[0]).digest())
-    signer, message = _key(0), bytes(300)
-    signature = signer.sign(message)
-    signed = rate(lambda: signer.verify_key.verify(message, signature))
+    log = BenchLog(engine, key, folder, _now)
+    log.bench_key, log.bench_engine, log.bench_folder = key, engine, folder
+    for envelope in cast.envelopes:
+        log.enqueue(envelope)
+    log.start()
+    try:
+        yield log
+    finally:
+        log.stop()
+        engine.dispose()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def fdatasyncs(folder: Path) -> float:
+    """Pages a second that reach the disk one by one, in a file that is there already."""
+    path = folder / "fdatasync"
+    path.write_bytes(PAGE * 64)
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.fsync(file)
+        start = time.perf_counter()
+        for number in range(SYNCS):
+            os.pwrite(file, PAGE, number % 64 * len(PAGE))
+            os.fdatasync(file)
+        return SYNCS / (time.perf_counter() - start)
+    finally:
+        os.close(file)
+
+
+def _append(log: Log, items: Sequence[bytes | Checked], producers: int) -> Appended:
+    """Append from several threads, each waiting for every acknowledgement."""
+    waits: list[float] = []
+
+    def produce(mine: Sequence[bytes | Checked]) -> None:
+        own = []
+        for item in mine:
+            start = time.perf_counter()
+            log.append(item, timeout=60)
+            own.append(time.perf_counter() - start)
+        waits.extend(own)
+
+    threads = [
+        threading.Thread(target=produce, args=(items[number::producers],))
+        for number in range(producers)
+    ]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - start
+    waits.sort()
+    if len(waits) != len(items):
+        raise RuntimeError(f"{len(items) - len(waits)} appends failed")
+    return Appended(
+        len(items) / seconds, waits[len(waits) // 2] * 1000, waits[len(waits) * 99 // 100] * 1000
+    )
+
+
+def _row(name: str, verified: Appended, verifying: Appended, syncs: float) -> Row:
+    details = {"verifying": verifying.rate, **verified.latencies}
+    return Row(name, verified.rate, "1/s", syncs, details)
+
+
+def _postgresql(
+    folder: Path, cast: Cast, checked: Sequence[Checked], raw: Sequence[bytes], syncs: float
+) -> Row:
+    name = "append postgresql 64 producers"
+    server = postgresql_url(os.environ.get(POSTGRES, LOCAL))
+    database = f"rongshu_bench_{secrets.token_hex(6)}"
+    administration = sa.create_engine(
+        server, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5}
+    )
+    try:
+        with administration.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {database}")
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        why_not = {"not available": f"{reason}; {POSTGRES} names a server"}
+        return Row(name, None, "1/s", syncs, why_not)
+    try:
+        url = server.set(database=database).render_as_string(hide_password=False)
+        with _log(cast, folder / "postgresql", make_engine(url)) as log:
+            verified = _append(log, checked, PRODUCERS)
+            verifying = _append(log, raw, PRODUCERS)
+        return _row(name, verified, verifying, syncs)
+    finally:
+        with administration.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {database} WITH (FORCE)")
+        administration.dispose()
+
+
+def _proofs(log: BenchLog) -> list[Row]:
+    leaves = [leaf_hash(data) for data in log.entry_bytes(0, log.size)]
+    tree, size = Tree.from_leaf_hashes(leaves), len(leaves)
+    numbers = [number * 7919 % size for number in range(1000)]
+    proofs = [tree.inclusion(number, size) for number in numbers]
+    root = tree.root()
+
+    def prove() -> None:
+        for number in numbers:
+            tree.inclusion(number, size)
+
+    def check() -> None:
+        for number, proof in zip(numbers, proofs, strict=True):
+            verify_inclusion(leaves[number], number, size, proof, root)
+
     return [
-        Row("store as pending, in one transaction", submitted, "1/s", hashed),
-        Row("sequence: entries, tree, rules, checkpoint", sequenced, "1/s", signed),
-        Row("export", exported, "1/s", hashed),
-        Row("audit", audited, "1/s", signed),
+        Row("prove", rate(prove, count=len(numbers)), "1/s"),
+        Row("verify proof", rate(check, count=len(numbers)), "1/s"),
     ]
 
 
-def _rate(work: Callable[[], object]) -> float:
+def _restart(log: BenchLog) -> list[Row]:
     start = time.perf_counter()
-    work()
-    return ENTRIES / (time.perf_counter() - start)
+    again = Log(log.bench_engine, log.bench_key, log.bench_folder, _now)
+    seconds = time.perf_counter() - start
+    if again.size != log.size:
+        raise RuntimeError("the log came back with another size")
+    return [Row("restart", seconds, "s", details={"entries": float(again.size)})]
 
 
-def _key(number: int) -> SigningKey:
-    return SigningKey.from_seed(f"p{number}.example", number.to_bytes(32, "big"))
+def _checks(target: Path, log: Log) -> list[Row]:
+    def check(what: str, processes: int) -> tuple[float, float]:
+        command = [sys.executable, "-c", CHECK, str(target), log.vkey.text, what, str(processes)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        seconds, peak, status = json.loads(answer.stdout)
+        if status not in {"sound", "structure"}:
+            raise RuntimeError(f"the export is {status}")
+        return seconds, peak
 
-
-def _enrol(number: int) -> bytes:
-    key = _key(number)
-    role = "auditor" if number else "operator"
-    return Participant(key.name, (role,), key.verify_key.text, None, number).sign(key)
-
-
-def _submit(engine: sa.Engine, envelopes: list[bytes]) -> None:
-    with engine.begin() as connection:
-        for envelope in envelopes:
-            store.submit(connection, envelope, now=0)
-
-
-def _drain(log: Log) -> None:
-    while log.sequence():
-        pass
+    cores = os.cpu_count() or 1
+    seconds, peak = check("structure", 1)
+    alone, _ = check("audit", 1)
+    together, audited_peak = check("audit", cores)
+    length = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    return [
+        Row("structure check", seconds, "s", details={"entries": float(log.size)}),
+        Row(
+            "full audit",
+            log.size / together,
+            "1/s",
+            log.size / alone,
+            {"processes": float(cores), "seconds": together, "seconds in one process": alone},
+        ),
+        Row("peak memory", peak, "MB", details={"full audit": audited_peak}),
+        Row("bytes per entry", length / log.size, "bytes"),
+    ]

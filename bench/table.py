@@ -8,8 +8,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,22 @@ class Row:
 
     Attributes:
         name: what was measured.
-        value: the figure, in `unit`.
+        value: the figure, in `unit`; None where it could not be had, and `details` say why.
         unit: "1/s", "s", "bytes" and the like.
         baseline: the plain computation's figure in the same unit; None where there is none.
+        details: further figures of the same run, or words.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     baseline: float | None = None
+    details: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
         """The figure over its baseline, None without one."""
-        return self.value / self.baseline if self.baseline else None
+        return self.value / self.baseline if self.baseline and self.value is not None else None
 
 
 def rate(work: Callable[[], object], *, count: int = 1, seconds: float = 0.2) -> float:
@@ -70,7 +72,7 @@ def rounded(number: float | None) -> float | None:
 
 
 def as_json(bench: str, on: str, rows: Sequence[Row]) -> str:
-    """One object: bench, machine, and rows of name, value, unit, baseline and ratio."""
+    """One object: bench, machine, and rows of name, value, unit, baseline, ratio and details."""
     listed = [
         {
             "name": row.name,
@@ -79,9 +81,16 @@ def as_json(bench: str, on: str, rows: Sequence[Row]) -> str:
             "baseline": rounded(row.baseline),
             "ratio": rounded(row.ratio),
         }
+        | ({"details": _rounded(row.details)} if row.details else {})
         for row in rows
     ]
     return json.dumps({"bench": bench, "machine": on, "rows": listed})
+
+
+def _rounded(details: Mapping[str, float | str]) -> dict[str, float | str | None]:
+    return {
+        name: value if isinstance(value, str) else rounded(value) for name, value in details.items()
+    }
 
 
 def in_words(number: float | None) -> str:
@@ -105,4 +114,12 @@ def as_text(bench: str, on: str, rows: Sequence[Row]) -> str:
         f"{baseline:>{widths[3]}}  {ratio:>{widths[4]}}"
         for name, value, unit, baseline, ratio in cells
     ]
+    for number, row in enumerate(rows, start=1):
+        told = (
+            f"{name}: {value if isinstance(value, str) else in_words(value)}"
+            for name, value in row.details.items()
+        )
+        lines[number] = (
+            "  ".join([lines[number], ", ".join(told)]) if row.details else lines[number]
+        )
     return "\n".join([f"{bench} ({on})", *lines])

@@ -8,6 +8,7 @@ from bench import table
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [table.Row("hash", 123456.0, "1/s", 246912.0), table.Row("size", 0.5, "bytes")]
+MORE = table.Row("audit", None, "1/s", 5.0, {"p50 ms": 1.23456, "not available": "nobody here"})
 
 
 def test_json_is_one_object_of_the_agreed_shape():
@@ -30,6 +31,14 @@ def test_the_table_lines_up():
     assert second.split() == ["size", "0.5", "bytes", "-", "-"]
 
 
+def test_details_stand_behind_their_row():
+    *_, line = table.as_text("x", "here", [*ROWS, MORE]).splitlines()
+    assert " ".join(line.split()) == "audit - 1/s 5 - p50 ms: 1.235, not available: nobody here"
+    shown = json.loads(table.as_json("x", "here", [MORE]))["rows"][0]
+    assert shown["details"] == {"p50 ms": 1.235, "not available": "nobody here"}
+    assert shown["value"] is shown["ratio"] is None
+
+
 def test_a_rate_counts_units_of_work():
     calls = []
     assert table.rate(lambda: calls.append(1), count=10, seconds=0.01) > 0
@@ -41,6 +50,52 @@ def test_a_real_bench_prints_json(capsys: pytest.CaptureFixture[str]):
     shown = json.loads(capsys.readouterr().out)
     assert shown["bench"] == "primitives"
     assert all(row["value"] > 0 for row in shown["rows"])
+
+
+def test_the_ledger_bench_has_every_row(capsys: pytest.CaptureFixture[str]):
+    assert harness.main(["ledger", "--json", "--entries", "200"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert {name: row["unit"] for name, row in rows.items()} == {
+        "raw fdatasync": "1/s",
+        "append sqlite 1 producer": "1/s",
+        "append sqlite 64 producers": "1/s",
+        "append postgresql 64 producers": "1/s",
+        "prove": "1/s",
+        "verify proof": "1/s",
+        "restart": "s",
+        "structure check": "s",
+        "full audit": "1/s",
+        "peak memory": "MB",
+        "bytes per entry": "bytes",
+    }
+    appended = [row for name, row in rows.items() if name.startswith("append")]
+    assert all(row["details"].keys() & {"verifying", "not available"} for row in appended)
+    there = [row for row in rows.values() if "not available" not in row.get("details", {})]
+    assert all(row["value"] > 0 for row in there)
+    assert len(there) >= 10
+
+
+def test_without_postgresql_the_bench_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RONGSHU_TEST_POSTGRES", "postgresql://127.0.0.1:1/nothing")
+    assert harness.main(["ledger", "--json", "--entries", "200"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    missing = rows["append postgresql 64 producers"]
+    assert missing["value"] is None
+    assert "RONGSHU_TEST_POSTGRES" in missing["details"]["not available"]
+
+
+@pytest.mark.parametrize("entries", ["0", "-1", "x", "99999999"])
+def test_a_size_that_cannot_be_meant_is_refused(entries: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        harness.main(["ledger", "--entries", entries])
+    assert "is not a number from 1" in capsys.readouterr().err
+
+
+def test_a_bench_without_a_size_says_so(capsys: pytest.CaptureFixture[str]):
+    assert harness.main(["primitives", "--entries", "5"]) == 2
+    assert "no size to choose" in capsys.readouterr().err
 
 
 def test_without_a_name_benches_are_listed(capsys: pytest.CaptureFixture[str]):
