@@ -25,6 +25,9 @@ from ledger.history import Logged
 from ledger.keys import SigningKey
 from ledger.statements import Contribution, Epoch, JournalPosition, JournalSpan, Receipt
 
+ABANDONED_MS = 3_600_000
+"""How long nothing may happen at a job that was launched: an hour. Rounds take seconds, and whoever
+takes a job over does so after minutes."""
 _log = logging.getLogger(__name__)
 
 
@@ -76,6 +79,8 @@ class Books:
         self._clock = clock
         self._compared = 0
         self._refused: set[str] = set()
+        # By job: its number of replies, and since when it is that.
+        self._under_way: dict[str, tuple[int, int]] = {}
 
     def compare(self) -> None:
         """Hold what the log has of this node's statements against the journal, new entries only.
@@ -116,6 +121,22 @@ class Books:
         ).sign(self._key)
         book.finish(account.job, self._asset, account.state, receipt)
         return receipt
+
+    def abandoned(self) -> list[str]:
+        """Return the jobs that were launched and at which nothing happened for `ABANDONED_MS`.
+
+        Each must end some time, or its launch would stand in the journal as never accounted for.
+        Counted from when this process first saw the job, so a restart waits anew.
+        """
+        now = self._clock()
+        with self._journal.write() as book:
+            open_jobs = book.under_way(self._asset)
+        before, self._under_way = self._under_way, {}
+        for job, replies in open_jobs.items():
+            seen = before.get(job)
+            since = seen[1] if seen is not None and seen[0] == replies else now
+            self._under_way[job] = (replies, since)
+        return [job for job, (_, since) in self._under_way.items() if since + ABANDONED_MS <= now]
 
     def close_next(self) -> str | None:
         """Sign the close of the next epoch that has ended; None where there is none to close now.

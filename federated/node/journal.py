@@ -367,6 +367,15 @@ class Book:
         self._keep(name, "epoch", asset, self._append(chain.CLOSE, line), statement)
         return name
 
+    def under_way(self, asset: str) -> dict[str, int]:
+        """Return the jobs that were launched and have not ended, with their number of replies."""
+        rows = self._connection.execute(
+            "SELECT job, count(*) FROM use JOIN reply USING (job, asset) "
+            "WHERE asset = ? AND state = 'open' GROUP BY job",
+            (asset,),
+        )
+        return dict(rows.fetchall())
+
     def waiting(self) -> list[Signed]:
         """Return what was signed and not yet taken by the log, oldest first."""
         rows = self._connection.execute(

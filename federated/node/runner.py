@@ -203,6 +203,8 @@ class Node:
     def keep_books(self) -> int:
         """Hand in what the log still lacks of this node, and close every epoch that has ended.
 
+        A job that was launched and that nobody goes on with for an hour is ended as failed.
+
         Due at the start and again and again afterwards, also when nobody asks for anything.
 
         Returns:
@@ -215,6 +217,9 @@ class Node:
         """
         with self._lock:
             self._sync()
+            for job_id in self._books.abandoned():
+                _log.warning("nobody went on with %s: it is over here", job_id[:24])
+                self._end(job_id)
         closed = 0
         while True:
             self._books.hand_in()
@@ -395,6 +400,15 @@ class Node:
         self._work.pop(request.job, None)
         self._books.try_to_hand_in()
         return reply
+
+    def _end(self, job_id: str) -> None:
+        """End a job that was launched here as failed, with what was sent."""
+        with self._journal.write() as book:
+            # Another process on this journal may have been faster.
+            if book.is_reserved(job_id, self.asset):
+                _, sent = book.contributions(job_id, self.asset)
+                self._books.finish(book, self._account(job_id, "failed", "cancelled", sent))
+        self._work.pop(job_id, None)
 
     def _refuse(self, job_id: str, reason: str) -> bytes:
         """Receipt a refusal, hand it in and return the reply that names it.
