@@ -20,10 +20,9 @@ from ledger.manifest import SUCCESSION
 from ledger.publisher import CHECKPOINT_FILE
 from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.statements import Participant
-from ledger.use_index import write_tag_keys
 from marketplace.catalog.service import tag_keys
 from marketplace.cli import arguments as args
-from marketplace.cli import erasing
+from marketplace.cli import erasing, evidence
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.operate import data, settings_of
 from marketplace.cli.parties import pick
@@ -77,6 +76,15 @@ def command(argv: list[str]) -> int:
         help="encrypt what is not opened, for whoever gets its view keys (`rongshu ledger views`)",
     )
     sub.add_argument(
+        "--journal",
+        dest="journals",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="add a node's journal, as `rongshu node journal` wrote it; repeat for several",
+    )
+    sub.add_argument(
         "--tag-keys",
         action="store_true",
         help="add the keys of the use indexes, to recompute them; they show every use of an asset",
@@ -115,13 +123,15 @@ def _export(arguments: argparse.Namespace) -> int:
         scope, wanted = _scope(log, arguments)
         erased = {index for index in log.history.shredded if index < log.size}
         opened = [index for index in wanted if index not in erased]
-        if arguments.tag_keys and len(opened) + len(erased) < log.size:
-            raise ArgumentError("--tag-keys: shows every use, so everything must be open as well")
+        given = "--tag-keys" if arguments.tag_keys else "--journal" if arguments.journals else ""
+        if given and len(opened) + len(erased) < log.size:
+            raise ArgumentError(f"{given}: shows every use, so everything must be open as well")
         rest = set(range(log.size)) - set(opened) - erased if arguments.sealed else set()
         extras = Extras(
             sealed=SealedOpenings(log, ViewKeys(engine), rest),
             erased=erased,
-            tag_keys=_tag_keys(engine) if arguments.tag_keys else None,
+            tag_keys=_tag_keys(log, engine) if arguments.tag_keys else None,
+            journals=evidence.journals(log.history, arguments.journals),
             succession=log.successions,
         )
         folder, now = arguments.folder, now_ms()
@@ -189,9 +199,9 @@ def _epochs(text: str) -> set[int]:
     return found
 
 
-def _tag_keys(engine: sa.Engine) -> bytes:
+def _tag_keys(log: Log, engine: sa.Engine) -> bytes:
     with reading(engine) as session:
-        return write_tag_keys(tag_keys(session))
+        return evidence.tag_keys(log.history, tag_keys(session))
 
 
 @contextmanager
