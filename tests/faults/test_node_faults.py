@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +25,12 @@ from federated.messages import (
 )
 from federated.node import runner
 from federated.node.client_app import make_client_app
+from federated.node.journal import Journal
 from federated.node.table import ReadingSpec, read_table
+from federated.preparation import Preparation
 from federated.tasks.statistics import Statistics
+from ledger.journal import write_journal
+from ledger.journal_check import check_journal
 from tests.searcher import Searcher
 from tests.stage import LABEL, Play, open_stage, terms, word
 
@@ -205,6 +212,107 @@ def test_a_receipt_that_was_not_taken_is_not_lost(play: Play, monkeypatch: pytes
     # Asked again it hands the same receipt in again.
     assert play.ask(0, talk.finish()) == reply
     assert len(history.completed[talk.job]) == 1
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+KILLED = {
+    "before the receipt is signed": ("federated.node.books.Receipt.sign", False),
+    "before its line is written": ("federated.node.journal.Book.finish", False),
+    "before the reply is kept": ("federated.node.journal.Book.record_reply", False),
+    "before it is handed in": ("federated.node.books.Books.hand_in", True),
+    "while it is handed in": ("federated.node.service.HttpService.submit", True),
+    "before it is known to be taken": ("federated.node.journal.Book.taken", True),
+}
+
+
+@pytest.mark.parametrize("where", KILLED)
+def test_a_node_killed_while_it_finishes_loses_nothing_and_says_nothing_twice(
+    play: Play, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    step, signed = KILLED[where]
+    talk = Talk(play)
+    assert isinstance(play.ask(0, talk.round()), Contribution)
+
+    def kill(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, kill)
+        with pytest.raises(KilledError):
+            play.nodes[0].handle(talk.finish().to_bytes())
+    node = play.reopened(0)
+    node.keep_books()
+    ends = list(ends_of(node, talk.job))
+    history = play.market.app.state.context.log.history
+    logged = list(history.receipts[history.by_id[node.asset].index])
+    receipts = [each.id for each in logged if each.statement.job == talk.job]
+    assert [line.body["receipt"] for line in ends] == receipts
+    assert len(receipts) == int(signed)
+    # Asked again, a job that had its receipt repeats it; another one ends here and now.
+    assert isinstance(play.ask(0, talk.finish()), FinishReply)
+    node.keep_books()
+    assert len(ends_of(node, talk.job)) == 1
+    node._journal.verify()
+    audited(play, node)
+
+
+def ends_of(node: Any, job: str) -> list[Any]:
+    lines = node._journal.lines()
+    return [line for line in lines if line.kind == "finish" and line.body["job"] == job]
+
+
+def audited(play: Play, node: Any) -> None:
+    """Nothing in this journal contradicts the log."""
+    key = node._identity.node_key
+    data = write_journal(node.asset, node._journal.lines(), key, now=play.clock())
+    account = check_journal(play.market.app.state.context.log.history, data, "mine")
+    assert account.findings == []
+    assert account.lines
+
+
+def test_a_journal_killed_at_any_moment_is_whole(tmp_path: Path):
+    """A process that finishes and closes jobs one after the other is killed in the middle."""
+    program = "import sys; from pathlib import Path; from tests.faults import test_node_faults as t"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program}; t.write_for_ever(Path(sys.argv[1]))", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip() for _ in range(40)]
+        process.kill()
+        said += process.stdout.read().split()
+    journal = Journal(tmp_path / "journal.db", lambda: 0)
+    journal.verify()
+    finished = [line.body["job"] for line in journal.lines() if line.kind == "finish"]
+    # What was said to be durable is there, in order, and at most one more that was not said yet.
+    assert finished[: len(said)] == said
+    assert len(finished) <= len(said) + 1
+    closed = sum(line.kind == "close" for line in journal.lines())
+    assert len(finished) - closed in (0, 1)
+    with journal.write() as book:
+        assert len(book.waiting()) == len(finished) + closed
+    journal.close()
+
+
+def write_for_ever(folder: Path) -> None:
+    """Run in a process of its own: finish job after job, and say which are durable."""
+    journal = Journal(folder / "journal.db", lambda: 7)
+    rows = Preparation.parse({})
+    for number in itertools.count():
+        job = f"job:{number}"
+        with journal.write() as book:
+            book.reserve(job, "asset:one", "agreement:a", rows)
+            book.launch(job, "asset:one", 1, "grant:one")
+        with journal.write() as book:
+            book.finish(job, "asset:one", "completed", job.encode())
+        print(job, flush=True)  # noqa: T201 - how the test is told
+        with journal.write() as book:
+            book.close("asset:one", number, b"close %d" % number)
 
 
 # --- data
