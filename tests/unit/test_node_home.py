@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from federated.errors import JournalError, NodeError, VaultError
+from federated.node.cli import command
 from federated.node.home import SETTINGS, NodeHome, NodeSettings
 from ledger.keys import CosigningKey, SigningKey
 from ledger.statements import Measurement
@@ -216,3 +217,22 @@ def test_a_limit_needs_a_policy_and_a_policy_its_file(settings: NodeSettings, tm
     for seconds in (-1, True, 1.5):
         with pytest.raises(NodeError, match="max_age_seconds"):
             replace(settings, max_age_seconds=seconds)
+
+
+def test_a_new_node_is_told_whose_word_it_needs(
+    settings: NodeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    party = tmp_path / "party"
+    party.mkdir()
+    known = {"service": "http://m", "log_key": settings.log_key, "participant": settings.provider}
+    (party / "party.json").write_text(json.dumps(known))
+    words = ["--party", str(party), "--file", settings.file]
+    limit = ["--policy", policy_file(tmp_path), "--max-age", "600"]
+    assert command(["init", str(tmp_path / "strict"), *words, *limit]) == 0
+    made = NodeHome.load(tmp_path / "strict").settings
+    assert (made.policy, made.max_age_seconds) == (str(tmp_path / "policy"), 600)
+    with pytest.raises(NodeError, match="only witnesses can tell"):
+        command(["init", str(tmp_path / "never"), *words, "--max-age", "600"])
+    assert not (tmp_path / "never").exists()
+    assert command(["show", str(tmp_path / "strict")]) == 0
+    assert str(tmp_path / "policy") in capsys.readouterr().out
