@@ -96,7 +96,6 @@ def _make(arguments: argparse.Namespace) -> int:
         return complain(clean(reason(error)))
     try:
         proof = _prove(arguments, policy, views, given)
-        # Checked as its reader will: under the key that was given, or the folder's own claim.
         data = proof.to_bytes()
     except (LedgerError, OSError) as error:
         return ended(arguments, error, CODES)
