@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from ledger.errors import CosigningError, LedgerError, LogError
 from ledger.history import History
 from ledger.keys import SigningKey, VerifyKey
 from ledger.publisher import Cosign, Publisher
-from ledger.sequencer import Batch, Checked, Row, State, Ticket, checked
+from ledger.sequencer import Batch, Checked, Row, State, Ticket, Waiters, checked
 from ledger.tiles import Tile, tile_bytes
 
 BATCH = 1024
@@ -46,6 +45,8 @@ BACKLOG = 1 << 14
 SALTS = 64
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
+# Between two looks at who came back, seconds.
+PAUSE = 0.0002
 # How long it waits after the disk, the database or the witnesses refused, seconds.
 RETRY = 0.5
 
@@ -92,12 +93,13 @@ class Log:
         self._open = Batch()
         self._batch: Batch | None = None
         self._stored = 0
+        # How many entries are written down as verified, and how many findings among them.
+        self._noted = 0, 0
         self._salts: list[bytes] = []
-        self._tickets: deque[tuple[int, Ticket]] = deque()
-        self._waiting: dict[str, list[Ticket]] = {}
-        self._waiting_lock = threading.Lock()
+        self._waiters = Waiters()
         self._state = State()
         self._looked = 0.0
+        self._told = 0
         self.trouble: str | None = None
         self._recover()
 
@@ -237,7 +239,6 @@ class Log:
             LogError: the log has stopped, or cannot keep up.
         """
         found = statement if isinstance(statement, Checked) else checked(statement)
-        ticket = Ticket()
         with self._state_lock:
             # Sent again after a lost answer: these very bytes were verified when they were logged,
             # and would break the rule against duplicates now.
@@ -245,7 +246,7 @@ class Log:
             if index is None:
                 # Rules are asked here and not before: what was logged since a check may forbid it.
                 index = self._enter(found)
-            self._tickets.append((index, ticket))
+            ticket = self._waiters.place(index)
         # After the ticket: whoever looks for it from here on finds it.
         if not self._wake.is_set():
             self._wake.set()
@@ -268,9 +269,7 @@ class Log:
         Raises:
             LogError: not within `timeout` seconds.
         """
-        ticket = Ticket()
-        with self._waiting_lock:
-            self._waiting.setdefault(statement_id, []).append(ticket)
+        ticket = self._waiters.name(statement_id)
         self._wake.set()
         # Asked after registering: what happens from here on finds the ticket.
         index = self._state.indexes.get(statement_id)
@@ -281,10 +280,7 @@ class Log:
         try:
             return ticket.wait(timeout)
         finally:
-            with self._waiting_lock:
-                left = [each for each in self._waiting.pop(statement_id, ()) if each is not ticket]
-                if left:
-                    self._waiting[statement_id] = left
+            self._waiters.forget(statement_id, ticket)
 
     def start(self) -> None:
         """Run the sequencer in a thread of its own.
@@ -363,6 +359,7 @@ class Log:
             while not self._stopping.is_set():
                 # Cleared before looking, so that what comes meanwhile is looked for again.
                 self._wake.clear()
+                begun = time.monotonic()
                 try:
                     made = self.sequence()
                     self.trouble = None
@@ -376,20 +373,14 @@ class Log:
                     self._stopping.wait(RETRY)
                 elif made == 0:
                     self._wake.wait(INTERVAL)
+                elif self._told > 1:
+                    self._gather((time.monotonic() - begun) / 2)
         except BaseException as error:
             # Whoever waits must hear that nothing more will be logged; going on could sign a
             # state that the database does not have.
             self._failure = error
-            self._fail()
+            self._waiters.fail(_stopped())
             raise
-
-    def _fail(self) -> None:
-        with self._state_lock:
-            tickets = [ticket for _, ticket in self._tickets]
-        with self._waiting_lock:
-            tickets += [ticket for found in self._waiting.values() for ticket in found]
-        for ticket in tickets:
-            ticket.settle(_stopped())
 
     def _acquire(self) -> None:
         # The lock may have been somebody else's until now: take what they wrote. Entries that
@@ -399,7 +390,7 @@ class Log:
 
     def _take_pending(self) -> None:
         """Make entries of pending rows; while much is appended, not before every batch."""
-        busy = self._open.rows and self._thread is not None and not self._waiting
+        busy = self._open.rows and self._thread is not None and not self._waiters.has_named
         if busy and time.monotonic() - self._looked < INTERVAL:
             return
         self._looked = time.monotonic()
@@ -422,12 +413,22 @@ class Log:
                     batch.tried = True
                     store.insert_entries(connection, [row.values() for row in batch.rows])
                 store.remove_pending(connection, batch.pending)
+                noted = self._note(connection, self._stored + len(batch.rows))
+            self._noted = noted
         except sa.exc.IntegrityError as error:
             # Nothing was stored. Another process made these entries: ours would be a fork.
             raise LogError(
                 "another process writes to this log; stop one of them and start again"
             ) from error
         # A crash here is harmless: the entries are durable and the next start signs them.
+
+    def _note(self, connection: sa.Connection, size: int) -> tuple[int, int]:
+        """Now and then, and for every finding, write down how far all was verified."""
+        new = [index for index in self._state.broken[self._noted[1] :] if index < size]
+        if not new and size - self._noted[0] < BATCH:
+            return self._noted
+        store.note_verified(connection, size, new)
+        return size, self._noted[1] + len(new)
 
     def _is_stored(self, connection: sa.Connection, batch: Batch) -> bool:
         found = store.entries_from(connection, batch.rows[0].index, len(batch.rows) + 1)
@@ -441,18 +442,17 @@ class Log:
 
     def _acknowledge(self) -> None:
         """Tell whoever waits for an entry that the shown checkpoint covers."""
-        size = self.size
-        while self._tickets and self._tickets[0][0] < size:
-            index, ticket = self._tickets.popleft()
-            ticket.settle(index)
-        if self._waiting:
-            with self._waiting_lock:
-                found = [(name, list(tickets)) for name, tickets in self._waiting.items()]
-            for name, tickets in found:
-                found_at = self._state.indexes.get(name)
-                if found_at is not None and found_at < size:
-                    for ticket in tickets:
-                        ticket.settle(found_at)
+        self._told = self._waiters.tell(self.size, self._state.indexes)
+
+    def _gather(self, patience: float) -> None:
+        """Give the producers that were just told a moment to come back with their next statement.
+
+        A batch costs two flushes of the disk, however many entries it has.
+        """
+        # Those whose entries are made already wait; who was told is about to return.
+        expected, end = len(self._open.rows) + self._told, time.monotonic() + patience
+        while len(self._open.rows) < expected and time.monotonic() < end:
+            time.sleep(PAUSE)
 
     # Starting again.
 
@@ -464,17 +464,21 @@ class Log:
     def _replay(self) -> None:
         """Take every entry of the database that is not in memory yet."""
         with self._reading() as connection:
+            size, broken = store.verified_size(connection)
             while True:
                 found = store.entries_from(connection, self._state.tree.size, BATCH)
                 for values in found:
-                    self._replay_row(Row(*values))
+                    row = Row(*values)
+                    # A finding is found again, so that its entry has no effect this time either.
+                    self._replay_row(row, vouched=row.index < size and row.index not in broken)
                 self._stored = self._state.tree.size
                 if len(found) < BATCH:
-                    return
+                    break
+        self._noted = size, len([index for index in self._state.broken if index in broken])
 
-    def _replay_row(self, row: Row) -> None:
+    def _replay_row(self, row: Row, *, vouched: bool) -> None:
         try:
-            self._state.replay(row)
+            self._state.replay(row, vouched=vouched)
         except LedgerError as error:
             raise LogError(
                 f"the database is damaged at entry {row.index}: {error}. Restore the newest backup"

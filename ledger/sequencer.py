@@ -12,6 +12,8 @@ may have its place. Storing, signing and showing are the business of `ledger.log
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -43,6 +45,14 @@ class Checked(Unverified):
             super().verify(*keys)
             # Set past the frozen dataclass: what is remembered changes no answer.
             self.__dict__["_verified"] = keys
+        return self.statement
+
+
+class Vouched(Unverified):
+    """A statement whose signatures this log verified when it logged it, and found right."""
+
+    def verify(self, *_keys: VerifyKey) -> Statement:
+        """Return the statement: its commitment stands under a root that the log signed since."""
         return self.statement
 
 
@@ -96,6 +106,65 @@ class Ticket:
         raise self._answer or LogError("the log gave no answer")
 
 
+class Waiters:
+    """Everybody who waits for an entry: by the place that it has, or by the name alone."""
+
+    def __init__(self) -> None:
+        self._placed: deque[tuple[int, Ticket]] = deque()
+        self._named: dict[str, list[Ticket]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def has_named(self) -> bool:
+        """Whether somebody waits for a statement that may not have its place yet."""
+        return bool(self._named)
+
+    def place(self, index: int) -> Ticket:
+        """Wait for an entry that was made."""
+        ticket = Ticket()
+        self._placed.append((index, ticket))
+        return ticket
+
+    def name(self, statement_id: str) -> Ticket:
+        """Wait for a statement; `forget` it in the end."""
+        ticket = Ticket()
+        with self._lock:
+            self._named.setdefault(statement_id, []).append(ticket)
+        return ticket
+
+    def forget(self, statement_id: str, ticket: Ticket) -> None:
+        """End what `name` began."""
+        with self._lock:
+            left = [each for each in self._named.pop(statement_id, ()) if each is not ticket]
+            if left:
+                self._named[statement_id] = left
+
+    def tell(self, size: int, indexes: Mapping[str, int]) -> int:
+        """Tell whoever waits for one of the first `size` entries; return how many had places."""
+        told = 0
+        while self._placed and self._placed[0][0] < size:
+            index, ticket = self._placed.popleft()
+            ticket.settle(index)
+            told += 1
+        if self._named:
+            with self._lock:
+                found = [(name, list(tickets)) for name, tickets in self._named.items()]
+            for name, tickets in found:
+                place = indexes.get(name)
+                for ticket in tickets if place is not None and place < size else ():
+                    ticket.settle(indexes[name])
+        return told
+
+    def fail(self, error: BaseException) -> None:
+        """Tell everybody that nothing more will come."""
+        while self._placed:
+            self._placed.popleft()[1].settle(error)
+        with self._lock:
+            tickets = [ticket for found in self._named.values() for ticket in found]
+        for ticket in tickets:
+            ticket.settle(error)
+
+
 @dataclass
 class Batch:
     """Entries that were made and admitted, until the database has them.
@@ -116,6 +185,7 @@ class State:
 
     Attributes:
         findings: what entries of this log break, in words; every auditor sees the same.
+        broken: the indexes of those entries.
     """
 
     def __init__(self) -> None:
@@ -123,6 +193,7 @@ class State:
         self.history = History()
         self.indexes: dict[str, int] = {}
         self.findings: list[str] = []
+        self.broken: list[int] = []
         self.last_time = 0
 
     def refuse(self, checked: Checked, now: int) -> None:
@@ -156,8 +227,12 @@ class State:
         self._admit(entry, leaf_hash(data), opened.id, opened)
         return Row(entry.index, opened.id, data, opened.envelope, salt)
 
-    def replay(self, row: Row) -> None:
+    def replay(self, row: Row, *, vouched: bool = False) -> None:
         """Take an entry that the database has.
+
+        Args:
+            row: the entry.
+            vouched: whether its signatures were verified before and found right.
 
         Raises:
             LedgerError: the row is damaged.
@@ -168,6 +243,8 @@ class State:
         if row.envelope is not None and row.salt is not None:
             opened = Opening(entry.index, row.salt, row.envelope).reveal(entry)
             name = opened.id
+            if vouched:
+                opened = Vouched(opened.statement, opened.envelope)
         self._admit(entry, leaf_hash(row.data), name, opened)
 
     def _make(self, opened: Checked, salt: bytes, now: int) -> tuple[Entry, bytes]:
@@ -194,6 +271,7 @@ class State:
         except LedgerError as error:
             # It is in the log for good; every auditor will see the same finding.
             self.findings.append(str(error))
+            self.broken.append(entry.index)
 
     def _add(self, entry: Entry, leaf: bytes, name: str) -> None:
         self.tree.append(leaf)

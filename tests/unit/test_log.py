@@ -9,8 +9,12 @@ from ledger import store
 from ledger.checkpoint import open_checkpoint
 from ledger.entry import NO_PREDECESSOR
 from ledger.errors import EncodingError, LogError, RuleError, SignatureError, StatementError
+from ledger.log import Log
 from ledger.merkle import Tree, leaf_hash, verify_consistency
 from ledger.publisher import Publisher
+from ledger.statements import envelope as envelopes
+from ledger.statements import read
+from ledger.statements.registry import forget
 from ledger.tiles import Tile, decode_bundle, decode_hashes, layout
 from tests.world import SECOND, World, key_of
 
@@ -143,6 +147,99 @@ def test_findings_survive_a_restart(world: World):
     world.insecure_put(world.offer(world.providers[0], asset=world.providers[1].asset))
     assert len(world.log.findings) == 1
     assert world.open_log().findings == world.log.findings
+
+
+def count_signatures(world: World) -> tuple[Log, int]:
+    """Open the log as a new process does, and count the envelopes that it verifies."""
+    forget()
+    with patch.object(envelopes, "open_", wraps=envelopes.open_) as opened:
+        return world.open_log(), opened.call_count
+
+
+@patch("ledger.log.BATCH", 4)
+def test_a_restart_verifies_no_signature_twice(world: World):
+    world.one_use()
+    size = world.log.size
+    again, count = count_signatures(world)
+    # What came after the last note is verified again, measurements in asset statements always.
+    assert count < 12 < size
+    assert again.history.by_id == world.log.history.by_id
+    # The twin: without the note every statement is.
+    with world.engine.begin() as connection:
+        connection.execute(store.verified.delete())
+    assert count_signatures(world)[1] >= size
+
+
+@patch("ledger.log.BATCH", 4)
+def test_a_statement_that_its_author_did_not_sign_has_no_effect_after_a_restart(world: World):
+    first, second = world.providers
+    forged = world.offer(first).sign(second.key)
+    world.insecure_put(forged)
+    world.one_use()
+    assert "signed by" in world.log.findings[0]
+    again = world.open_log()
+    assert again.findings == world.log.findings
+    assert read(forged).id not in again.history.by_id
+    # The twin: it is the note of the finding that keeps it out.
+    with world.engine.begin() as connection:
+        connection.execute(store.findings.delete())
+    assert read(forged).id in world.open_log().history.by_id
+
+
+def test_what_is_appended_is_admitted_as_recovery_admits_it(world: World):
+    tickets = [world.log.enqueue(world.sign(world.job())) for _ in range(5)]
+    assert world.log.sequence() == 5
+    assert [ticket.wait(0) for ticket in tickets] == list(range(world.log.size - 5, world.log.size))
+    again = world.open_log()
+    assert again.history.entries == world.log.history.entries
+    assert again.history.by_id == world.log.history.by_id
+    assert again.history.checked == world.log.history.checked
+    assert again.checkpoint() == world.log.checkpoint()
+
+
+def test_what_breaks_a_rule_by_now_is_not_appended(world: World):
+    """Checked before the revocation, appended after it."""
+    first = world.providers[0]
+    offer = world.log.check(world.sign(world.offer(first)))
+    world.put(world.revoke(first, first.id))
+    with pytest.raises(RuleError, match="revoked"):
+        world.log.enqueue(offer)
+    assert world.log.sequence() == 0
+    # The twin: a pending row is logged, as the transaction that stored it vouches for it.
+    world.insecure_put(offer.envelope)
+    assert len(world.log.findings) == 1
+
+
+def test_signatures_are_believed_under_the_same_keys_alone(world: World):
+    first, second = world.providers
+    found = world.log.check(world.sign(world.offer(first)))
+    found.verify(first.key.verify_key)
+    with pytest.raises(SignatureError):
+        found.verify(second.key.verify_key)
+    with pytest.raises(SignatureError):
+        found.verify(first.key.verify_key, second.key.verify_key)
+
+
+def test_the_same_statement_twice_is_one_entry(world: World):
+    job = world.sign(world.job())
+    one, two = world.log.enqueue(job), world.log.enqueue(job)
+    with world.engine.begin() as connection:
+        store.submit(connection, job, now=world.clock())
+    assert world.log.sequence() == 1
+    late = world.log.enqueue(job)
+    world.log.sequence()
+    assert one.wait(0) == two.wait(0) == late.wait(0) == world.log.size - 1
+
+
+def test_producers_are_told_what_is_wrong(world: World):
+    with pytest.raises(StatementError):
+        world.log.append(b"{}")
+    with pytest.raises(LogError, match="not in the log after 0 s; it may still come"):
+        world.log.append(world.sign(world.job()), timeout=0)
+    world.log.start()
+    index = world.log.append(world.sign(world.job()))
+    world.log.stop()
+    assert index == world.log.size - 1
 
 
 def test_another_key_does_not_open_the_log(world: World):
