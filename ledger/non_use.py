@@ -218,12 +218,11 @@ def verify(data: bytes, policy: Policy, successions: Iterable[bytes] = ()) -> No
     asset_entry, asset = _only(history, Asset)
     _, schedule = _only(history, Schedule)
     number = proof.key.number
-    if asset_entry.id != proof.asset:
+    # A close is signed with its asset's node key, so it is of the one asset that is there.
+    if {asset_entry.id, close.asset} != {proof.asset}:
         raise ProofError("the asset in the proof is another than it claims")
     if not isinstance(asset, TaggedAsset):
         raise ProofError("the asset commits to no tag key, so its absence cannot be shown")
-    if close.asset != proof.asset:
-        raise ProofError("the close in the proof is of another asset's node")
     span = (number, schedule.start(number), schedule.start(number + 1))
     for what, found in (("index", index), ("close", close)):
         if (found.number, found.start, found.stop) != span:
@@ -377,9 +376,8 @@ def _grounds(history: History, listed: Logged, number: int) -> set[int]:
     close = next(closes, None)
     if close is None:
         raise EvidenceError(f"the asset's node has not closed epoch {number}, or not in the open")
-    subjects = {listed.id, asset.provider}
-    if history.operator is not None:
-        subjects.add(history.operator.id)
+    operator = history.operator.id if history.operator is not None else ""
+    subjects = {listed.id, asset.provider, operator}
     return {listed.index, close.index} | {
         logged.index
         for logged in history.by_index.values()

@@ -246,7 +246,7 @@ def log_erasure(
             with engine.begin() as connection:
                 store.submit(connection, envelope, now=now)
             log.sequence()
-            logged.append(log.index_of(checked.id))
+            logged.append(_shown(log, checked.id))
     return logged
 
 
@@ -284,6 +284,17 @@ def finish_erasure(
     _rewrite(engine)
     marker.unlink()
     return len(waiting)
+
+
+def _shown(log: Log, statement_id: str) -> int:
+    try:
+        return log.index_of(statement_id)
+    except LogError as error:
+        # Without its quorum of witnesses nobody else could see that it was said.
+        reason = log.cosigning_failure or str(error)
+        raise LogError(
+            f"it is logged, and not shown yet ({reason}); the start after it is shown erases it"
+        ) from error
 
 
 def _stored_key(connection: sa.Connection, named: Named, length: int) -> bytes:

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from ledger import store
 from ledger.encoding import b64encode
-from ledger.errors import LogError, RuleError, ViewError
+from ledger.errors import CosigningError, LogError, RuleError, ViewError
 from ledger.export import Extras
+from ledger.log import Log
 from ledger.sealing import (
     Erased,
     SealedOpenings,
@@ -506,3 +507,23 @@ def test_a_view_key_is_not_what_a_view_says_in_public(world: World, tmp_path: Pa
     for key in views.keys.values():
         assert key not in shown
         assert b64encode(key).encode() not in shown
+
+
+def test_what_no_quorum_has_seen_is_not_erased_yet(world: World):
+    def silent(_note: bytes, _tree: object) -> bytes:
+        raise CosigningError("0 of 2 witnesses answered")
+
+    checkpoint = world.log.checkpoint()
+    (world.folder / "checkpoints" / "cosigned").write_bytes(checkpoint)
+    folder = world.folder / "checkpoints"
+    world.log = Log(world.engine, world.log_key, folder, world.clock, cosign=silent)
+    asked = under(world.log.history, agreement(world))
+    found = plan(world.log.history, asked, world.clock())
+    before = world.openings()
+    with pytest.raises(LogError, match="0 of 2 witnesses"):
+        log_erasure(world.log, world.engine, found, world.operator.key, CAUSE, world.clock())
+    marker = world.folder / "erasing"
+    assert finish_erasure(world.log, world.engine, marker, crash) == 0
+    assert world.openings() == before
+    world.log = world.open_log()
+    assert finish_erasure(world.log, world.engine, marker) == 1

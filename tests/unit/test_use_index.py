@@ -8,7 +8,17 @@ import pytest
 
 from ledger.errors import EncodingError, ProofError
 from ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash, root
-from ledger.use_index import EPOCHS, EpochKey, commit, disclose, root_of, sorted_tags, tag
+from ledger.use_index import (
+    EPOCHS,
+    EpochKey,
+    commit,
+    disclose,
+    read_tag_keys,
+    root_of,
+    sorted_tags,
+    tag,
+    write_tag_keys,
+)
 
 KEY = bytes(range(32))
 ASSET = "asset:" + 64 * "a"
@@ -81,6 +91,36 @@ def test_a_key_of_another_length_is_refused(key: bytes):
         tag(key, ASSET, 0)
     with pytest.raises(EncodingError, match="32 bytes"):
         commit(key)
+
+
+def test_tag_keys_are_read_back_as_they_were_written():
+    keys = {"asset:" + 64 * "b": bytes(32), ASSET: KEY}
+    assert read_tag_keys(write_tag_keys(keys)) == keys
+    assert read_tag_keys(b"") == {}
+
+
+LINES = write_tag_keys({ASSET: KEY, "asset:" + 64 * "b": bytes(32)})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (LINES[:-1], "does not end"),
+        (LINES + LINES, "line 3 of the tag keys is out of order"),
+        (LINES.replace(b"a" * 64, b"c" * 64), "line 2 of the tag keys is out of order"),
+        (LINES.replace(b"asset:", b"offer:"), "line 1 of the tag keys: expected the id"),
+        (LINES.replace(b'"key":"', b'"key":["', 1), "line 1"),
+        (LINES.replace(b"AAECAwQF", b""), "line 1 of the tag keys: a tag key has 32 bytes"),
+        (LINES.replace(b"AAECAwQF", b"!AECAwQF"), "line 1 of the tag keys: not standard base64"),
+        (b'{"asset":1,"key":"AAAA"}\n', "line 1 of the tag keys: expected the id"),
+        (b'{"asset":"a"}\n', "line 1 of the tag keys: expected asset and key"),
+        (b"\n", "line 1"),
+    ],
+)
+def test_malformed_tag_keys_are_refused_without_telling_one(data: bytes, message: str):
+    with pytest.raises(EncodingError, match=message) as caught:
+        read_tag_keys(data)
+    assert "AwQF" not in str(caught.value)
 
 
 def test_the_root_is_that_of_the_sorted_tags_each_once():

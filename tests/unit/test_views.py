@@ -1,10 +1,12 @@
 """Views: one key opens what rests on one agreement in one epoch, and nothing else."""
 
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ledger.encoding import canonical, parse
 from ledger.entry import Entry, Opening, commitment
@@ -17,6 +19,8 @@ from ledger.views import (
     Sealed,
     View,
     Views,
+    _box_context,
+    _wrap_context,
     open_sealed,
     seal,
     views_of,
@@ -100,6 +104,33 @@ def test_an_entry_of_the_same_index_in_another_log_is_refused(
 ):
     with pytest.raises(ViewError, match="does not open"):
         open_sealed(line, replace(job[0], commitment=bytes(32)), BOTH)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda text: text[:-1] + b"x",
+        lambda text: text + bytes(len(text)),
+        lambda text: (len(text)).to_bytes(4, "big") + text[4:],
+        lambda text: (1).to_bytes(4, "big") + text[4:],
+    ],
+)
+def test_a_box_that_is_padded_otherwise_is_refused(
+    job: tuple[Entry, Opening], line: bytes, lie: Callable[[bytes], bytes]
+):
+    entry, sealed = job[0], Sealed.from_bytes(line)
+    named, wrap = sealed.wraps[0]
+    key = ChaCha20Poly1305(KEYS[0].key).decrypt(wrap[:12], wrap[12:], _wrap_context(entry, named))
+    text = ChaCha20Poly1305(key).decrypt(bytes(12), sealed.box, _box_context(entry))
+    box = ChaCha20Poly1305(key).encrypt(bytes(12), lie(text), _box_context(entry))
+    with pytest.raises(EntryError, match="is padded wrongly"):
+        replace(sealed, box=box).open(entry, BOTH)
+
+
+def test_more_view_keys_than_any_log_has_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ledger.views.MAX_VIEWS", 3)
+    with pytest.raises(ViewError, match="more than 3 view keys"):
+        Views.from_bytes(GOOD)
 
 
 def test_every_changed_byte_is_refused(job: tuple[Entry, Opening]):
