@@ -14,7 +14,7 @@ import hmac
 import re
 from binascii import a2b_base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ledger.encoding import (
     MAX_SAFE_INTEGER,
@@ -149,17 +149,14 @@ class Entry:
         Raises:
             EntryError: not exactly one canonical entry of version 1.
         """
-        quick = cls._match(data)
-        if quick is not None:
-            return quick
-        try:
-            return cls._from_json(parse(data, limit=MAX_ENTRY))
-        except EncodingError as error:
-            raise EntryError(f"malformed entry: {error}") from error
+        entry = cls._match(data)
+        if entry is None:
+            _refuse(data)
+        return entry
 
     @classmethod
     def _match(cls, data: bytes) -> Entry | None:
-        """Read a leaf in one step; None where it is none, and `from_bytes` says why."""
+        """Read a leaf in one step; None where it is none, and `_refuse` says why."""
         match = _ENTRY.fullmatch(data)
         if match is None:
             return None
@@ -177,24 +174,30 @@ class Entry:
             commitment=a2b_base64(committed),
         )
 
-    @classmethod
-    def _from_json(cls, value: Any) -> Entry:
-        names = {"commitment", "index", "kind", "previous", "references", "time", "v"}
+
+def _refuse(data: bytes) -> NoReturn:
+    """Say why bytes are no entry.
+
+    Raises:
+        EntryError: always.
+    """
+    names = {"commitment", "index", "kind", "previous", "references", "time", "v"}
+    try:
+        value = parse(data, limit=MAX_ENTRY)
         if not isinstance(value, dict) or set(value) != names:
             raise EntryError(f"an entry has exactly the fields {', '.join(sorted(names))}")
         if type(value["v"]) is not int or value["v"] != VERSION:
             raise EntryError("unknown version of entry; a newer verifier may read it")
         if not isinstance(value["kind"], str) or value["kind"] not in KINDS:
             raise EntryError(f"unknown kind of entry: {str(value['kind'])[:40]!r}")
-        index = _number(value["index"], "index")
-        return cls(
-            index=index,
-            previous=_hash(value["previous"], "previous"),
-            time=_number(value["time"], "time"),
-            kind=value["kind"],
-            references=_references(value["references"], index),
-            commitment=_hash(value["commitment"], "commitment"),
-        )
+        for name in ("index", "time"):
+            _number(value[name], name)
+        for name in ("previous", "commitment"):
+            _check_hash(value[name], name)
+        _check_references(value["references"])
+    except EncodingError as error:
+        raise EntryError(f"malformed entry: {error}") from error
+    raise EntryError(f"entry {value['index']} refers to itself or to a later entry")
 
 
 @dataclass(frozen=True)
@@ -293,17 +296,14 @@ def _text(value: Any) -> str:
     return value
 
 
-def _hash(value: Any, name: str) -> bytes:
-    data = b64decode(_text(value))
-    if len(data) != HASH_BYTES:
+def _check_hash(value: Any, name: str) -> None:
+    if len(b64decode(_text(value))) != HASH_BYTES:
         raise EntryError(f"{name} has not {HASH_BYTES} bytes")
-    return data
 
 
-def _references(value: Any, index: int) -> tuple[int | None, ...]:
+def _check_references(value: Any) -> None:
     if not isinstance(value, list) or len(value) > MAX_REFERENCES:
         raise EntryError(f"references are a list of at most {MAX_REFERENCES}")
-    found = tuple(None if item is None else _number(item, "reference") for item in value)
-    if any(item is not None and item >= index for item in found):
-        raise EntryError(f"entry {index} refers to itself or to a later entry")
-    return found
+    for item in value:
+        if item is not None:
+            _number(item, "reference")
