@@ -34,6 +34,8 @@ class AgreementAccount:
         index: its entry.
         uses: completed jobs that the terms permit.
         stages: how many jobs reached each of `STAGES`.
+        budget_micro: the privacy budget; None where the agreement has none.
+        spent_micro: privacy loss that receipts name.
         billed_cents: sum of the prices billed; `fee_cents` and `share_cents` are its parts.
         due_cents: the agreed price times the jobs released.
     """
@@ -46,6 +48,8 @@ class AgreementAccount:
     uses: int
     price_cents: int
     stages: Counter[str] = field(default_factory=Counter)
+    budget_micro: int | None = None
+    spent_micro: int = 0
     billed_cents: int = 0
     fee_cents: int = 0
     share_cents: int = 0
@@ -108,6 +112,8 @@ class Accounts:
                 accounts._take(history, logged)
             elif entry.kind in ("receipt", "release", "settlement"):
                 accounts._take_sealed(history, entry)
+        for name, account in accounts.agreements.items():
+            account.spent_micro = history.spent_micro[name]
         return accounts
 
     @property
@@ -151,6 +157,7 @@ class Accounts:
                 statement.researcher,
                 statement.terms.uses,
                 statement.price_cents,
+                budget_micro=getattr(statement, "budget_micro", None),
             )
         elif isinstance(statement, Job):
             self.jobs[logged.id] = JobAccount(logged, statement, last=logged.index)

@@ -21,6 +21,7 @@ from ledger.statements import (
     Epoch,
     Grant,
     Job,
+    MeteredReceipt,
     Participant,
     Receipt,
     Release,
@@ -69,6 +70,8 @@ class History:
         self.revoked: dict[str, int] = {}
         self.completed: dict[str, list[Logged]] = {}
         self.completed_uses: Counter[str] = Counter()
+        # Privacy loss under each budgeted agreement, whatever became of the job.
+        self.spent_micro: Counter[str] = Counter()
         self.released: dict[str, Logged] = {}
         self.settled: dict[str, Logged] = {}
         self.schedule: Schedule | None = None
@@ -180,12 +183,14 @@ class History:
         twice = self.broken.get(logged.id) == "duplicate_receipt"
         if receipt.state == "completed" and not twice:
             self.completed.setdefault(receipt.job, []).append(logged)
-            agreement = self._agreement_used(receipt)
+            agreement = self.agreement_used(receipt)
             if agreement is not None:
                 self.completed_uses[agreement] += 1
+        if isinstance(receipt, MeteredReceipt):
+            self.spent_micro[self.agreement_used(receipt) or ""] += receipt.spent_micro
 
-    def _agreement_used(self, receipt: Receipt) -> str | None:
-        """Return the agreement that a use is counted under, even where the grant is another's."""
+    def agreement_used(self, receipt: Receipt) -> str | None:
+        """Return the agreement that a use counts under, even where its grant is another job's."""
         found = self.by_id.get(receipt.grant or "")
         grant = found.statement if found is not None else None
         if isinstance(grant, Grant) and (grant.job, grant.asset) == (receipt.job, receipt.asset):

@@ -17,8 +17,10 @@ from ledger.keys import VerifyKey
 from ledger.statements import (
     Agreement,
     Asset,
+    BudgetedAgreement,
     Grant,
     Job,
+    MeteredReceipt,
     Offer,
     Participant,
     Receipt,
@@ -151,7 +153,8 @@ def _grant(case: Case) -> None:
         purpose=job.purpose,
         recipient=job.researcher,
         parties=case.history.providers(job),
-        exact=True,
+        # Under a privacy budget answers carry noise; there is no way to spend it on exact ones.
+        exact=not isinstance(agreement, BudgetedAgreement),
         time=case.logged.time,
     )
     decision = evaluate(agreement.terms, request, case.history.completed_uses[statement.agreement])
@@ -167,6 +170,26 @@ def _receipt(case: Case) -> None:
     )
     if statement.state == "completed":
         _completed_receipt(case, statement)
+    _spend(case, statement)
+
+
+def _spend(case: Case, receipt: Receipt) -> None:
+    """What was sent under a privacy budget is metered, and never more than the budget holds."""
+    name = case.history.agreement_used(receipt)
+    found = case.history.by_id.get(name or "")
+    agreement = found.statement if found is not None else None
+    if not isinstance(agreement, BudgetedAgreement) or name is None or not receipt.contributions:
+        return
+    if not isinstance(receipt, MeteredReceipt):
+        raise RuleError(
+            "unmetered", f"entry {case.logged.index} (receipt): does not say what it spent"
+        )
+    spent = case.history.spent_micro[name] + receipt.spent_micro
+    case.require(
+        "overspent_budget",
+        spent <= agreement.budget_micro,
+        f"{spent} of {agreement.budget_micro} micro-units are spent under the agreement",
+    )
 
 
 def _completed_receipt(case: Case, statement: Receipt) -> None:

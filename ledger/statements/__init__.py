@@ -1,6 +1,6 @@
 """Facts that parties sign: one file per kind, the registry lists them."""
 
-from ledger.statements.agreement import Agreement
+from ledger.statements.agreement import Agreement, BudgetedAgreement
 from ledger.statements.asset import (
     Asset,
     Column,
@@ -22,6 +22,7 @@ from ledger.statements.receipt import (
     REFUSAL_REASONS,
     Contribution,
     JournalPosition,
+    MeteredReceipt,
     Receipt,
 )
 from ledger.statements.registry import KINDS, Unverified, read
@@ -44,6 +45,7 @@ __all__ = [
     "Agreement",
     "Asset",
     "Author",
+    "BudgetedAgreement",
     "Column",
     "Contribution",
     "Counts",
@@ -54,6 +56,7 @@ __all__ = [
     "JournalSpan",
     "Line",
     "Measurement",
+    "MeteredReceipt",
     "Offer",
     "Participant",
     "Posting",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from ledger.errors import StatementError
-from ledger.record import PPM, identifier, not_negative, parts_per_million
+from ledger.record import PPM, identifier, not_negative, parts_per_million, positive
 from ledger.statements.statement import Author, Statement
 from ledger.terms import Terms
 
@@ -51,3 +51,23 @@ class Agreement(Statement):
     def check(self, where: str) -> None:  # noqa: D102
         if self.provider == self.researcher:
             raise StatementError(f"{where}.researcher: nobody agrees with itself")
+
+
+@dataclass(frozen=True)
+class BudgetedAgreement(Agreement):
+    """An agreement on answers with noise, version 2: what they tell in all is bounded.
+
+    Attributes:
+        budget_micro: most privacy loss of all jobs under it together, in millionths of the unit
+            that the task's mechanism is accounted in (rho of zero-concentrated differential
+            privacy, arXiv:1605.02065); receipts name what each spent.
+    """
+
+    version: ClassVar[int] = 2
+
+    budget_micro: Annotated[int, positive]
+
+    def check(self, where: str) -> None:  # noqa: D102
+        super().check(where)
+        if self.terms.exact:
+            raise StatementError(f"{where}.terms.exact: no budget bounds what exact answers tell")

@@ -109,3 +109,22 @@ class Receipt(Statement):
         rounds = [item.round for item in self.contributions]
         if rounds != list(range(1, len(rounds) + 1)):
             raise StatementError(f"{where}.contributions: rounds are not 1, 2, 3, …")
+
+
+@dataclass(frozen=True)
+class MeteredReceipt(Receipt):
+    """A receipt under a privacy budget, version 2.
+
+    Attributes:
+        spent_micro: privacy loss of what was sent, as `BudgetedAgreement.budget_micro`; what was
+            sent is spent, also where the job failed afterwards.
+    """
+
+    version: ClassVar[int] = 2
+
+    spent_micro: Annotated[int, not_negative]
+
+    def check(self, where: str) -> None:  # noqa: D102
+        super().check(where)
+        if self.spent_micro and not self.contributions:
+            raise StatementError(f"{where}.spent_micro: nothing was sent")

@@ -12,14 +12,14 @@ from ledger.errors import StatementError
 from ledger.ids import statement_id
 from ledger.keys import VerifyKey
 from ledger.statements import envelope
-from ledger.statements.agreement import Agreement
+from ledger.statements.agreement import Agreement, BudgetedAgreement
 from ledger.statements.asset import Asset, TaggedAsset
 from ledger.statements.epoch import Epoch
 from ledger.statements.grant import Grant
 from ledger.statements.job import Job
 from ledger.statements.offer import Offer
 from ledger.statements.participant import Participant
-from ledger.statements.receipt import Receipt
+from ledger.statements.receipt import MeteredReceipt, Receipt
 from ledger.statements.release import Release
 from ledger.statements.revocation import Revocation
 from ledger.statements.rotation import Rotation
@@ -49,9 +49,9 @@ KINDS: dict[str, type[Statement]] = {
         Shred,
     )
 }
-# Earlier versions of a kind stay readable.
-_EARLIER: tuple[type[Statement], ...] = (Asset,)
-_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_EARLIER)}
+# Versions beside those: earlier ones stay readable, and some are for what others do not need.
+_OTHERS: tuple[type[Statement], ...] = (Asset, BudgetedAgreement, MeteredReceipt)
+_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_OTHERS)}
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,28 @@ class BeyondQuota(Fault):
         yield from second
 
 
+class Overspent(Fault):
+    """A node spends more privacy than the agreement's budget holds."""
+
+    code = "overspent_budget"
+
+    def steps(self) -> Iterator[None]:
+        self.deals = [self.market.agree(self.deals[0].node, self.researcher, noisy=True)]
+        yield from super().steps()
+
+    def meter(self, _node: Node) -> dict[str, int]:
+        return {"spent_micro": (self.deals[0].budget or 0) + 1}
+
+
+class Unmetered(Overspent):
+    """A node does not say what it spent."""
+
+    code = "unmetered"
+
+    def meter(self, _node: Node) -> dict[str, int]:
+        return {}
+
+
 class OtherCode(Fault):
     """A node runs other code than the job names."""
 
@@ -685,7 +707,8 @@ class SecondSchedule(Beside):
 
 
 JOBS: tuple[type[Fault], ...] = (
-    OmittedReceipt, TwoReceipts, ReusedGrant, BeyondQuota, OtherCode, Unseen, Foreseen, MoreRounds,
+    OmittedReceipt, TwoReceipts, ReusedGrant, BeyondQuota, Overspent, Unmetered, OtherCode,
+    Unseen, Foreseen, MoreRounds,
     RevokedAgreement, ForeignSignature, ForkedJournal, OtherPurpose, ForeignGrant,
     ForeignAgreement, RevokedResearcher, InventedResearcher, ChangedAsset, EarlyRelease,
     OtherContributions, SecondRelease, SwappedResult, SecretResult, Withheld, Unbilled, HalfDone,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ledger.statements.settlement import Line, postings
-from tests.generated.market import FEE_PPM, Deal, Market
+from tests.generated.market import FEE_PPM, SPENT_MICRO, Deal, Market
 from tests.generated.node import Node, digest_of
 from tests.world import CODE
 
@@ -143,10 +143,17 @@ class Life:
         ]
 
     def put_receipt(self, node: Node) -> None:
-        payload = self.receipt_payload(node)
+        payload = self.receipt_payload(node) | self.meter(node)
+        if "spent_micro" in payload and not payload["contributions"]:
+            payload["spent_micro"] = 0
         name, envelope = self.market.sign("receipt", payload, node.key)
         self.finish(node, name, payload["state"])
         self.log_receipt(node, name, envelope, payload)
+
+    def meter(self, node: Node) -> dict[str, int]:
+        """What is spent of a privacy budget, where the agreement has one."""
+        budgeted = any(deal.node is node and deal.budget for deal in self.deals)
+        return {"spent_micro": SPENT_MICRO} if budgeted else {}
 
     def finish(self, node: Node, receipt: str, state: str) -> None:
         body = {"asset": node.asset, "job": self.job, "receipt": receipt, "state": state}

@@ -21,6 +21,7 @@ from ledger.journal import JournalLine
 from ledger.keys import SigningKey
 from ledger.statements import (
     Agreement,
+    BudgetedAgreement,
     Epoch,
     JournalSpan,
     Offer,
@@ -43,6 +44,7 @@ from tests.world import START, YEAR, key_of
 LOG = "generated.example/log"
 ACTIVE_NODES = 20
 PRICE, FEE_PPM = 1_000, 100_000
+SPENT_MICRO = 250
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Deal:
     researcher: Party
     left: int
     price: int = PRICE
+    budget: int | None = None
     active: int = 0
     jobs: list[Any] = field(default_factory=list)
 
@@ -127,7 +130,7 @@ class Market:
     # Signing and logging.
 
     def sign(self, kind: str, payload: dict[str, Any], *keys: SigningKey) -> tuple[str, bytes]:
-        envelope = seal(kind, 1, payload, *keys)
+        envelope = seal(kind, 2 if "spent_micro" in payload else 1, payload, *keys)
         return statement_id(kind, envelope), envelope
 
     def log(
@@ -193,35 +196,42 @@ class Market:
             100, (Column("age", "integer", 0, 7),), digest_of(node.key.name), quality, self.now
         )
 
-    def terms(self, quota: int) -> Terms:
+    def terms(self, quota: int, *, exact: bool = True) -> Terms:
         return Terms(
             tasks=("statistics",),
             purposes=("research",),
             recipients=("*",),
             uses=quota,
             until=START + YEAR,
-            exact=True,
+            exact=exact,
             minimum_parties=1,
         )
 
-    def agree(self, node: Node, researcher: Party, quota: int | None = None) -> Deal:
-        """Log a new offer and agreement."""
+    def agree(
+        self, node: Node, researcher: Party, quota: int | None = None, *, noisy: bool | None = None
+    ) -> Deal:
+        """Log a new offer and agreement; some nodes give answers with noise alone."""
         uses = quota or self.plan.quota
-        offer = Offer(node.owner.id, node.asset, self.terms(uses), PRICE, self.now)
+        noisy = node in self.nodes[10:13] if noisy is None else noisy
+        terms = self.terms(uses, exact=not noisy)
+        offer = Offer(node.owner.id, node.asset, terms, PRICE, self.now)
         offered = self.put(offer, node.owner.key)
         statement = Agreement(
             node.owner.id,
             researcher.id,
             node.asset,
             offered,
-            self.terms(uses),
+            terms,
             {"complete_rows": True},
             PRICE,
             FEE_PPM,
             self.now,
         )
+        budget = uses * 10 * SPENT_MICRO if noisy else None
+        if budget is not None:
+            statement = BudgetedAgreement(**vars(statement), budget_micro=budget)
         name = self.put(statement, node.owner.key, researcher.key)
-        return Deal(name, self.at[name], node, researcher, uses)
+        return Deal(name, self.at[name], node, researcher, uses, budget=budget)
 
     def deal(self, node: Node, researcher: Party) -> Deal:
         """The agreement in force between two, a new one where its uses are promised."""

@@ -1,0 +1,180 @@
+"""A node's journal against the log: one true journal, and each way in which another lies."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ledger.journal import JournalLine, next_head, write_journal
+from ledger.journal_check import GRACE_MILLISECONDS, check_journal
+from ledger.statements import Counts, Receipt
+from tests.world import SECOND, World
+
+Change = Callable[[list[JournalLine]], list[JournalLine]]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Two uses, closed by their nodes, and nothing pending."""
+    world = World(tmp_path / "world", 2)
+    world.put(world.schedule(epoch_entries=8, grace_entries=4))
+    world.one_use()
+    world.one_use()
+    settle(world)
+    return world
+
+
+def settle(world: World) -> None:
+    world.close_epochs()
+    for _ in range(4):
+        world.put(world.offer(world.providers[0]))
+
+
+def codes(world: World, data: bytes | None = None) -> list[str]:
+    journal = world.journal(world.providers[0]) if data is None else data
+    account = check_journal(world.log.history, journal, "journals/000")
+    return [item.code for item in account.findings]
+
+
+def rewritten(world: World, change: Change) -> bytes:
+    """The journal as a lying node hands it out: changed, chained and signed anew."""
+    provider, chained = world.providers[0], []
+    head = world.journal_position("nobody").head
+    for number, line in enumerate(change(list(world.journals[provider.asset])), start=1):
+        head = next_head(head, number, line.time, line.kind, line.body)
+        chained.append(JournalLine(number, line.time, line.kind, line.body, head))
+    return write_journal(provider.asset, chained, world.node_key(provider), now=world.clock())
+
+
+def receipts(world: World) -> list[str]:
+    asset = world.providers[0].asset
+    found = world.statements.items()
+    return [i for i, item in found if isinstance(item, Receipt) and item.asset == asset]
+
+
+def test_a_true_journal_agrees_with_the_log(world: World):
+    account = check_journal(world.log.history, world.journal(world.providers[0]), "journals/000")
+    assert account.findings == []
+    assert (account.lines, len(account.launched), set(account.ended.values())) == (
+        4,
+        2,
+        {"completed"},
+    )
+    assert codes(world, rewritten(world, list)) == []
+
+
+def test_a_damaged_journal_is_one_finding(world: World):
+    data = world.journal(world.providers[0])
+    assert codes(world, data.replace(b"launch", b"lunch!", 1)) == ["damaged_journal"]
+    assert codes(world, b"") == ["damaged_journal"]
+
+
+def test_a_journal_is_signed_by_its_own_node(world: World):
+    provider, other = world.providers
+    lines = world.journals[provider.asset]
+    data = write_journal(provider.asset, lines, world.node_key(other), now=world.clock())
+    assert codes(world, data) == ["damaged_journal"]
+
+
+def test_a_journal_of_an_asset_that_nobody_listed(world: World):
+    key = world.node_key(world.providers[0])
+    data = write_journal("asset:" + 64 * "0", [], key, now=world.clock())
+    assert codes(world, data) == ["unknown_journal"]
+
+
+def drop_first_job(lines: list[JournalLine]) -> list[JournalLine]:
+    return lines[2:]
+
+
+def drop_last_job(lines: list[JournalLine]) -> list[JournalLine]:
+    return lines[:2]
+
+
+def other_time(lines: list[JournalLine]) -> list[JournalLine]:
+    return [replace(lines[0], time=lines[0].time + 1), *lines[1:]]
+
+
+def other_state(lines: list[JournalLine]) -> list[JournalLine]:
+    return [*lines[:-1], replace(lines[-1], body=lines[-1].body | {"state": "failed"})]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (drop_first_job, "missing_line"),
+        (drop_last_job, "journal_mismatch"),
+        (other_time, "journal_mismatch"),
+        (other_state, "journal_mismatch"),
+    ],
+)
+def test_a_journal_written_anew_parts_from_the_log(world: World, change: Change, code: str):
+    assert codes(world, rewritten(world, change)) == [code]
+
+
+def unlogged(world: World) -> None:
+    provider = world.providers[0]
+    job = "job:" + 64 * "a"
+    world.journal_line(provider.asset, "launch", asset=provider.asset, job=job)
+    world.journal_line(
+        provider.asset, "finish", asset=provider.asset, job=job, state="completed",
+        receipt="receipt:" + 64 * "b",
+    )  # fmt: skip
+
+
+def test_a_job_beside_the_log_is_found_once_it_is_due(world: World):
+    unlogged(world)
+    assert codes(world) == []
+    settle(world)
+    # Told once: that its receipt is missing too follows from it.
+    assert codes(world) == ["unlogged_job"]
+
+
+def test_an_omitted_receipt_is_found_by_its_line(world: World):
+    provider = world.providers[0]
+    job, grants = world.granted_job()
+    receipt = world.receipt(provider, job, grants[0], state="failed", reason="task_error")
+    world.journal_line(
+        provider.asset, "finish", asset=provider.asset, job=job, state="failed",
+        receipt="receipt:" + 64 * "c",
+    )  # fmt: skip
+    assert receipt.job == job
+    settle(world)
+    found = check_journal(world.log.history, world.journal(provider), "journals/000").findings
+    assert [item.code for item in found] == ["missing_receipt"]
+    assert found[0].entries == (world.log.index_of(job),)
+
+
+def test_a_launch_without_an_end(world: World):
+    provider = world.providers[0]
+    job, _ = world.granted_job()
+    world.journal_line(provider.asset, "launch", asset=provider.asset, job=job)
+    assert codes(world) == []
+    settle(world)
+    assert codes(world) == ["unfinished_job"]
+
+
+def test_a_close_that_counts_otherwise(tmp_path: Path):
+    world = World(tmp_path / "world", 1)
+    world.put(world.schedule(epoch_entries=8, grace_entries=4))
+    world.one_use()
+    close = world.epoch(world.providers[0])
+    world.put(replace(close, counts=Counts(1, 0, 1, 0)))
+    assert codes(world) == ["wrong_counts"]
+
+
+def test_without_a_schedule_an_hour_is_waited(tmp_path: Path):
+    world = World.with_one_use(tmp_path / "world", 2)
+    unlogged(world)
+    world.clock.advance(GRACE_MILLISECONDS - 2 * SECOND)
+    world.put(world.offer(world.providers[0]))
+    assert codes(world) == []
+    world.clock.advance(2 * SECOND)
+    world.put(world.offer(world.providers[0]))
+    assert codes(world) == ["unlogged_job"]
+
+
+def test_a_journal_fetched_earlier_is_no_shorter_journal(world: World):
+    early = world.journal(world.providers[0])
+    world.one_use()
+    assert codes(world, early) == []
