@@ -85,9 +85,10 @@ def node(folder: Path, name: str) -> Path:
     return folder / "nodes" / name.lower()
 
 
-def small_market(folder: Path, *, uses: int = 50) -> Path:
+def small_market(folder: Path, *, uses: int = 50, **settings: Any) -> Path:
     """Two providers with data and nodes, a researcher with an agreement on each, an auditor."""
     from marketplace.embedded import Embedded
+    from marketplace.settings import Settings
 
     terms = Terms(
         tasks=("statistics", "encrypted_sum"),
@@ -99,7 +100,7 @@ def small_market(folder: Path, *, uses: int = 50) -> Path:
         minimum_parties=2,
     )
     folder.mkdir(parents=True)
-    with Embedded(folder) as market:
+    with Embedded(folder, Settings(folder=folder / "service", **settings)) as market:
         researcher = Researcher(market.enrol("Lab", "researcher"), market.http())
         market.enrol("Auditor", "auditor")
         for name, table in TABLES.items():

@@ -13,6 +13,7 @@ histories of one node.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,8 +93,8 @@ class Books:
         listed = history.by_id.get(self._asset)
         if listed is None or self._compared == history.size:
             return
-        own = [*history.receipts.get(listed.index, ()), *history.closes.get(self._asset, ())]
-        new = [logged for logged in own if logged.index >= self._compared]
+        receipts = _from(history.receipts.get(listed.index, []), self._compared)
+        new = [*receipts, *_from(history.closes.get(self._asset, []), self._compared)]
         if new:
             with self._journal.write() as book:
                 for logged in new:
@@ -213,6 +214,11 @@ class Books:
         history = self._log.history
         owner = getattr(history.by_id[self._asset].statement, "provider", "")
         return any(history.revoked_before(name, history.size) for name in (self._asset, owner))
+
+
+def _from(found: list[Logged], index: int) -> list[Logged]:
+    """Return those that stand at an index or after it; they are in log order."""
+    return found[bisect_left(found, index, key=lambda logged: logged.index) :]
 
 
 def _signed_over(logged: Logged) -> JournalPosition:

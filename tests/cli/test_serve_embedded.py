@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from ledger.audit import command as audit
+from ledger.journal import read_journal
 from tests.cli.conftest import ServedMarket
 from tests.served import (
     PURPOSE,
@@ -111,6 +112,37 @@ def export_is_sound(market: ServedMarket, folder: Path, says: tuple[str, str]) -
     listed = rongshu_json("audit", "list", folder, "--key", market.served.log_key)
     assert listed["status"] == "sound"
     assert says[1] in {use["reason"] for use in listed["uses"]}
+
+
+def test_a_provider_hands_its_journal_to_an_auditor(market: ServedMarket, tmp_path: Path):
+    journal = tmp_path / "north.journal"
+    made = run_here("node", "journal", node(market.folder, "north"), "--out", journal, "--json")
+    read = read_journal(journal.read_bytes())
+    told = json.loads(made)
+    assert (told["lines"], told["asset"]) == (len(read.lines), read.asset)
+    complaint = run_here("node", "journal", node(market.folder, "north"), "--out", journal, code=1)
+    assert "cannot be written: File exists" in complaint
+    folder = tmp_path / "audit"
+    words = ("--data", market.folder, "--journal", journal, "--tag-keys")
+    run_here("ledger", "export", folder, *words)
+    assert (folder / "journals" / "000").read_bytes() == journal.read_bytes()
+    journal.write_bytes(journal.read_bytes()[:-2])
+    complaint = run_here("ledger", "export", tmp_path / "other", *words, code=1)
+    assert "--journal" in complaint
+    assert "north.journal" in complaint
+
+
+def test_a_market_keeps_the_schedule_of_its_first_start(market: ServedMarket):
+    complaint = run_here("operator", "schedule", "--data", market.folder, code=1)
+    assert "keeps it for good" in complaint
+
+
+def test_an_older_market_begins_to_count_epochs(tmp_path: Path):
+    folder = small_market(tmp_path / "market", epoch_entries=0)
+    with serving("--embedded", folder) as _:
+        words = ("--data", folder, "--entries", "10", "--grace", "5", "--json")
+        made = json.loads(run_here("operator", "schedule", *words))
+        assert made["id"].startswith("schedule:")
 
 
 def test_an_export_opens_what_its_reader_may_see(market: ServedMarket, tmp_path: Path):

@@ -50,6 +50,7 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/receipts"): ("node", "provider"),
     ("POST", "/closes"): ("node", "provider"),
     ("POST", "/schedule"): ("operator",),
+    ("POST", "/rotations"): ANY,
     ("POST", "/revocations"): ("provider", "researcher", "operator"),
     ("GET", f"/assets/asset:{ZERO}/uses"): OVERSEEN,
     ("GET", "/settlements"): OVERSEEN,
