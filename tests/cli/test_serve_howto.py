@@ -89,6 +89,9 @@ def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path)
         assert '"count": 12' in told
         assert '"age": 636' in told
         assert told.count(" released ") == 2
+        assert "lines, signed by SHA256:" in follow(
+            "provider.md", "Show your journal to an auditor"
+        )
         told = follow("provider.md", "Afterwards")
         assert told.count("completed") == 2
         assert "signs with a new key" in follow("provider.md", "Change your keys")
@@ -107,7 +110,7 @@ def test_no_block_is_left_out():
         "operator.md": {"Start", "Publish the log's key", "Let parties in"}
         | {"Give an auditor the ledger"},
         "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
-        | {"Afterwards", "Change your keys"},
+        | {"Show your journal to an auditor", "Afterwards", "Change your keys"},
         "auditor.md": {"Verify", "Is it the newest state?", "Check the structure alone"}
         | {"See who used what", "Be a witness", "Ask for an export"},
     }
