@@ -380,6 +380,25 @@ def test_a_proof_about_another_asset_than_its_evidence_is_refused(
         check(replace(proof, asset=other.asset))
 
 
+def test_an_epoch_that_was_closed_and_indexed_before_its_end_is_refused(tmp_path: Path):
+    world = World(tmp_path / "world", 2)
+    world.put(world.schedule(epoch_entries=LENGTH))
+    provider, early = world.providers[0], world.use_index()
+    while world.log.size % LENGTH < LENGTH - 2:
+        world.put(world.offer(provider))
+    indexes = [
+        world.log.index_of(world.insecure_put(item)) for item in (early, world.epoch(provider))
+    ]
+    assert max(indexes) < LENGTH
+    needed = [world.log.index_of(item) for item in (world.operator.id, provider.id, provider.asset)]
+    schedule = next(item.index for item in world.entries() if item.kind == "schedule")
+    exhibits = map(Stage(world, {}).prove, sorted([*indexes, *needed, schedule]))
+    own = disclose(tag_key_of(provider.name), 0)
+    forged = Proof(provider.asset, own, (), tuple(exhibits), world.log.checkpoint())
+    with pytest.raises(ProofError, match="had not ended"):
+        check(forged)
+
+
 # What cannot be made.
 
 
