@@ -416,13 +416,11 @@ def _rewrite(engine: sa.Engine) -> None:
     """Make the database's files forget what its tables have forgotten.
 
     SQLite: the file is written anew without freed pages, and the write-ahead log is emptied.
-    PostgreSQL: the table is; its write-ahead log keeps the bytes until it is recycled.
+    PostgreSQL: every table is; its write-ahead log keeps the bytes until it is recycled.
     """
     engine.dispose()
     if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in ("log_entry", "log_pending", "log_view_key"):
-                connection.exec_driver_sql(f"VACUUM FULL {table}")
+        _rewrite_tables(engine)
         return
     raw = engine.raw_connection()
     try:
@@ -442,3 +440,14 @@ def _rewrite(engine: sa.Engine) -> None:
         # Not given back to a pool with another patience than the others.
         raw.invalidate()
         raw.close()
+
+
+def _rewrite_tables(engine: sa.Engine) -> None:
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # All tables: others may have held copies, and whoever calls this stands still anyway.
+            connection.exec_driver_sql("VACUUM FULL")
+    except sa.exc.DBAPIError as error:
+        raise LogError(
+            f"the database cannot be rewritten now: {error.orig}; start again"
+        ) from error
