@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ledger.finding import Finding
@@ -119,19 +119,19 @@ def forked_journals(history: History) -> list[Finding]:
             f"names line {_line(later)} of its node's journal, and so does entry {earlier.index}",
             (later.index, earlier.index),
         )
-        for earlier, later in forks(history)
+        for receipts in history.receipts.values()
+        for earlier, later in forks(receipts)
     ]
 
 
-def forks(history: History) -> list[tuple[Logged, Logged]]:
-    """Return pairs of receipts that one node signed for one line of its journal."""
+def forks(receipts: Iterable[Logged]) -> list[tuple[Logged, Logged]]:
+    """Return pairs of one node's receipts that name one line of its journal."""
     found = []
-    for receipts in history.receipts.values():
-        lines: dict[int, Logged] = {}
-        for logged in receipts:
-            earlier = lines.setdefault(_line(logged), logged)
-            if earlier is not logged:
-                found.append((earlier, logged))
+    lines: dict[int, Logged] = {}
+    for logged in receipts:
+        earlier = lines.setdefault(_line(logged), logged)
+        if earlier is not logged:
+            found.append((earlier, logged))
     return found
 
 

@@ -93,6 +93,9 @@ class _Check:
         self.launches: dict[str, JournalLine] = {}
         self.ends: dict[str, JournalLine] = {}
         self.unlogged: set[str] = set()
+        # A receipt that names an earlier one's place is told of already.
+        pairs = completeness.forks(history.receipts.get(self.index, []))
+        self.forked = {later.id for _, later in pairs}
         closes = history.closes.get(journal.asset, [])
         self.closes = [
             (logged, logged.statement) for logged in closes if isinstance(logged.statement, Epoch)
@@ -156,12 +159,11 @@ class _Check:
 
     def first_difference(self) -> list[Finding]:
         """Where the journal and the receipts and closes in the log part ways first."""
-        forked = {later.id for _, later in completeness.forks(self.history)}
         length = len(self.journal.lines)
         without = []
         for logged, receipt in self._receipts():
             late = receipt.journal.sequence >= length
-            if logged.id not in self.ends and logged.id not in forked and not late:
+            if logged.id not in self.ends and logged.id not in self.forked and not late:
                 without.append((logged, receipt))
         findings = [
             Finding(
@@ -172,7 +174,7 @@ class _Check:
             )
             for logged, receipt in without
         ]
-        broken = self._broken_anchor(forked)
+        broken = self._broken_anchor()
         # A journal that lost lines is another one from the first of them on.
         if broken is not None and not without:
             _, logged, message = broken
@@ -182,7 +184,7 @@ class _Check:
 
     def wrong_counts(self) -> Iterator[Finding]:
         """Closes that count other ends than their lines say, up to the first difference."""
-        broken = self._broken_anchor(set())
+        broken = self._broken_anchor()
         whole = len(self.journal.lines) if broken is None else broken[0] - 1
         for logged, close in self.closes:
             span = close.journal
@@ -206,11 +208,11 @@ class _Check:
                     self._proof(job),
                 )
 
-    def _broken_anchor(self, forked: set[str]) -> tuple[int, Logged, str] | None:
+    def _broken_anchor(self) -> tuple[int, Logged, str] | None:
         anchors: list[tuple[int, str, Logged]] = [
             (receipt.journal.sequence, receipt.journal.head, logged)
             for logged, receipt in self._receipts()
-            if logged.id not in forked
+            if logged.id not in self.forked
         ]
         anchors += [
             (close.journal.last, close.journal.head, logged) for logged, close in self.closes

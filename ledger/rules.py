@@ -201,6 +201,9 @@ _REFERENCE_KINDS: dict[str, str] = {
 }
 
 
+_PATTERNS = {kind: pattern.split() for kind, pattern in _REFERENCE_KINDS.items()}
+
+
 def _check_reference_kinds(history: History, entry: Entry) -> None:
     kinds = tuple(None if i is None else history.entries[i].kind for i in entry.references)
     if not _matches(_REFERENCE_KINDS[entry.kind], kinds):
@@ -250,16 +253,17 @@ def _match_references(
 def _match_reference(
     history: History, entry: Entry, statement_id: str | None, index: int | None
 ) -> None:
-    known = history.by_id.get(statement_id) if statement_id is not None else None
-    at_index = history.by_index.get(index) if index is not None else None
-    wrong_id = at_index is not None and at_index.id != statement_id
-    wrong_index = known is not None and known.index != index
-    wrong_kind = (
-        statement_id is not None
-        and index is not None
-        and parse_id(statement_id)[0] != history.entries[index].kind
-    )
-    if wrong_id or wrong_index or wrong_kind or (statement_id is None and index is not None):
+    if statement_id is None:
+        matches = index is None
+    elif (known := history.by_id.get(statement_id)) is not None:
+        matches = known.index == index
+    else:
+        # Not opened here, or not in the log: its kind must fit where it is said to stand.
+        matches = index is None or (
+            index not in history.by_index
+            and parse_id(statement_id)[0] == history.entries[index].kind
+        )
+    if not matches:
         raise RuleError(
             "references_mismatch",
             f"entry {entry.index} refers to entry {index}, its statement to another",
