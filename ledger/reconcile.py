@@ -248,7 +248,10 @@ def _check_roster(history: History, roster: Collection[str] | None) -> Iterator[
         return
     for logged in history.by_index.values():
         statement = logged.statement
-        if isinstance(statement, Participant) and statement.key not in roster:
+        if not isinstance(statement, Participant):
+            continue
+        # Whoever was asked named the key it has today, which may have replaced the enrolled one.
+        if {statement.key, history.participant_key(logged.id).text}.isdisjoint(roster):
             yield Finding(
                 "unknown_participant",
                 f"entry {logged.index}",

@@ -388,7 +388,7 @@ class Market:
         node.closed = name, node.line, number
         node.since.clear()
         node.uses = [index for index in node.uses if index >= stop]
-        node.write(self.now, "close", {"asset": node.asset, "close": name})
+        node.write(self.now, "close", {"epoch": name, "number": number})
 
     def index_uses(self, number: int, **changes: Any) -> None:
         start = number * self.plan.epoch_entries

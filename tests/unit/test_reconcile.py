@@ -9,7 +9,7 @@ from ledger.ids import short
 from ledger.reconcile import Evidence, reconcile
 from ledger.statements import Release
 from ledger.use_index import root_of
-from tests.world import World, tag_key_of
+from tests.world import World, key_of, tag_key_of
 
 
 @pytest.fixture
@@ -104,6 +104,16 @@ def test_a_participant_is_one_that_somebody_outside_knows(world: World):
         world.log.history, Evidence(roster=roster - {world.researcher.key.verify_key.text})
     ).findings
     assert (found.code, found.where) == ("unknown_participant", "entry 1")
+
+
+def test_a_participant_with_a_new_key_is_known_by_either(world: World):
+    roster = {item.key.verify_key.text for item in world.parties}
+    provider, new = world.providers[0], key_of("a new key")
+    world.put(world.rotate(provider, provider.id, new))
+    assert codes(world, roster=roster) == []
+    today = roster - {provider.key.verify_key.text} | {new.verify_key.text}
+    assert codes(world, roster=today) == []
+    assert codes(world, roster=today - {new.verify_key.text}) == ["unknown_participant"]
 
 
 def test_a_buyer_got_what_was_released(world: World):
