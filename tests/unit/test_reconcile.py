@@ -108,7 +108,7 @@ def test_a_participant_is_one_that_somebody_outside_knows(world: World):
 
 def test_a_participant_with_a_new_key_is_known_by_either(world: World):
     roster = {item.key.verify_key.text for item in world.parties}
-    provider, new = world.providers[0], key_of("a new key")
+    provider, new = world.providers[0], key_of("hospital1.example/second")
     world.put(world.rotate(provider, provider.id, new))
     assert codes(world, roster=roster) == []
     today = roster - {provider.key.verify_key.text} | {new.verify_key.text}
