@@ -136,6 +136,10 @@ FIELDS = "an entry has exactly the fields commitment, index, kind, previous, ref
         ({"references": ["1"]}, "reference is not a whole number from 0 up"),
         ({"references": [7]}, "entry 7 refers to itself or to a later entry"),
         (
+            {"references": [7] * MAX_REFERENCES},
+            "entry 7 refers to itself or to a later entry",
+        ),
+        (
             {"previous": "A"},
             "malformed entry: not standard base64 (RFC 4648, section 4)",
         ),
