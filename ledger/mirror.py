@@ -128,8 +128,17 @@ class Mirror:
         """Make everything staged so far durable, and remember these JSON values with it.
 
         Raises:
-            OSError: the disk refuses; the last commit stands.
+            StateError: the disk refuses; the last commit stands.
         """
+        try:
+            self._commit(remembered)
+        except OSError as error:
+            raise self._refused(error) from error
+        # From here the new state counts.
+        self._durable = dict(self._lengths)
+        self.remembered = remembered
+
+    def _commit(self, remembered: dict[str, Any]) -> None:
         # Crash before the state is replaced: the files are longer than it says, and are cut back.
         for file in self._files.values():
             file.flush()
@@ -143,9 +152,6 @@ class Mirror:
         body = json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
         lines = (HEADING, body, hashlib.sha256(body).hexdigest().encode(), b"")
         durable.replace(self.folder / STATE, b"\n".join(lines))
-        # From here the new state counts.
-        self._durable = dict(self._lengths)
-        self.remembered = remembered
 
     def rollback(self) -> None:
         """Forget what was staged since the last commit."""
@@ -154,7 +160,10 @@ class Mirror:
         self._open()
 
     def _write(self, name: str, data: bytes) -> bytes:
-        self._files[name].write(data)
+        try:
+            self._files[name].write(data)
+        except OSError as error:
+            raise self._refused(error) from error
         self._lengths[name] += len(data)
         if name in self._digests:
             self._digests[name].update(data)
@@ -251,6 +260,12 @@ class Mirror:
             raise self._damaged(f"{STATE} is not what was written")
         state: dict[str, Any] = json.loads(body)
         return state
+
+    def _refused(self, error: OSError) -> StateError:
+        return StateError(
+            f"{self.folder} cannot be written: {error.strerror}. Nothing that was verified before "
+            "is lost; make room and run again"
+        )
 
     def _damaged(self, what: str) -> StateError:
         return StateError(

@@ -158,8 +158,7 @@ class Monitor:
             What is new: findings, and evidence that is missing now.
 
         Raises:
-            StateError: the state was damaged.
-            OSError: the state cannot be written.
+            StateError: the state was damaged, or cannot be written.
         """
         report = Report()
         try:

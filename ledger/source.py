@@ -56,6 +56,9 @@ MAX_PAGE = 64 << 20
 class Source(Protocol):
     """One place that shows a log. Every method may raise a `LedgerError` or an `OSError`."""
 
+    def close(self) -> None:
+        """Give it back."""
+
     def successions(self) -> Sequence[bytes]:
         """Return the changes of the log's key that come with it."""
 
@@ -86,6 +89,10 @@ class ServerSource:
     def __init__(self, session: Session, *, scoped: bool) -> None:
         self._session = session
         self._scoped = scoped
+
+    def close(self) -> None:
+        """Give the connection back; the next question opens another."""
+        self._session.close()
 
     def successions(self) -> Sequence[bytes]:
         """Return none: over HTTP they are given beside the policy."""
@@ -158,8 +165,8 @@ class FolderSource:
         self._folder = Folder(path)
         try:
             self._successions = self._read_successions()
-            policy = policy.following(self._successions) if self._successions else policy
-            self.contents = self._read_contents(policy)
+            fresh = [item for item in self._successions if item not in policy.successions]
+            self.contents = self._read_contents(policy.following(fresh))
         except BaseException:
             self._folder.close()
             raise

@@ -120,8 +120,10 @@ def _attached(folder: Folder, done: Audit, held: Held) -> list[Finding]:
             data = folder.read_listed(done.contents.file(path))
             found += held.take_journal(path, data)
     if TAG_KEYS in done.contents.files:
-        with suppress(EncodingError, OSError):
+        try:
             held.take(TAG_KEYS, folder.read_listed(done.contents.file(TAG_KEYS)))
+        except (EncodingError, OSError) as error:
+            found.append(Finding("damaged", TAG_KEYS, str(error)))
     return found
 
 

@@ -7,8 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ledger.audit.arguments import add_command, complain
 from ledger.audit.exported import read_file
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
-from ledger.errors import LedgerError, StateError, TrustError
+from ledger.errors import FetchError, LedgerError, StateError, TrustError
 from ledger.evidence import CANARIES, MAX_FILE, ROSTER, TAG_KEYS, Held
 from ledger.finding import Finding, Report
 from ledger.manifest import JOURNALS
@@ -131,11 +131,12 @@ def _follow(arguments: argparse.Namespace, mirror: Mirror, policy: Policy) -> in
     except TrustError as error:
         sys.stderr.write(f"rongshu audit monitor: {clean(str(error))}\n")
         return 3
+    opener = _opener(arguments, policy)
     held = Held(arguments.state)
     given = take_evidence(arguments, held)
     watch = Watch(monitor, held, given, Printer(as_json=arguments.json))
     while True:
-        code = watch.look(lambda: _source(arguments, policy)).exit_code
+        code = watch.look(opener).exit_code
         if arguments.every is None:
             return code
         try:
@@ -144,19 +145,24 @@ def _follow(arguments: argparse.Namespace, mirror: Mirror, policy: Policy) -> in
             return code
 
 
-@contextmanager
-def _source(arguments: argparse.Namespace, policy: Policy) -> Iterator[Source]:
-    """Open the folder or the connection for one look: both may have changed since the last."""
+Opener = Callable[[], AbstractContextManager[Source]]
+
+
+def _opener(arguments: argparse.Namespace, policy: Policy) -> Opener:
+    """Return what opens the source for one look: folder and connection may have changed since.
+
+    Raises:
+        FetchError: the address cannot be asked.
+        ExportError, OSError: the API key cannot be read.
+    """
     where: str = arguments.source
     if not where.startswith(("http://", "https://")):
-        with closing(FolderSource(Path(where), policy)) as folder:
-            yield folder
-        return
+        return lambda: closing(FolderSource(Path(where), policy))
     token = None
     if arguments.api_key is not None:
         token = read_file(arguments.api_key, MAX_API_KEY).decode("utf-8", "replace").strip()
-    with Session(where, token=token, patience=arguments.timeout) as asked:
-        yield ServerSource(asked, scoped=token is not None)
+    asked = Session(where, token=token, patience=arguments.timeout)
+    return lambda: closing(ServerSource(asked, scoped=token is not None))
 
 
 class Watch:
@@ -178,7 +184,7 @@ class Watch:
         self._tell = tell
         self._told: set[Finding] = set()
 
-    def look(self, opened: Callable[[], Any]) -> Verdict:
+    def look(self, opened: Opener) -> Verdict:
         """Look once, reconcile, and tell; return the verdict on everything so far.
 
         Raises:
@@ -193,6 +199,8 @@ class Watch:
             raise
         except TrustError as error:
             look.miss("untrusted", "log", str(error))
+        except FetchError as error:
+            look.miss("unreadable", "log", str(error))
         except LedgerError as error:
             look.find("damaged", "log", str(error))
         except OSError as error:

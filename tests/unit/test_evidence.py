@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import EvidenceFileError, LedgerError
+from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held, read_lines
+from ledger.journal import write_journal
+from ledger.reconcile import reconcile
+from ledger.use_index import write_tag_keys
+from tests.world import World, key_of, tag_key_of
+
+
+@pytest.fixture(scope="module", name="world")
+def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("world"), 2)
+    world.put(world.schedule())
+    world.one_use()
+    return world
+
+
+def test_what_is_held_is_given_to_the_reconciliation(tmp_path: Path, world: World):
+    held = Held(tmp_path)
+    assert list(held.pieces()) == []
+    assert reconcile(world.log.history, held.evidence()).findings == ()
+    for provider in world.providers:
+        assert held.take_journal("journal", world.journal(provider)) == []
+    keys = {provider.asset: tag_key_of(provider.name) for provider in world.providers}
+    held.take(TAG_KEYS, write_tag_keys(keys))
+    held.take(CANARIES, b"nonce 1\n\n")
+    held.take(ROSTER, b"somebody+else\n")
+    evidence = held.evidence()
+    assert (evidence.tag_keys, tuple(evidence.canaries)) == (keys, ("nonce 1",))
+    found = reconcile(world.log.history, held.evidence())
+    assert found.checked["journals"] == 2
+    assert {item.code for item in found.findings} == {"unknown_participant"}
+    names = [piece.name for piece in held.pieces()]
+    assert names[:1] + names[-2:] == [CANARIES, ROSTER, TAG_KEYS]
+    assert len(names) == 5
+
+
+def test_a_journal_that_goes_on_replaces_the_one_before(tmp_path: Path, world: World):
+    held, provider = Held(tmp_path), world.providers[0]
+    lines = world.journals[provider.asset]
+    key = world.node_key(provider)
+    shorter = write_journal(provider.asset, lines[:1], key, now=0)
+    longer = write_journal(provider.asset, lines, key, now=1)
+    for data in (shorter, longer, shorter):
+        assert held.take_journal("journal", data) == []
+        assert held.contradictions() == []
+    (kept,) = (item for _, item in held.evidence().journals)
+    assert kept == longer
+
+
+def test_a_node_with_two_journals_is_found(tmp_path: Path, world: World):
+    held, provider = Held(tmp_path), world.providers[0]
+    held.take_journal("journal", world.journal(provider))
+    twin = world.copy(tmp_path / "twin")
+    twin.journals[provider.asset] = []
+    twin.journal_line(provider.asset, "launch", asset=provider.asset, job="job:" + "0" * 64)
+    assert held.take_journal("other", twin.journal(provider)) == []
+    (found,) = held.contradictions()
+    assert found.code == "journal_fork"
+    assert len(list(held.pieces())) == 1
+
+
+def test_files_outside_their_format_are_refused(tmp_path: Path, world: World):
+    held = Held(tmp_path)
+    (found,) = held.take_journal("x", b"no journal")
+    assert (found.code, found.where) == ("damaged_journal", "x")
+    with pytest.raises(LedgerError, match="line 1"):
+        held.take(TAG_KEYS, b"{}\n")
+    for data in (b"\xff\n", b"x" * 2000, b"fine\n\x1b[2J\n"):
+        with pytest.raises(EvidenceFileError, match="printable"):
+            held.take(CANARIES, data)
+    assert read_lines(b"") == ()
+    assert list(held.pieces()) == []
+    assert world.log_key != key_of("nobody")

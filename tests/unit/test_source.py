@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import EncodingError, EntryError, TrustError
+from ledger.export import Extras
+from ledger.manifest import JOURNALS, TAG_KEYS, openings_path
+from ledger.monitor import Monitor
+from ledger.source import FolderSource
+from ledger.tiles import Tile
+from ledger.trust import Policy
+from ledger.use_index import write_tag_keys
+from tests.world import World, insecure_export, key_of, tag_key_of
+
+GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1"
+
+
+@pytest.fixture(scope="module", name="world")
+def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.with_one_use(tmp_path_factory.mktemp("world"), 2)
+
+
+def source_of(world: World, folder: Path) -> FolderSource:
+    return FolderSource(folder, Policy.of(world.log.vkey))
+
+
+def test_a_folder_shows_what_is_new_and_what_comes_with_it(world: World, tmp_path: Path):
+    keys = write_tag_keys({p.asset: tag_key_of(p.name) for p in world.providers})
+    journals = [world.journal(provider) for provider in world.providers]
+    extras = Extras(journals=journals, tag_keys=keys)
+    folder = world.export(tmp_path / "export", [1, 2, 5], extras=extras)
+    source = source_of(world, folder)
+    assert source.checkpoint() == world.log.checkpoint()
+    assert list(source.openings(0, 3)) == [1, 2]
+    assert source.declared(2, 9) == {2, 5}
+    assert list(source.attachments(JOURNALS).values()) == journals
+    assert source.attachments(TAG_KEYS) == {TAG_KEYS: keys}
+    assert source.successions() == []
+    with pytest.raises(EncodingError, match="not in the signed manifest"):
+        source.tile(Tile(None, 5, 1))
+    source.close()
+
+
+def test_nothing_is_open_in_a_folder_without_openings(world: World, tmp_path: Path):
+    source = source_of(world, world.export(tmp_path / "export", []))
+    assert source.openings(0, 4) == {}
+    assert source.attachments(TAG_KEYS) == {}
+    source.close()
+
+
+def test_a_changed_file_is_refused(world: World, tmp_path: Path):
+    folder = world.export(tmp_path / "export")
+    path = folder / openings_path(0)
+    path.write_bytes(path.read_bytes().replace(b"A", b"B"))
+    source = source_of(world, folder)
+    with pytest.raises(EncodingError, match="openings/000: differs"):
+        source.openings(0, 4)
+    source.close()
+
+
+def test_openings_that_are_not_where_they_belong_are_refused(world: World, tmp_path: Path):
+    line = world.openings()[0].to_bytes() + b"\n"
+    for number, (data, told) in enumerate(
+        ((line + line, "should not"), (line[:-1], "does not end"))
+    ):
+        folder = insecure_export(
+            tmp_path / str(number),
+            world.log_key,
+            world.entries(),
+            world.openings(),
+            changed={openings_path(0): data},
+        )
+        source = source_of(world, folder)
+        with pytest.raises(EntryError, match=told):
+            source.openings(0, 4)
+        source.close()
+
+
+def test_a_folder_of_another_log_is_refused(world: World, tmp_path: Path):
+    folder = world.export(tmp_path / "export")
+    with pytest.raises(TrustError):
+        FolderSource(folder, Policy.of(key_of("other.example/log").verify_key))
+    with pytest.raises(FileNotFoundError):
+        FolderSource(tmp_path / "nowhere", Policy.of(world.log.vkey))
+    (folder / "succession").mkdir()
+    (folder / "succession" / "000").write_bytes(b"no note")
+    with pytest.raises(Exception, match="note"):
+        source_of(world, folder)
+
+
+def test_a_manifest_of_another_log_than_its_key_is_refused(world: World, tmp_path: Path):
+    from dataclasses import replace as changed
+
+    from ledger.manifest import Manifest
+
+    folder = world.export(tmp_path / "export")
+    text = (folder / "manifest").read_text().split("\n")[1]
+    manifest = Manifest.from_payload(__import__("json").loads(text))
+    (folder / "manifest").write_bytes(changed(manifest, origin="x.example").sign(world.log_key))
+    with pytest.raises(EncodingError, match="another log"):
+        source_of(world, folder)
+
+
+def test_an_export_of_the_first_format_can_be_followed(tmp_path: Path):
+    from ledger.keys import VerifyKey
+    from ledger.mirror import Mirror
+
+    folders = [path.parent for path in GOLDEN.rglob("manifest")]
+    folder = folders[0]
+    policy = Policy.of(VerifyKey.from_text((folder / "log.vkey").read_text().strip()))
+    source = FolderSource(folder, policy)
+    with Mirror(tmp_path / "state") as mirror:
+        monitor = Monitor(mirror, policy)
+        monitor.look(source)
+        assert monitor.size == source.contents.size > 0
+    source.close()
