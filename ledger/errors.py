@@ -20,6 +20,7 @@
     │   └── CosigningError     too few witnesses answered; the log goes on with its older checkpoint
     ├── FetchError         an answer from elsewhere that did not come whole
     ├── StateError         a monitor's own memory that is damaged, or in use
+    │   └── OtherVersionError   it holds what another version of the program knew
     ├── EvidenceFileError  a file that an auditor gives is outside its format
     ├── ReportError        an audit report that cannot be made, or does not reproduce
     ├── ExportError        an exported folder that is damaged or incomplete
@@ -128,6 +129,10 @@ class FetchError(LedgerError):
 
 class StateError(LedgerError):
     """The monitor's state folder is damaged, in use, or of another version."""
+
+
+class OtherVersionError(StateError):
+    """The state folder was written by another version of this program."""
 
 
 class EvidenceFileError(LedgerError):

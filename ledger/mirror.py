@@ -153,6 +153,19 @@ class Mirror:
         lines = (HEADING, body, hashlib.sha256(body).hexdigest().encode(), b"")
         durable.replace(self.folder / STATE, b"\n".join(lines))
 
+    def restart(self, remembered: dict[str, Any]) -> None:
+        """Forget every outcome, so that the rules are asked again; entries stay. Commits.
+
+        Raises:
+            StateError: the disk refuses; the last commit stands.
+        """
+        self._lengths["ids"], self.replayed = 0, 0
+        self._ids, self._digests["ids"] = bytearray(), hashlib.sha256()
+        self.commit(remembered)
+        # Crash before this: the file is longer than the state says, and is cut back.
+        self._files["ids"].truncate(0)
+        self._files["ids"].seek(0)
+
     def rollback(self) -> None:
         """Forget what was staged since the last commit."""
         for file in self._files.values():

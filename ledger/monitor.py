@@ -28,6 +28,7 @@ from ledger.errors import (
     EntryError,
     FetchError,
     LedgerError,
+    OtherVersionError,
     ProofError,
     StateError,
     TrustError,
@@ -135,8 +136,7 @@ class Monitor:
             self.missing = [_finding(item) for item in remembered["missing"]]
             self.checked = Counter(remembered["checked"])
             self.unchecked, self._stuck = remembered["unchecked"], remembered["stuck"]
-            self.history = recall(self.mirror, remembered["facts"])
-            self._remembered_facts = (self.history.size, remembered["facts"])
+            self._recall(remembered["facts"])
         except (KeyError, TypeError, ValueError, AttributeError, ProofError) as error:
             raise StateError(
                 f"{self.mirror.folder} was not written by this program; move it away"
@@ -148,6 +148,15 @@ class Monitor:
             raise StateError(
                 f"the checkpoint in {self.mirror.folder} is not that of its entries; move it away"
             )
+
+    def _recall(self, facts: dict[str, Any]) -> None:
+        try:
+            self.history = recall(self.mirror, facts)
+            self._remembered_facts = (self.history.size, facts)
+        except OtherVersionError:
+            # The entries are here and tied to the checkpoint: only the rules are asked again.
+            self.history, self.unchecked, self._stuck = History(), 0, False
+            self.mirror.restart(self._state())
 
     # One look.
 
@@ -367,20 +376,21 @@ class Monitor:
         return more
 
     def _commit(self) -> None:
-        self.mirror.commit(
-            {
-                "checked": dict(self.checked),
-                "checkpoint": self._signed.decode(),
-                "facts": self._facts(),
-                "findings": [asdict(item) for item in self.findings],
-                "missing": [asdict(item) for item in self.missing],
-                "range": [item.hex() for item in self._range.hashes],
-                "size": self._range.size,
-                "stuck": self._stuck,
-                "successions": [item.decode() for item in self._successions],
-                "unchecked": self.unchecked,
-            }
-        )
+        self.mirror.commit(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "checked": dict(self.checked),
+            "checkpoint": self._signed.decode(),
+            "facts": self._facts(),
+            "findings": [asdict(item) for item in self.findings],
+            "missing": [asdict(item) for item in self.missing],
+            "range": [item.hex() for item in self._range.hashes],
+            "size": self._range.size,
+            "stuck": self._stuck,
+            "successions": [item.decode() for item in self._successions],
+            "unchecked": self.unchecked,
+        }
 
     def _facts(self) -> dict[str, Any]:
         """Return what the history knows; as it was remembered while nothing was replayed since."""

@@ -24,17 +24,16 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from ledger.entry import Entry
-from ledger.errors import EntryError, StateError
+from ledger.errors import EntryError, OtherVersionError, StateError
 from ledger.history import History, Logged
 from ledger.keys import VerifyKey
 from ledger.mirror import Mirror
 from ledger.record import Record
-from ledger.statements import KINDS, Asset, Statement
+from ledger.statements import Statement
+from ledger.statements.registry import BY_MEDIA_TYPE
 
 # Read from the mirror, entry by entry.
 _FROM_MIRROR = frozenset({"entries", "by_id", "by_index", "last_leaf"})
-_STATEMENTS: tuple[type[Statement], ...] = (*KINDS.values(), Asset)
-_BY_MEDIA_TYPE = {kind.media_type(): kind for kind in _STATEMENTS}
 
 
 class RecalledEntry(Entry):
@@ -90,7 +89,7 @@ def recall(mirror: Mirror, facts: Mapping[str, Any]) -> History:
         facts: what `facts_of` returned when the last of them had been replayed.
 
     Raises:
-        StateError: the facts are of another version of this program.
+        OtherVersionError: the facts are of another version of this program.
     """
     history = History()
     for index, statement_id in enumerate(mirror.ids()):
@@ -103,10 +102,7 @@ def recall(mirror: Mirror, facts: Mapping[str, Any]) -> History:
         history.last_leaf = leaf
     expected = set(vars(history)) - _FROM_MIRROR
     if expected != set(facts):
-        raise StateError(
-            f"{mirror.folder} was written by another version of this program: move it away and let "
-            "the monitor begin a new one; keep its checkpoint"
-        )
+        raise OtherVersionError(f"{mirror.folder} was written by another version of this program")
     for name, item in facts.items():
         setattr(history, name, _decode(item, history))
     return history
@@ -176,7 +172,7 @@ _DECODERS: dict[str, Callable[..., Any]] = {
     ),
     "entry": lambda history, index: history.entries[index],
     "key": lambda _, text: VerifyKey.from_text(text),
-    "statement": lambda _, media_type, payload: _record(_BY_MEDIA_TYPE[media_type], payload),
+    "statement": lambda _, media_type, payload: _record(BY_MEDIA_TYPE[media_type], payload),
     "dict": lambda history, pairs: {_decode(k, history): _decode(v, history) for k, v in pairs},
     "counter": lambda history, pairs: Counter({_decode(k, history): v for k, v in pairs}),
     "list": lambda history, items: [_decode(item, history) for item in items],
@@ -198,7 +194,7 @@ def _statement(line: bytes, index: int) -> Statement:
     try:
         envelope = a2b_base64(line.split(b'"', 4)[3])
         _, _, _, body, _, _, _, media_type, _ = envelope.split(b'"', 8)
-        kind = _BY_MEDIA_TYPE[media_type.decode()]
+        kind = BY_MEDIA_TYPE[media_type.decode()]
         return _record(kind, json.loads(a2b_base64(body)))
     except (ValueError, LookupError, TypeError) as error:
         raise StateError(f"entry {index} of the state folder: its opening is unreadable") from error

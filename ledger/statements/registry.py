@@ -51,7 +51,7 @@ KINDS: dict[str, type[Statement]] = {
 }
 # Versions beside those: earlier ones stay readable, and some are for what others do not need.
 _OTHERS: tuple[type[Statement], ...] = (Asset, BudgetedAgreement, MeteredReceipt)
-_BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_OTHERS)}
+BY_MEDIA_TYPE = {statement.media_type(): statement for statement in (*KINDS.values(), *_OTHERS)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def interpret(raw: envelope.RawEnvelope, data: bytes) -> Unverified:
     Raises:
         StatementError: its payload is malformed, or of an unknown kind.
     """
-    statement_type = _BY_MEDIA_TYPE.get(raw.payload_type)
+    statement_type = BY_MEDIA_TYPE.get(raw.payload_type)
     if statement_type is None:
         raise StatementError(f"unknown kind of statement: {raw.payload_type[:80]!r}")
     return Unverified(statement_type.from_payload(raw.payload), data)

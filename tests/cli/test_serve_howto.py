@@ -101,6 +101,8 @@ def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path)
         assert "entries that you kept" in follow("auditor.md", "Is it the newest state?")
         assert "STRUCTURE HOLDS" in follow("auditor.md", "Check the structure alone")
         assert "SHA256:" in follow("auditor.md", "Be a witness")
+        assert "sound" in follow("auditor.md", "Follow a log")
+        assert "sound" in follow("auditor.md", "Hand in a report")
         assert served.stop() == 0
 
 

@@ -27,7 +27,6 @@ from ledger.reconcile import reconcile
 from ledger.source import FolderSource
 from ledger.standing import standing
 from ledger.statements import KINDS, JournalPosition
-from ledger.statements.registry import _BY_MEDIA_TYPE
 from ledger.succession import Succession
 from ledger.tiles import Tile, encode_bundle
 from ledger.trust import Group, Policy, Witness
@@ -131,24 +130,34 @@ def test_what_is_recalled_is_what_was_read(tmp_path: Path):
         assert again.trusted.checkpoint.size == world.log.size
 
 
-def test_every_statement_can_be_recalled():
+def test_an_optional_record_can_be_recalled():
     from ledger import recall as recalling
 
-    assert recalling._BY_MEDIA_TYPE == _BY_MEDIA_TYPE
     build = recalling._builder(JournalPosition | None)
     assert build is not None
     assert (build(None), build({"sequence": 1, "head": "h"})) == (None, JournalPosition(1, "h"))
 
 
-def test_a_history_of_a_newer_program_is_not_guessed(tmp_path: Path, grown: tuple[World, bytes]):
+def test_a_state_of_another_version_is_replayed_from_its_own_copy(
+    tmp_path: Path, grown: tuple[World, bytes]
+):
     world, _ = grown
     look(tmp_path, world)
     with Mirror(tmp_path) as mirror:
         remembered = mirror.remembered
         remembered["facts"]["something"] = None
         mirror.commit(remembered)
-    with Mirror(tmp_path) as mirror, pytest.raises(StateError, match="another version"):
-        Monitor(mirror, policy(world))
+    with Mirror(tmp_path) as mirror:
+        assert Monitor(mirror, policy(world)).history.size == mirror.replayed == 0
+    source = LogSource(world.log)
+    monitor, report = look(tmp_path, world, source)
+    assert (report.findings, source.asked) == ([], [])
+    assert monitor.history.checked == world.log.history.checked
+    with Mirror(tmp_path) as mirror:
+        assert Monitor(mirror, policy(world)).history.size == world.log.size
+
+
+def test_a_history_that_cannot_be_written_down_is_refused():
     history = History()
     history.something = object()  # type: ignore[attr-defined]
     with pytest.raises(StateError, match="cannot be remembered"):
