@@ -11,7 +11,8 @@ entries to the checkpoint, and openings to entries.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -164,7 +165,7 @@ class FolderSource:
     def __init__(self, path: Path, policy: Policy) -> None:
         self._folder = Folder(path)
         try:
-            self._successions = self._read_successions()
+            self._successions = list(self._read_successions())
             fresh = [item for item in self._successions if item not in policy.successions]
             self.contents = self._read_contents(policy.following(fresh))
         except BaseException:
@@ -227,14 +228,11 @@ class FolderSource:
         except EncodingError as error:
             raise EncodingError(f"{path}: {error}") from error
 
-    def _read_successions(self) -> list[bytes]:
-        found: list[bytes] = []
-        for number in range(MAX_SUCCESSIONS):
-            try:
-                found.append(self._folder.read(numbered_path(SUCCESSION, number), note.MAX_BYTES))
-            except (FileNotFoundError, NotADirectoryError):
-                break
-        return found
+    def _read_successions(self) -> Iterator[bytes]:
+        # One more than a policy follows, so that too many are refused there.
+        for number in range(MAX_SUCCESSIONS + 1):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield self._folder.read(numbered_path(SUCCESSION, number), note.MAX_BYTES)
 
     def _read_contents(self, policy: Policy) -> Contents:
         keys = [tenure.key for tenure in policy.tenures] or list(policy.logs)

@@ -13,6 +13,7 @@ from ledger import audit as commands
 from ledger.audit.page import page
 from ledger.encoding import canonical, sha256_text
 from ledger.errors import ReportError, SignatureError, StatementError
+from ledger.export import Extras
 from ledger.finding import Finding
 from ledger.keys import VerifyKey
 from ledger.mirror import Mirror
@@ -24,8 +25,9 @@ from ledger.standing import with_result
 from ledger.statements import KINDS, Line
 from ledger.subject import of_export, of_state
 from ledger.trust import Policy
+from ledger.use_index import write_tag_keys
 from ledger.verify import audit
-from tests.world import World, insecure_export, key_of, write_files
+from tests.world import World, key_of, tag_key_of, write_files
 
 AUDITOR = key_of("auditor.example")
 EVIL = "<script>alert('1')</script>\u202e&\"x"
@@ -349,15 +351,25 @@ def test_wrong_usage_is_told(
 
 
 def test_attachments_of_an_export_are_evidence(tmp_path: Path, world: World):
-    damaged = insecure_export(tmp_path / "export", world.log_key, world.entries(), world.openings())
-    shutil.copytree(damaged, tmp_path / "copy")
+    keys = write_tag_keys({p.asset: tag_key_of(p.name) for p in world.providers})
+    first, second = (world.journal(provider) for provider in world.providers)
+    extras = Extras(journals=[first, b"no journal"], tag_keys=keys)
+    policy = Policy.of(world.log.vkey)
     subject = of_export(
-        tmp_path / "copy",
-        Policy.of(world.log.vkey),
-        take=lambda held: held.take_journal("x", world.journal(world.providers[0])),
+        world.export(tmp_path / "export", extras=extras),
+        policy,
+        take=lambda held: held.take_journal("given", second),
     )
-    assert [piece.name.split("/")[0] for piece in subject.evidence] == ["journals"]
-    assert subject.result.checked["journals"] == 1
+    names = [piece.name.split("/")[0] for piece in subject.evidence]
+    assert names == ["journals", "journals", "tag-keys"]
+    assert subject.result.checked["journals"] == 2
+    assert subject.result.checked["use_indexes"] == 3
+    assert [(i.code, i.where) for i in subject.verdict.findings] == [
+        ("damaged_journal", "journals/001")
+    ]
+    damaged = world.export(tmp_path / "damaged", extras=Extras(tag_keys=b"{}\n"))
+    found = of_export(damaged, policy).verdict.findings
+    assert ("damaged", "tag-keys") in [(item.code, item.where) for item in found]
 
 
 CHROMIUM = shutil.which("chromium")
