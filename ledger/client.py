@@ -19,6 +19,10 @@ A log can betray its reader in three ways, each with an error of its own:
 - it shows nothing new (`StaleLogError`), which only a quorum of witnesses lets a reader notice: a
   log signs no time, so without witnesses an old checkpoint and a quiet log look the same.
 
+A log may change its key: where a checkpoint is signed by none that is trusted, the log is asked for
+its successions, and those that lead on from trusted keys are followed and kept beside the memory,
+as `successions`. From then on the old key signs nothing larger for this reader.
+
 `http` is any `httpx.Client` with the server as its base address: over a network or, with all
 roles on one machine, straight into the application. The bytes are the same.
 """
@@ -55,12 +59,14 @@ from ledger.history import History
 from ledger.keys import VerifyKey
 from ledger.merkle import EMPTY_ROOT, CompactRange, Tree, leaf_hash
 from ledger.statements import Revocation, Unverified
+from ledger.succession import MAX_LIST, SUCCESSIONS_PATH, read_list, write_list
 from ledger.tile_tree import TileTree
 from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
 from ledger.trust import NONE, Policy, Trusted
 
 PAGE = 256
 PROOF_FILE = "fork.proof"
+SUCCESSIONS_FILE = "successions"
 VIEW_FILES = ("split-view.first", "split-view.second")
 
 
@@ -70,13 +76,15 @@ class LogClient:
     Args:
         http: client whose base address is the service; carries the reader's credentials.
         trust: the log's key, from elsewhere; or a policy, which may ask for a quorum of witnesses.
-        memory: file that holds the highest verified checkpoint; made when there is none.
+        memory: file that holds the highest verified checkpoint; made when there is none. Beside it
+            lie the changes of the log's key that were followed.
         max_age: seconds since a quorum of witnesses saw the newest checkpoint, after which it is
             refused; None for no limit.
         clock: returns Unix milliseconds; needed where there is a limit.
 
     Raises:
         TrustError: the memory is of another log.
+        NoteError, SignatureError: the successions beside it are damaged.
         PolicyError: an age is to be limited, and no quorum is required that could tell it.
     """
 
@@ -118,23 +126,57 @@ class LogClient:
             RolledBackError: the log shows less than was verified before.
             SplitViewError: the log signed another history, now or earlier; the proof was kept.
             StaleLogError: its witnesses saw the newest checkpoint too long ago.
-            TrustError: too few witnesses cosigned it, or the log withholds what must be readable.
+            TrustError: too few witnesses cosigned it, no trusted key or successor of one signed it,
+                or the log withholds what must be readable.
             LogError: the server did not answer as one should; nothing changed.
             LedgerError: what the server sent is malformed.
         """
         with self._lock:
             self._refuse_known_split()
             signed = self._get("/v1/log/checkpoint")
-            trusted = self._policy.open_checkpoint(signed)
+            policy, trusted = self._opened(signed)
             newest = trusted.checkpoint
             self._refuse_other_head(signed, newest)
-            if newest.size > self.size:
-                self._read_on(signed, newest)
+            grows = newest.size > self.size
+            if grows:
+                self._read_on(signed, newest, policy)
+            # First: without it, the memory would be signed by a key that nobody knows.
+            self._follow(policy)
+            if grows:
                 durable.replace(self._memory, signed)
                 self._signed = signed
             # Last: what is too old to act upon is still a history to hold the next one against.
             self._refuse_stale(trusted)
             return newest
+
+    def _opened(self, signed: bytes) -> tuple[Policy, Trusted]:
+        """Return a checkpoint that is trusted, and the policy that it takes."""
+        try:
+            return self._policy, self._policy.open_checkpoint(signed)
+        except TrustError:
+            policy = self._informed()
+            if policy is None:
+                raise
+        trusted = policy.open_checkpoint(signed)
+        if self._signed:
+            # The old key may have signed it after its end: then one of them is a thief's.
+            _any_quorum(policy).open_checkpoint(self._signed)
+        return policy, trusted
+
+    def _informed(self) -> Policy | None:
+        """Return the policy with the successions that the log shows; None where none is new."""
+        try:
+            notes = read_list(self._get_at_most(SUCCESSIONS_PATH, MAX_LIST))
+        except LogError:
+            # It shows none: what is wrong with its checkpoint says more.
+            return None
+        fresh = [item for item in notes if item not in self._policy.successions]
+        return self._policy.following(fresh) if fresh else None
+
+    def _follow(self, policy: Policy) -> None:
+        if policy is not self._policy:
+            durable.replace(self._memory.with_name(SUCCESSIONS_FILE), write_list(policy.followed))
+            self._policy = replace(policy, successions=policy.followed)
 
     def _refuse_known_split(self) -> None:
         for name in (PROOF_FILE, VIEW_FILES[0]):
@@ -172,9 +214,11 @@ class LogClient:
                 f"{told}; {self._max_age} s are allowed"
             )
 
-    def _read_on(self, signed: bytes, newest: Checkpoint) -> None:
+    def _read_on(self, signed: bytes, newest: Checkpoint, policy: Policy) -> None:
         entries = self._fetch_entries(newest.size)
-        grown = self._check_root([leaf for _, leaf in entries], signed, newest)
+        leaves = [leaf for _, leaf in entries]
+        grown = self._check_root(leaves, signed, newest)
+        self._check_heads(leaves, policy.heads(newest.origin))
         openings = self._fetch_openings(newest.size)
         revealed = [self._reveal(entry, openings) for entry, _ in entries]
         # From here nothing can fail half way: admit what was verified, then remember it.
@@ -218,6 +262,17 @@ class LogClient:
         if not fits:
             raise self._split(signed, newest)
         return grown
+
+    def _check_heads(self, leaves: list[bytes], heads: dict[int, bytes]) -> None:
+        """Hold each tree at which the log changed its key against the entries."""
+        grown, start = self._range, self.size
+        for size in sorted(size for size in heads if start <= size <= start + len(leaves)):
+            grown = grown.extend(leaves[grown.size - start : size - start])
+            if grown.root() != heads[size]:
+                raise SplitViewError(
+                    f"the log changed its key at {size} entries under another root than that of "
+                    "its entries: two histories"
+                )
 
     def _is_split(self, newest: Checkpoint, before: Checkpoint) -> bool:
         """Whether the log signed for `newest` what does not extend `before`; its tiles tell."""
@@ -288,13 +343,34 @@ class LogClient:
             raise LogError(f"{path}: the log did not answer: {error}") from error
         return answer.content
 
+    def _get_at_most(self, path: str, limit: int) -> bytes:
+        try:
+            with self._http.stream("GET", path) as answer:
+                answer.raise_for_status()
+                data = b""
+                for part in answer.iter_bytes():
+                    data += part
+                    if len(data) > limit:
+                        raise LogError(f"{path}: the answer has more than {limit} bytes")
+        except httpx.HTTPError as error:
+            raise LogError(f"{path}: the log did not answer: {error}") from error
+        return data
+
     def _remember(self) -> Checkpoint | None:
+        kept = self._memory.with_name(SUCCESSIONS_FILE)
+        if kept.exists():
+            known = self._policy.successions
+            notes = [item for item in read_list(kept.read_bytes()) if item not in known]
+            self._policy = self._policy.following(notes)
         if not self._memory.exists():
             return None
-        # Whatever quorum is asked for now, this head was verified under that of its day.
-        known = replace(self._policy, witnesses=(), groups=(), quorum=NONE)
         self._signed = self._memory.read_bytes()
-        return known.open_checkpoint(self._signed).checkpoint
+        return _any_quorum(self._policy).open_checkpoint(self._signed).checkpoint
+
+
+def _any_quorum(policy: Policy) -> Policy:
+    """Return the policy without its witnesses: a head was verified under the quorum of its day."""
+    return replace(policy, witnesses=(), groups=(), quorum=NONE)
 
 
 def _no_entries(_start: int, _stop: int) -> list[bytes]:

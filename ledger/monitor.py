@@ -43,6 +43,7 @@ from ledger.recall import facts_of, recall
 from ledger.replay import Item, Part, Reader, Replay, keys_of
 from ledger.source import Source
 from ledger.structure import Bundle
+from ledger.succession import Tenure, changes
 from ledger.tile_tree import TileTree
 from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
 from ledger.trust import Policy, Trusted
@@ -109,6 +110,7 @@ class Monitor:
         self.unchecked = 0
         self._policy = policy
         self._successions: list[bytes] = []
+        self._heads: set[int] = set()
         self._signed = b""
         self._range = CompactRange()
         self._stuck = False
@@ -122,6 +124,11 @@ class Monitor:
         return self._range.size
 
     @property
+    def key_changes(self) -> tuple[Tenure, ...]:
+        """The retired keys of the log that led to the one that signed its highest checkpoint."""
+        return () if self.trusted is None else changes(self._policy.tenures, self.trusted.key)
+
+    @property
     def signed(self) -> bytes:
         """The highest verified checkpoint as it was signed; empty before the first."""
         return self._signed
@@ -129,6 +136,7 @@ class Monitor:
     def _resume(self, remembered: dict[str, Any]) -> None:
         try:
             self._successions = [item.encode() for item in remembered["successions"]]
+            self._heads = set(remembered.get("heads", ()))
             self._signed = remembered["checkpoint"].encode()
             hashes = tuple(bytes.fromhex(item) for item in remembered["range"])
             self._range = CompactRange(remembered["size"], hashes)
@@ -206,18 +214,40 @@ class Monitor:
             return
         else:
             self._keep(signed, trusted)
+        self._check_heads(newest.origin, report)
         self._replay(report)
 
     def _learn(self, successions: Sequence[bytes]) -> None:
         fresh = [item for item in successions if item not in self._successions]
-        if fresh:
-            self._policy = self._following(fresh)
-            self._successions += fresh
+        if not fresh:
+            return
+        policy = self._following(fresh)
+        if self._signed:
+            # The old key may have signed it after its end: then one of them is a thief's.
+            policy.open_checkpoint(self._signed)
+        kept = [item for item in fresh if item in policy.followed]
+        self._policy = self._following(kept)
+        self._successions += kept
 
     def _following(self, successions: Sequence[bytes]) -> Policy:
         known = self._policy.successions
         fresh = [item for item in successions if item not in known]
         return self._policy.following(fresh) if fresh else self._policy
+
+    def _check_heads(self, origin: str, report: Report) -> None:
+        """Hold each tree at which the log changed its key against the entries, once."""
+        for size, root in self._policy.heads(origin).items():
+            if size > self.size or size in self._heads:
+                continue
+            if CompactRange().extend(self.mirror.leaves(0, size)).root() != root:
+                report.find(
+                    "split_view",
+                    CHECKPOINT,
+                    f"does not begin with the {size} entries at which the log changed its key: it "
+                    "has two histories",
+                )
+            self._heads.add(size)
+            self.checked["succession_heads"] += 1
 
     def _check_age(self, trusted: Trusted, report: Report) -> None:
         if self.plan.max_age is None or self.plan.now is None:
@@ -383,6 +413,7 @@ class Monitor:
             "checked": dict(self.checked),
             "checkpoint": self._signed.decode(),
             "facts": self._facts(),
+            "heads": sorted(self._heads),
             "findings": [asdict(item) for item in self.findings],
             "missing": [asdict(item) for item in self.missing],
             "range": [item.hex() for item in self._range.hashes],

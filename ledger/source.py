@@ -39,7 +39,7 @@ from ledger.manifest import (
     read_tables,
 )
 from ledger.session import Session
-from ledger.succession import MAX_SUCCESSIONS
+from ledger.succession import MAX_LIST, MAX_SUCCESSIONS, SUCCESSIONS_PATH, read_list
 from ledger.tile_tree import MAX_BUNDLE, MAX_TILE
 from ledger.tiles import WIDTH, Tile
 from ledger.trust import Policy
@@ -96,8 +96,13 @@ class ServerSource:
         self._session.close()
 
     def successions(self) -> Sequence[bytes]:
-        """Return none: over HTTP they are given beside the policy."""
-        return ()
+        """Return those that the service shows.
+
+        Raises:
+            FetchError: no answer.
+            NoteError: it is no list of them.
+        """
+        return read_list(self._session.get(SUCCESSIONS_PATH, MAX_LIST))
 
     def checkpoint(self) -> bytes:
         """Return the newest signed checkpoint."""

@@ -15,7 +15,7 @@ from ledger.finding import MAX_FINDINGS, Finding, Report
 from ledger.freshness import describe
 from ledger.monitor import Monitor
 from ledger.reconcile import Reconciliation
-from ledger.verdict import INCOMPLETE, SOUND, TAMPERED, UNTRUSTED, Verdict
+from ledger.verdict import INCOMPLETE, SOUND, TAMPERED, UNTRUSTED, Verdict, changes_of_key
 from ledger.verify import participants_of
 
 NAMES = {
@@ -67,6 +67,8 @@ def standing(
     if trusted is not None:
         verdict.origin, verdict.root = trusted.checkpoint.origin, trusted.checkpoint.root.hex()
         verdict.key_fingerprint = trusted.key.fingerprint
+        times = [entry.time for entry in history.entries]
+        verdict.key_changes = changes_of_key(monitor.key_changes, times)
         verdict.witnesses = [{"name": name, "time": time} for name, time in trusted.witnesses]
         verdict.witnessed_at = trusted.witnessed_at
     verdict.freshness = describe(verdict)

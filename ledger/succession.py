@@ -34,6 +34,7 @@ Format: FORMATS.md, section "Succession".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,12 @@ from ledger.keys import SigningKey, VerifyKey
 HEADING = "rongshu/log-succession/v1"
 MAX_SUCCESSIONS = 100
 """Most successions that are looked at for one log."""
+MAX_NOTE = 1 << 14
+"""Longest succession in a list, bytes; one with three signatures and usual names has 700."""
+MAX_LIST = 1 << 21
+"""Longest list, as `write_list` writes it: every note of it at its longest, and some escapes."""
+SUCCESSIONS_PATH = "/v1/log/successions"
+"""Where a service shows the list of its log."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +86,22 @@ class Succession:
         """Write the succession as the text of a note."""
         return f"{HEADING}\n{self.head.text()}{self.old.text}\n{self.new.text}\n"
 
-    def sign(self, new: SigningKey, by: SigningKey) -> bytes:
+    def sign(self, new: SigningKey, by: SigningKey, *also: SigningKey) -> bytes:
         """Return the succession as a signed note.
 
         Args:
             new: the new key, which thereby shows that it exists and agrees.
             by: the old key, or a recovery key that verifiers have been given.
+            also: the other of them, where both are at hand: it is believed by whoever knows either.
 
         Raises:
             NoteError: `new` is not the key that is named, or signs for itself.
         """
-        if new.verify_key != self.new or by.verify_key == self.new:
+        if new.verify_key != self.new or self.new in [key.verify_key for key in (by, *also)]:
             raise NoteError(
                 "a succession is signed by the new key, and by the old or a recovery key"
             )
-        return note.sign(self.text(), [by, new])
+        return note.sign(self.text(), [by, *also, new])
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,15 @@ class Tenure:
         key: the key.
         first: the head it took over at; None for a key that the verifier knew from the start.
         last: the head it was retired at; None while it signs.
+        successor: the key that followed it; None while it signs.
+        recovered: whether a recovery key named its successor.
     """
 
     key: VerifyKey
     first: Checkpoint | None = None
     last: Checkpoint | None = None
+    successor: VerifyKey | None = None
+    recovered: bool = False
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Return only if this key may have signed such a checkpoint.
@@ -209,10 +221,13 @@ def tenures(
     waiting = list(found)
     while waiting:
         old = waiting.pop()
-        succession = _chosen(by_old.pop(old, []), recovery)
-        if succession is None:
+        chosen = _chosen(by_old.pop(old, []), recovery)
+        if chosen is None:
             continue
-        found[old] = replace(found[old], last=succession.head)
+        succession, recovered = chosen
+        found[old] = replace(
+            found[old], last=succession.head, successor=succession.new, recovered=recovered
+        )
         next_key[old] = succession.new
         new = found.get(succession.new)
         if new is None:
@@ -260,6 +275,51 @@ def lineage(key: VerifyKey, notes: Iterable[bytes]) -> tuple[Tenure, ...]:
     return tuple(found)
 
 
+def changes(known: Sequence[Tenure], key: VerifyKey) -> tuple[Tenure, ...]:
+    """Return the retired keys that led to a key, the oldest first; none where it was there first.
+
+    Args:
+        known: as `tenures` returns them.
+        key: one of them.
+    """
+    before = {tenure.successor: tenure for tenure in known if tenure.successor is not None}
+    found: list[Tenure] = []
+    at = before.get(key)
+    while at is not None:
+        found.append(at)
+        at = before.get(at.key)
+    return tuple(reversed(found))
+
+
+def write_list(notes: Iterable[bytes]) -> bytes:
+    """Write signed successions as one JSON object, as a service shows them."""
+    texts = [data.decode("utf-8") for data in notes]
+    return json.dumps({"successions": texts}, ensure_ascii=False).encode()
+
+
+def read_list(data: bytes) -> tuple[bytes, ...]:
+    """Read what `write_list` wrote; nothing of it is verified.
+
+    Raises:
+        NoteError: it is no such list, or too long.
+    """
+    if len(data) > MAX_LIST:
+        raise NoteError(f"a list of successions of {len(data)} bytes, more than {MAX_LIST}")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise NoteError("the list of successions is no JSON") from None
+    listed = value.get("successions") if isinstance(value, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise NoteError("the list of successions is no JSON object with a list of texts")
+    if len(listed) > MAX_SUCCESSIONS:
+        raise NoteError(f"{len(listed)} successions, at most {MAX_SUCCESSIONS} are looked at")
+    notes = tuple(item.encode("utf-8", "surrogatepass") for item in listed)
+    if any(len(item) > MAX_NOTE for item in notes):
+        raise NoteError(f"a succession is longer than {MAX_NOTE} bytes")
+    return notes
+
+
 def signer(
     checkpoint: Checkpoint, signed: Sequence[VerifyKey], known: Sequence[Tenure]
 ) -> VerifyKey:
@@ -293,7 +353,9 @@ def signer(
     raise refused[0]
 
 
-def _chosen(notes: Sequence[bytes], recovery: Sequence[VerifyKey]) -> Succession | None:
+def _chosen(
+    notes: Sequence[bytes], recovery: Sequence[VerifyKey]
+) -> tuple[Succession, bool] | None:
     """Return the one succession of a key; one by a recovery key overrules the key's own."""
     opened = [open_succession(data, recovery) for data in notes]
     by_recovery = {succession for succession, recovered in opened if recovered}
@@ -304,7 +366,7 @@ def _chosen(notes: Sequence[bytes], recovery: Sequence[VerifyKey]) -> Succession
             f"two successions of one key of {origin[:80]!r}: one of them is a thief's. Ask the "
             "operator for one that a recovery key signed, or for the new key in person"
         )
-    return next(iter(chosen), None)
+    return next(((succession, bool(by_recovery)) for succession in chosen), None)
 
 
 def _check_order(tenure: Tenure) -> None:

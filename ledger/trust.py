@@ -40,7 +40,7 @@ from ledger.cosignature import verify_cosignature
 from ledger.errors import InvalidKeyError, PolicyError, TrustError
 from ledger.keys import CosignatureKey, VerifyKey
 from ledger.quorum import MAX_ITEMS, NONE, Group, Names, Witness, check_token, seen_by
-from ledger.succession import Tenure, signer, tenures
+from ledger.succession import Tenure, signer, split_unverified, tenures
 
 __all__ = ["MAX_BYTES", "MAX_ITEMS", "NONE", "Group", "Policy", "Trusted", "Witness"]
 
@@ -167,6 +167,20 @@ class Policy:
             TrustError: they do not follow from the keys of this policy, or contradict each other.
         """
         return replace(self, successions=(*self.successions, *successions))
+
+    @property
+    def followed(self) -> tuple[bytes, ...]:
+        """The successions of keys that are trusted: those that a reader keeps, of any it is shown.
+
+        A hostile log could fill a memory with those of keys that nobody knows.
+        """
+        keys = {tenure.key for tenure in self.tenures}
+        return tuple(data for data in self.successions if split_unverified(data).old in keys)
+
+    def heads(self, origin: str) -> dict[int, bytes]:
+        """Return size and root of each tree at which a log's trusted keys changed."""
+        heads = [tenure.last for tenure in self.tenures if tenure.last is not None]
+        return {head.size: head.root for head in heads if head.origin == origin}
 
     def open_checkpoint(self, data: bytes, successions: Iterable[bytes] = ()) -> Trusted:
         """Return a checkpoint only if a known log signed it and a quorum of witnesses saw it.

@@ -6,10 +6,12 @@ that came from outside the folder, and never after nothing was checked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.finding import Finding
+from ledger.succession import Tenure
 
 SOUND, TAMPERED, INCOMPLETE, UNTRUSTED = "sound", "tampered", "incomplete", "untrusted"
 STRUCTURE = "structure"
@@ -39,6 +41,10 @@ class Verdict:
             one; their signatures were.
         witnesses: name and time (Unix seconds) of each known witness that cosigned the checkpoint.
         witnessed_at: Unix seconds since when a quorum vouches for it; None where none was asked.
+        key_changes: every change of the log's key on the way from a trusted one to the one that
+            signed: `size` of the tree, `time` of its last entry (Unix milliseconds; None where the
+            entries were not read), fingerprints `old` and `new`, and `by`: `key`, the old one, or
+            `recovery`, a recovery key in its place.
         retained: sizes of the checkpoints kept from before that the export was compared with.
     """
 
@@ -60,6 +66,7 @@ class Verdict:
     unchecked: int = 0
     witnesses: list[dict[str, Any]] = field(default_factory=list)
     witnessed_at: int | None = None
+    key_changes: list[dict[str, Any]] = field(default_factory=list)
     retained: list[int] = field(default_factory=list)
     freshness: str = NOT_FRESH
     findings: list[Finding] = field(default_factory=list)
@@ -69,3 +76,23 @@ class Verdict:
     def exit_code(self) -> int:
         """0 sound or structure, 1 tampered, 2 incomplete, 3 untrusted."""
         return EXIT_CODES[self.status]
+
+
+def changes_of_key(retired: Sequence[Tenure], times: Sequence[int]) -> list[dict[str, Any]]:
+    """Return `Verdict.key_changes`.
+
+    Args:
+        retired: the keys that led to the one that signed (`ledger.succession.changes`).
+        times: of the entries that were read, Unix milliseconds.
+    """
+    return [
+        {
+            "size": item.last.size,
+            "time": times[item.last.size - 1] if 0 < item.last.size <= len(times) else None,
+            "old": item.key.fingerprint,
+            "new": item.successor.fingerprint,
+            "by": "recovery" if item.recovered else "key",
+        }
+        for item in retired
+        if item.last is not None and item.successor is not None
+    ]

@@ -58,7 +58,7 @@ from ledger.note import MAX_BYTES as MAX_NOTE
 from ledger.replay import Reader, Replay
 from ledger.statements import Participant
 from ledger.structure import Bundle, Structure, bundle_count, check_bundle, read_file
-from ledger.succession import MAX_SUCCESSIONS
+from ledger.succession import MAX_SUCCESSIONS, Tenure, changes
 from ledger.tiles import WIDTH
 from ledger.trust import Policy, Trusted
 from ledger.verdict import (
@@ -69,6 +69,7 @@ from ledger.verdict import (
     TAMPERED,
     UNTRUSTED,
     Verdict,
+    changes_of_key,
 )
 from ledger.views import Views
 from ledger.workers import PATIENCE, in_order
@@ -132,12 +133,14 @@ class Audit:
         history: what the export tells, up to the first entry that cannot be read.
         contents: what its manifest lists; None where that could not be read.
         trusted: its checkpoint; None where nobody trusted vouches for it.
+        key_changes: the retired keys that led to the one that signed it.
     """
 
     verdict: Verdict
     history: History = field(default_factory=History)
     contents: Contents | None = None
     trusted: Trusted | None = None
+    key_changes: tuple[Tenure, ...] = ()
 
 
 def verify(folder: Path, trust: Trust, plan: Plan = DEFAULT) -> Verdict:
@@ -186,6 +189,9 @@ def _conclude(done: Audit, report: Report, plan: Plan) -> None:
         report.checked["entries"] = done.history.size
     verdict.checked = dict(report.checked) | dict(done.history.checked)
     verdict.sealed = verdict.checked.pop("sealed", 0)
+    if done.key_changes:
+        times = [entry.time for entry in done.history.entries]
+        verdict.key_changes = changes_of_key(done.key_changes, times)
     if contents is not None:
         verdict.enclosed = contents.openness.count(SEALED)
         verdict.erased = contents.openness.count(ERASED)
@@ -332,6 +338,7 @@ class _Run:
         verdict.witnesses = [{"name": name, "time": time} for name, time in trusted.witnesses]
         verdict.witnessed_at = trusted.witnessed_at
         self.done.trusted = trusted
+        self.done.key_changes = changes(policy.tenures, trusted.key)
         return trusted
 
     def _small_files(self, folder: Folder, contents: Contents, key: VerifyKey) -> None:

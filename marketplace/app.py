@@ -19,12 +19,15 @@ from contextlib import (
 )
 from typing import Literal
 
+import sqlalchemy as sa
 from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool
 from pydantic import BaseModel
 
+from ledger.cosigning import Cosigner
 from ledger.errors import LogError
 from ledger.log import Log
+from ledger.publisher import only_writer
 from marketplace import erasure, log_routes, problems
 from marketplace.agreements import routes as agreements
 from marketplace.catalog import routes as catalog
@@ -138,7 +141,41 @@ def running(
     Raises:
         DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
     """
-    database = open_database(settings.where, settings.busy_seconds)
+    with only_writer(settings.log_folder):
+        database = open_database(settings.where, settings.busy_seconds)
+        log, cosign = _open_log(settings, database, clock)
+        context = Context(
+            settings=settings,
+            engine=database,
+            log=log,
+            clock=clock,
+            operator="",
+            operator_key=bootstrap.operator_key(settings, database),
+            insecure_skip_checks=insecure_skip_checks,
+        )
+        context = bootstrap.enrol_operator(context)
+        epochs_service.begin(context)
+        context.log.start()
+        worker = Worker(context, engine, settle) if engine is not None else None
+        indexer = Indexer(context)
+        try:
+            _await_operator(context)
+            if worker is not None:
+                worker.start()
+            indexer.start()
+            with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
+                yield context
+        finally:
+            indexer.stop()
+            if worker is not None:
+                worker.stop()
+            context.log.stop()
+            database.dispose()
+
+
+def _open_log(
+    settings: Settings, database: sa.Engine, clock: Callable[[], int]
+) -> tuple[Log, Cosigner | None]:
     log_key = bootstrap.log_key(settings, database)
     cosign = cosigner(settings, log_key.verify_key, clock)
     log = Log(database, log_key, settings.log_folder, clock, cosign=cosign)
@@ -146,33 +183,7 @@ def running(
         # A crash came between; what was erased now must not stay in memory either.
         log.stop()
         log = Log(database, log_key, settings.log_folder, clock, cosign=cosign)
-    context = Context(
-        settings=settings,
-        engine=database,
-        log=log,
-        clock=clock,
-        operator="",
-        operator_key=bootstrap.operator_key(settings, database),
-        insecure_skip_checks=insecure_skip_checks,
-    )
-    context = bootstrap.enrol_operator(context)
-    epochs_service.begin(context)
-    context.log.start()
-    worker = Worker(context, engine, settle) if engine is not None else None
-    indexer = Indexer(context)
-    try:
-        _await_operator(context)
-        if worker is not None:
-            worker.start()
-        indexer.start()
-        with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
-            yield context
-    finally:
-        indexer.stop()
-        if worker is not None:
-            worker.stop()
-        context.log.stop()
-        database.dispose()
+    return log, cosign
 
 
 def _await_operator(context: Context) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger import durable
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import Rotation
 from marketplace.client import Client, ClientError
+from marketplace.new_key import take_over, waiting_key
 
 PARTY_KEY = "signing.key"
 NODE_KEY = "node.key"
@@ -44,7 +44,7 @@ def change_key(
     participant, path = client.home.participant(), client.home.folder / PARTY_KEY
     client.log.sync()
     present = client.log.history.participant_key(participant)
-    new = _waiting(path, present)
+    new = waiting_key(path, present.name)
     if present != new.verify_key:
         statement = Rotation(
             issuer=participant,
@@ -56,7 +56,7 @@ def change_key(
         )
         signer = recovery or client.home.signing_key()
         client.submit("/rotations", statement.sign(signer, new))
-    _take_over(path)
+    take_over(path)
     return new
 
 
@@ -76,7 +76,7 @@ def change_node_key(client: Client, node: Path, asset: str, *, lost: bool = Fals
     path = node / NODE_KEY
     client.log.sync()
     present = client.log.history.node_key(asset)
-    new = _waiting(path, present)
+    new = waiting_key(path, present.name)
     if present != new.verify_key:
         statement = Rotation(
             issuer=client.home.participant(),
@@ -88,17 +88,5 @@ def change_node_key(client: Client, node: Path, asset: str, *, lost: bool = Fals
         )
         signer = client.home.signing_key() if lost else SigningKey.load(path)
         client.submit("/rotations", statement.sign(signer, new))
-    _take_over(path)
+    take_over(path)
     return new
-
-
-def _waiting(path: Path, present: VerifyKey) -> SigningKey:
-    waiting = path.with_name(f"{path.name}.new")
-    if not waiting.exists():
-        SigningKey.generate(present.name).save(waiting)
-    return SigningKey.load(waiting)
-
-
-def _take_over(path: Path) -> None:
-    # A crash before this leaves both keys; the next run finds the new one in force.
-    durable.rename(path.with_name(f"{path.name}.new"), path)

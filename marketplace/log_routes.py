@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ledger.encoding import b64encode
 from ledger.entry import Opening
 from ledger.errors import EncodingError, LogError
+from ledger.succession import write_list
 from marketplace.context import Ctx
 from marketplace.errors import NotFoundError
 from marketplace.log_access import may_read
@@ -54,6 +55,12 @@ class StatementView(BaseModel):
 def get_checkpoint(context: Ctx) -> Response:
     """Return the signed note (C2SP tlog-checkpoint)."""
     return Response(context.log.checkpoint(), media_type="text/plain; charset=utf-8")
+
+
+@router.get("/successions", summary="Get the changes of the log's key", response_class=Response)
+def get_successions(context: Ctx) -> Response:
+    """Return every change as a signed note, for whoever trusts an older key of the log."""
+    return Response(write_list(context.log.successions), media_type="application/json")
 
 
 @router.get("/vkey", summary="Get the key that the log claims", response_class=Response)

@@ -20,6 +20,7 @@ from ledger.cosigning import Cosigner
 from ledger.errors import LedgerError
 from ledger.keys import CosigningKey, VerifyKey
 from ledger.log import Log
+from ledger.publisher import kept_successions
 from ledger.trust import MAX_BYTES, Policy
 from marketplace.errors import SettingsError
 from marketplace.settings import PREFIX, Settings
@@ -50,7 +51,9 @@ def cosigner(settings: Settings, key: VerifyKey, clock: Callable[[], int]) -> Co
         if settings.witness_policy:
             with Path(settings.witness_policy).open("rb") as file:
                 policy = Policy.parse(file.read(MAX_BYTES + 1))
-        if key not in policy.logs:
+            # Written under an older key of the log, it goes on with the next.
+            policy = policy.following(kept_successions(settings.log_folder))
+        if key not in [tenure.key for tenure in policy.tenures]:
             raise SettingsError(f"{variable}: the policy does not list this log: log {key.text}")
         return Cosigner(policy, lambda: clock() // 1000, own=own)
     except (LedgerError, OSError) as error:

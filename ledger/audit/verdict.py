@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ledger.audit.text import clean, money
+from ledger.audit.text import clean, iso, money
 from ledger.finding import Finding
 from ledger.verdict import INCOMPLETE, SOUND, STRUCTURE, TAMPERED, UNTRUSTED, Verdict
 
@@ -37,11 +37,22 @@ def head(verdict: Verdict) -> Iterator[str]:
     yield f"size:    {verdict.size} entries"
     yield f"root:    {verdict.root or 'unknown'}"
     whose = "the key you gave" if verdict.key_given else "the folder's own claim"
+    whose = f"follows from {whose}" if verdict.key_changes else whose
     yield f"log key: {verdict.key_fingerprint or 'unknown'} ({whose})"
+    yield from _key_changes(verdict)
     yield f"scope:   {clean(verdict.scope) or 'unknown'}"
     if not verdict.key_given:
         yield ""
         yield from NO_KEY
+
+
+def _key_changes(verdict: Verdict) -> Iterator[str]:
+    """Yield when the log's key was changed, and by which key."""
+    for change in verdict.key_changes:
+        when = "" if change["time"] is None else f", the last of {iso(change['time'])}"
+        who = "the old key" if change["by"] == "key" else "a recovery key"
+        yield f"         changed after {change['size']} entries{when}, by {who}"
+        yield f"         from {change['old']} to {change['new']}"
 
 
 def counted(checked: Mapping[str, int]) -> Iterator[str]:

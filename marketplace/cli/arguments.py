@@ -131,7 +131,7 @@ def words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",")]
 
 
-def log_key(text: str) -> VerifyKey:
+def log_key(text: str, field: str = "--log-key") -> VerifyKey:
     """Read a log's verifier key, or @FILE that holds it.
 
     Raises:
@@ -142,7 +142,7 @@ def log_key(text: str) -> VerifyKey:
             text = Path(text[1:]).read_text(encoding="utf-8").strip()
         return VerifyKey.from_text(text)
     except (OSError, UnicodeDecodeError, LedgerError) as error:
-        raise ArgumentError(f"--log-key: {error}") from error
+        raise ArgumentError(f"{field}: {error}") from error
 
 
 def table(field: str, path: Path | None, name: str) -> Mapping[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from contextlib import ExitStack
-from pathlib import Path
 
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey
 from ledger.log import Log
+from ledger.publisher import only_writer
 from ledger.sealing import Plan, log_erasure, of_job, plan, under
 from marketplace import erasure
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.operate import data, settings_of
-from marketplace.cli.serve import alone
+from marketplace.cli.serve import stopped
 from marketplace.cli.show import print_json, say
 from marketplace.client import now_ms
 from marketplace.database import open_database
@@ -48,8 +48,8 @@ def add(into: args.Subcommands) -> None:
 def _shred(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments.data)
     with ExitStack() as stack:
-        for folder in _served_from(arguments.data):
-            stack.enter_context(alone(folder))
+        stack.enter_context(stopped(settings.folder))
+        stack.enter_context(only_writer(settings.log_folder))
         engine = open_database(settings.where, settings.busy_seconds)
         stack.callback(engine.dispose)
         key = SigningKey.load(settings.log_key)
@@ -65,11 +65,6 @@ def _shred(arguments: argparse.Namespace) -> int:
                 logged = log_erasure(log, engine, found, operator, arguments.cause, now_ms())
             erased = erasure.finish(settings, engine, log)
         return _tell(arguments, settings, log, found, logged, erased)
-
-
-def _served_from(folder: Path) -> list[Path]:
-    """Return the folders whose lock a service over this data would hold."""
-    return [folder, folder.parent] if folder.name == "service" else [folder]
 
 
 def _asked(log: Log, arguments: argparse.Namespace) -> list[int]:

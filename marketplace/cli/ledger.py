@@ -22,7 +22,7 @@ from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.statements import Participant
 from marketplace.catalog.service import tag_keys
 from marketplace.cli import arguments as args
-from marketplace.cli import erasing, evidence
+from marketplace.cli import erasing, evidence, rotating
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.operate import data, settings_of
 from marketplace.cli.parties import pick
@@ -92,6 +92,7 @@ def command(argv: list[str]) -> int:
     args.as_json(sub)
     _add_views(into)
     erasing.add(into)
+    rotating.add(into)
     return args.run(parser, argv)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from federated.address import served_at
-from ledger.keys import COSIGNATURE_MLDSA, CosigningKey, SigningKey
+from ledger.keys import COSIGNATURE_MLDSA, CosigningKey, SigningKey, VerifyKey
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.enrol import ROLES
@@ -50,7 +50,15 @@ def command(argv: list[str]) -> int:
         into, "key", _key, "print the log's verifier key, for everyone to know", KEY
     )
     data(key)
-    key.add_argument(
+    which = key.add_mutually_exclusive_group()
+    which.add_argument(
+        "--recovery",
+        type=Path,
+        metavar="FILE",
+        help="of its recovery key in FILE, which is made if there is none yet: keep it in a safe, "
+        "apart from the log's",
+    )
+    which.add_argument(
         "--second",
         action="store_true",
         help="of its second key, ML-DSA-44, which is made if there is none yet",
@@ -155,6 +163,9 @@ def _ask(arguments: argparse.Namespace, path: str, body: dict[str, Any]) -> dict
 def _key(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments.data)
     first = SigningKey.load(settings.log_key).verify_key
+    if arguments.recovery is not None:
+        say(_recovery(arguments.recovery, first.name).text)
+        return 0
     if not arguments.second:
         say(first.text)
         return 0
@@ -163,6 +174,16 @@ def _key(arguments: argparse.Namespace) -> int:
         _aside("made; checkpoints have its line from the next start of the service on")
     say(CosigningKey.load(settings.second_log_key).verify_key.text)
     return 0
+
+
+def _recovery(path: Path, origin: str) -> VerifyKey:
+    if not path.exists():
+        SigningKey.generate(origin).save(path)
+        _aside("made; readers name it in their policy, in a line `recovery` and this key")
+    found = SigningKey.load(path).verify_key
+    if found.name != origin:
+        raise ArgumentError(f"--recovery: {path} holds a key of {found.name!r}, not of {origin!r}")
+    return found
 
 
 def _aside(text: str) -> None:

@@ -126,6 +126,16 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def stopped(folder: Path) -> Iterator[None]:
+    """Hold every lock that a service over this data folder would take, so that none runs."""
+    with ExitStack() as held:
+        # A market on one machine is served from the folder around it.
+        for each in (folder, folder.parent) if folder.name == "service" else (folder,):
+            held.enter_context(alone(each))
+        yield
+
+
+@contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     """Bind first: whoever connects from now on waits until the service answers."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

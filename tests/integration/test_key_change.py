@@ -99,7 +99,7 @@ def test_a_crash_loses_neither_key(play: Play, step: str):
     broken = (
         patch.object(Client, "submit", side_effect=OSError("power cut"))
         if step == "before the log"
-        else patch("marketplace.key_change._take_over", side_effect=OSError("power cut"))
+        else patch("marketplace.key_change.take_over", side_effect=OSError("power cut"))
     )
     with broken, pytest.raises(OSError, match="power cut"):
         change_key(seat.client)

@@ -11,13 +11,18 @@ from ledger.errors import NoteError, SignatureError, TrustError
 from ledger.keys import SigningKey, VerifyKey
 from ledger.merkle import leaf_hash
 from ledger.succession import (
+    MAX_LIST,
+    MAX_NOTE,
     MAX_SUCCESSIONS,
     Succession,
     Tenure,
+    changes,
     lineage,
     open_succession,
+    read_list,
     split_unverified,
     tenures,
+    write_list,
 )
 from ledger.trust import Policy
 
@@ -104,10 +109,58 @@ def test_successions_chain_in_any_order():
 def test_a_policy_may_list_several_keys_of_one_line():
     policy = Policy.of(NEW.verify_key, OLD.verify_key).following([SECOND, FIRST])
     assert policy.tenures == (
-        Tenure(NEW.verify_key, head(18), head(40)),
-        Tenure(OLD.verify_key, None, head(18)),
+        Tenure(NEW.verify_key, head(18), head(40), THIRD.verify_key),
+        Tenure(OLD.verify_key, None, head(18), NEW.verify_key),
         Tenure(THIRD.verify_key, head(40)),
     )
+    assert changes(policy.tenures, THIRD.verify_key) == (policy.tenures[1], policy.tenures[0])
+    assert changes(policy.tenures, OLD.verify_key) == ()
+
+
+def test_who_named_the_next_key_is_told():
+    text = succession(OLD, NEW, head(18))
+    both = text.sign(NEW, RECOVERY, OLD)
+    careful = Policy((OLD.verify_key,), recovery=(RECOVERY.verify_key,))
+    assert careful.following([both]).tenures[0].recovered
+    # Who knows no recovery key believes the old one's signature on the same note.
+    assert not POLICY.following([both]).tenures[0].recovered
+    with pytest.raises(NoteError, match="signed by the new key"):
+        text.sign(NEW, OLD, NEW)
+
+
+# --- the list that a service shows
+
+
+def test_a_list_survives_being_written():
+    for notes in ((), (FIRST,), (FIRST, SECOND)):
+        assert read_list(write_list(notes)) == notes
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"nothing", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "list of texts"),
+        (b'{"successions": "x"}', "list of texts"),
+        (b'{"successions": [1]}', "list of texts"),
+        (write_list([FIRST] * (MAX_SUCCESSIONS + 1)), "at most 100"),
+        (write_list([FIRST.ljust(MAX_NOTE + 1)]), "longer than"),
+        (write_list([FIRST]).ljust(MAX_LIST + 1), "more than"),
+    ],
+    ids=["text", "bomb", "list", "string", "number", "many", "long", "huge"],
+)
+def test_another_list_is_refused(data: bytes, message: str):
+    with pytest.raises(NoteError, match=message):
+        read_list(data)
+
+
+def test_only_what_leads_on_from_trusted_keys_is_kept():
+    policy = POLICY.following([FIRST])
+    strangers = signed(THIRD, RECOVERY, head(7))
+    assert policy.following([strangers]).followed == (FIRST,)
+    assert policy.heads(NAME) == {18: head(18).root}
+    assert policy.heads("another") == {}
 
 
 def test_trust_does_not_go_back():
