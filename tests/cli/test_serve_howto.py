@@ -77,7 +77,8 @@ def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path)
                 told += shell(block)
             return told
 
-        for heading in ("Publish the log's key", "Let parties in"):
+        prepared = ("Publish the log's key", "Prepare for the loss of the log's key")
+        for heading in (*prepared, "Let parties in"):
             follow("operator.md", heading)
         before = ("Enrol", "List your data", "Offer them", "Decide jobs by hand")
         for heading in before:
@@ -110,7 +111,7 @@ def test_no_block_is_left_out():
     """Every section with a command is followed above."""
     followed = {
         "operator.md": {"Start", "Publish the log's key", "Let parties in"}
-        | {"Give an auditor the ledger"},
+        | {"Prepare for the loss of the log's key", "Give an auditor the ledger"},
         "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
         | {"Show your journal to an auditor", "Afterwards", "Change your keys"},
         "auditor.md": {"Verify", "Is it the newest state?", "Check the structure alone"}
