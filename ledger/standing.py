@@ -67,8 +67,7 @@ def standing(
     if trusted is not None:
         verdict.origin, verdict.root = trusted.checkpoint.origin, trusted.checkpoint.root.hex()
         verdict.key_fingerprint = trusted.key.fingerprint
-        times = [entry.time for entry in history.entries]
-        verdict.key_changes = changes_of_key(monitor.key_changes, times)
+        verdict.key_changes = changes_of_key(monitor.key_changes, history.entries)
         verdict.witnesses = [{"name": name, "time": time} for name, time in trusted.witnesses]
         verdict.witnessed_at = trusted.witnessed_at
     verdict.freshness = describe(verdict)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ledger.entry import Entry
 from ledger.finding import Finding
 from ledger.succession import Tenure
 
@@ -78,17 +79,19 @@ class Verdict:
         return EXIT_CODES[self.status]
 
 
-def changes_of_key(retired: Sequence[Tenure], times: Sequence[int]) -> list[dict[str, Any]]:
+def changes_of_key(retired: Sequence[Tenure], entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return `Verdict.key_changes`.
 
     Args:
         retired: the keys that led to the one that signed (`ledger.succession.changes`).
-        times: of the entries that were read, Unix milliseconds.
+        entries: those that were read, from the first.
     """
     return [
         {
             "size": item.last.size,
-            "time": times[item.last.size - 1] if 0 < item.last.size <= len(times) else None,
+            "time": entries[item.last.size - 1].time
+            if 0 < item.last.size <= len(entries)
+            else None,
             "old": item.key.fingerprint,
             "new": item.successor.fingerprint,
             "by": "recovery" if item.recovered else "key",

@@ -189,9 +189,7 @@ def _conclude(done: Audit, report: Report, plan: Plan) -> None:
         report.checked["entries"] = done.history.size
     verdict.checked = dict(report.checked) | dict(done.history.checked)
     verdict.sealed = verdict.checked.pop("sealed", 0)
-    if done.key_changes:
-        times = [entry.time for entry in done.history.entries]
-        verdict.key_changes = changes_of_key(done.key_changes, times)
+    verdict.key_changes = changes_of_key(done.key_changes, done.history.entries)
     if contents is not None:
         verdict.enclosed = contents.openness.count(SEALED)
         verdict.erased = contents.openness.count(ERASED)
