@@ -11,9 +11,9 @@ from marketplace.client import Client, Home
 from tests.served import home, run_here, serving, small_market
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_market(tmp_path_factory.mktemp("rotate") / "market")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return small_market(tmp_path / "market")
 
 
 def key_file(folder: Path) -> Path:
