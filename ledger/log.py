@@ -4,16 +4,15 @@ Statements come from two sides: rows of `log_pending`, which a business transact
 with what it is about, and `Log.append`, which hands a checked statement straight to the sequencer.
 The write path:
 
-1. make entries in memory, one after the other, under one lock: index, predecessor, time,
-   references, commitment. What is sent to `append` is refused here if it breaks a rule at its
-   place; a pending row, which a business transaction vouches for, is logged whatever it breaks;
-2. take all entries made so far as one batch; those of the next are made meanwhile;
-3. in one transaction, store the batch and remove its pending rows: *from here it is committed*;
-4. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it;
-5. tell the producers.
+1. take what came meanwhile and make entries of it in memory: index, predecessor, time, references,
+   commitment. What was sent to `append` is refused here if it breaks a rule at its place; a pending
+   row, which a business transaction vouches for, is logged whatever it breaks;
+2. in one transaction, store the batch and remove its pending rows: *from here it is committed*;
+3. sign a checkpoint, write it to disk, have it cosigned where a quorum is required, then show it;
+4. tell the producers.
 
-A crash before 3 leaves pending statements pending, and appended ones were never acknowledged. A
-crash after 3 leaves durable entries that no checkpoint covers: the next start signs them. When
+A crash before 2 leaves pending statements pending, and appended ones were never acknowledged. A
+crash after 2 leaves durable entries that no checkpoint covers: the next start signs them. When
 storing fails without a crash, the batch stands as it was made and is tried again until the database
 takes it; what failed half-way is looked up first, so nothing is stored twice. A size is never
 signed before it is durable, and a database that is older than the last checkpoint on disk refuses
@@ -25,6 +24,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,13 +40,11 @@ from ledger.sequencer import Batch, Checked, Row, State, Ticket, Waiters, checke
 from ledger.tiles import Tile, tile_bytes
 
 BATCH = 1024
-# Most entries that wait to be stored, so that a full disk does not fill the memory too.
+# Most statements that wait for their entry, so that a full disk does not fill the memory too.
 BACKLOG = 1 << 14
 SALTS = 64
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
-# Between two looks at who came back, seconds.
-PAUSE = 0.0002
 # How long it waits after the disk, the database or the witnesses refused, seconds.
 RETRY = 0.5
 
@@ -89,8 +87,8 @@ class Log:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        # Entries that are made and not stored yet, and those that are being stored.
-        self._open = Batch()
+        # Statements that wait for their entry, and entries that are being stored.
+        self._queue: deque[tuple[Checked, Ticket]] = deque()
         self._batch: Batch | None = None
         self._stored = 0
         # How many entries are written down as verified, and how many findings among them.
@@ -100,6 +98,8 @@ class Log:
         self._state = State()
         self._looked = 0.0
         self._told = 0
+        # How many statements must wait before the sequencer is woken.
+        self._enough = 1
         self.trouble: str | None = None
         self._recover()
 
@@ -232,36 +232,23 @@ class Log:
         return self.enqueue(statement).wait(timeout)
 
     def enqueue(self, statement: bytes | Checked) -> Ticket:
-        """Give a statement the next place in the log, as `append`, and return what to wait with.
+        """Hand a statement to the sequencer, as `append`, and return what to wait with.
 
         Raises:
-            StatementError, SignatureError, RuleError, EvidenceError: it may not be logged.
+            StatementError: malformed, or of an unknown kind.
             LogError: the log has stopped, or cannot keep up.
         """
         found = statement if isinstance(statement, Checked) else checked(statement)
-        with self._state_lock:
-            # Sent again after a lost answer: these very bytes were verified when they were logged,
-            # and would break the rule against duplicates now.
-            index = self._state.indexes.get(found.id)
-            if index is None:
-                # Rules are asked here and not before: what was logged since a check may forbid it.
-                index = self._enter(found)
-            ticket = self._waiters.place(index)
-        # After the ticket: whoever looks for it from here on finds it.
-        if not self._wake.is_set():
+        if len(self._queue) >= BACKLOG:
+            raise LogError(f"the log is {BACKLOG} statements behind: {self.trouble or 'try later'}")
+        ticket = Ticket()
+        self._queue.append((found, ticket))
+        if len(self._queue) >= self._enough and not self._wake.is_set():
             self._wake.set()
+        # After the statement: whoever stops the log from here on finds it.
         if self._failure is not None:
             raise _stopped()
         return ticket
-
-    def _enter(self, found: Checked) -> int:
-        if len(self._open.rows) >= BACKLOG:
-            raise LogError(f"the log is {BACKLOG} entries behind: {self.trouble or 'try later'}")
-        if not self._salts:
-            self._salts = store.new_salts(SALTS)
-        row = self._state.enter(found, salt=self._salts.pop(), now=self._clock())
-        self._open.rows.append(row)
-        return row.index
 
     def wait_for(self, statement_id: str, timeout: float = 10.0) -> int:
         """Wait until a checkpoint covers a statement, and return its index.
@@ -312,9 +299,10 @@ class Log:
         with self._write_lock:
             self._acquire()
             if self._batch is None:
-                self._take_pending()
-                with self._state_lock:
-                    self._batch, self._open = self._open, Batch()
+                # Kept from the first entry on: whatever fails from here, they are made for good.
+                self._batch = Batch()
+                self._take_queue(self._batch)
+                self._take_pending(self._batch)
             made = len(self._batch.rows)
             if made or self._batch.pending:
                 self._store(self._batch)
@@ -359,6 +347,7 @@ class Log:
             while not self._stopping.is_set():
                 # Cleared before looking, so that what comes meanwhile is looked for again.
                 self._wake.clear()
+                self._enough = 1
                 begun = time.monotonic()
                 try:
                     made = self.sequence()
@@ -379,6 +368,8 @@ class Log:
             # Whoever waits must hear that nothing more will be logged; going on could sign a
             # state that the database does not have.
             self._failure = error
+            while self._queue:
+                self._queue.popleft()[1].settle(_stopped())
             self._waiters.fail(_stopped())
             raise
 
@@ -388,9 +379,32 @@ class Log:
         if self._writer.acquire() and self._state.tree.size == self._stored:
             self._replay()
 
-    def _take_pending(self) -> None:
+    def _take_queue(self, batch: Batch) -> None:
+        """Make entries of what was appended; what may not be logged is told so."""
+        with self._state_lock:
+            while self._queue and len(batch.rows) < BATCH:
+                found, ticket = self._queue.popleft()
+                # Sent again after a lost answer: these very bytes were verified when they were
+                # logged, and would break the rule against duplicates now.
+                index = self._state.indexes.get(found.id)
+                try:
+                    # Rules are asked here: what was logged since a check may forbid it.
+                    index = self._enter(batch, found) if index is None else index
+                except LedgerError as error:
+                    ticket.settle(error)
+                else:
+                    self._waiters.place(index, ticket)
+
+    def _enter(self, batch: Batch, found: Checked) -> int:
+        if not self._salts:
+            self._salts = store.new_salts(SALTS)
+        row = self._state.enter(found, salt=self._salts.pop(), now=self._clock())
+        batch.rows.append(row)
+        return row.index
+
+    def _take_pending(self, batch: Batch) -> None:
         """Make entries of pending rows; while much is appended, not before every batch."""
-        busy = self._open.rows and self._thread is not None and not self._waiters.has_named
+        busy = batch.rows and self._thread is not None and not self._waiters.has_named
         if busy and time.monotonic() - self._looked < INTERVAL:
             return
         self._looked = time.monotonic()
@@ -402,8 +416,8 @@ class Log:
                 if statement_id not in self._state.indexes:
                     now = self._clock()
                     row = self._state.append(checked(envelope), salt=salt, now=now)
-                    self._open.rows.append(row)
-                self._open.pending.append(sequence)
+                    batch.rows.append(row)
+                batch.pending.append(sequence)
 
     def _store(self, batch: Batch) -> None:
         try:
@@ -445,14 +459,11 @@ class Log:
         self._told = self._waiters.tell(self.size, self._state.indexes)
 
     def _gather(self, patience: float) -> None:
-        """Give the producers that were just told a moment to come back with their next statement.
-
-        A batch costs two flushes of the disk, however many entries it has.
-        """
-        # Those whose entries are made already wait; who was told is about to return.
-        expected, end = len(self._open.rows) + self._told, time.monotonic() + patience
-        while len(self._open.rows) < expected and time.monotonic() < end:
-            time.sleep(PAUSE)
+        """Let the producers that were just told come back: a batch costs two flushes of the disk."""
+        self._enough = self._told
+        self._wake.clear()
+        if len(self._queue) < self._told:
+            self._wake.wait(patience)
 
     # Starting again.
 

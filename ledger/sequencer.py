@@ -119,11 +119,9 @@ class Waiters:
         """Whether somebody waits for a statement that may not have its place yet."""
         return bool(self._named)
 
-    def place(self, index: int) -> Ticket:
-        """Wait for an entry that was made."""
-        ticket = Ticket()
+    def place(self, index: int, ticket: Ticket) -> None:
+        """Remember who waits for an entry that was made."""
         self._placed.append((index, ticket))
-        return ticket
 
     def name(self, statement_id: str) -> Ticket:
         """Wait for a statement; `forget` it in the end."""

@@ -231,7 +231,7 @@ def test_whoever_appends_to_a_log_that_cannot_store_is_told(world: World):
     with patch("ledger.log.BACKLOG", 3):
         for number in range(3):
             world.log.enqueue(newcomer(world, f"n{number}.example"))
-        with pytest.raises(LogError, match="3 entries behind"):
+        with pytest.raises(LogError, match="3 statements behind"):
             world.log.enqueue(newcomer(world, "late.example"))
         world.log.sequence()
         world.log.enqueue(newcomer(world, "late.example"))
