@@ -98,8 +98,7 @@ class Log:
         self._state = State()
         self._looked = 0.0
         self._told = 0
-        # How many statements must wait before the sequencer is woken.
-        self._enough = 1
+        self._enough = 1  # how many statements wake the sequencer
         self.trouble: str | None = None
         self._recover()
 
@@ -459,7 +458,7 @@ class Log:
         self._told = self._waiters.tell(self.size, self._state.indexes)
 
     def _gather(self, patience: float) -> None:
-        """Let the producers that were just told come back: a batch costs two flushes of the disk."""
+        """Let the producers that were just told come back: a batch costs two flushes of disk."""
         self._enough = self._told
         self._wake.clear()
         if len(self._queue) < self._told:
