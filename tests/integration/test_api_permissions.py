@@ -66,6 +66,7 @@ PUBLIC = {
     ("GET", "/offers"),
     ("GET", "/log/checkpoint"),
     ("GET", "/log/vkey"),
+    ("GET", "/log/successions"),
     ("GET", "/log/tile/{path}"),
     ("POST", "/participants"),
 }
