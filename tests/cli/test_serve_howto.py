@@ -63,6 +63,7 @@ def shell(tmp_path: Path) -> Callable[[str], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path):
     assert blocks("operator.md")[0] == SERVE
     with serving("--embedded", tmp_path / "market") as served:
@@ -115,7 +116,8 @@ def test_no_block_is_left_out():
         "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
         | {"Show your journal to an auditor", "Afterwards", "Change your keys"},
         "auditor.md": {"Verify", "Is it the newest state?", "Check the structure alone"}
-        | {"See who used what", "Be a witness", "Ask for an export"},
+        | {"See who used what", "Be a witness", "Ask for an export"}
+        | {"Follow a log", "Hand in a report"},
     }
     for page, headings in followed.items():
         assert sum(len(blocks(page, heading=each)) for each in headings) == len(blocks(page))
