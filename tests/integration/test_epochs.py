@@ -376,7 +376,7 @@ def test_a_node_that_was_away_closes_several_epochs_in_a_row(shared: Play):
     fill(shared, 3)
     node = shared.reopened(1)
     assert node.keep_books() >= 3
-    # Its own closes, and the indexes that the service's thread adds meanwhile, may end further ones.
+    # Its own closes, and indexes that the service adds meanwhile, may end further ones.
     assert any(node.keep_books() == 0 for _ in range(10))
     assert [close.number for close in closes(shared, 1)] == list(range(len(closes(shared, 1))))
     shared.market._open(home_of(shared, 1))
