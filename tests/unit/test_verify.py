@@ -164,7 +164,7 @@ FILES_TABLES: dict[str, Callable[[bytes], bytes]] = {
     "from the root": replaced(b" checkpoint\n", b" /etc/hostname\n"),
     "backslash": lambda data: data + ZERO + b" 1 tile\\0\n",
     "twice": lambda data: data.splitlines(keepends=True)[0] + data,
-    "not sorted": lambda data: b"".join(sorted(data.splitlines(keepends=True), reverse=True)),
+    "not sorted": lambda data: b"".join(reversed(data.splitlines(keepends=True))),
     "cut": lambda data: data[:-1],
     "leading zero": replaced(b" 74 ", b" 074 "),
     "two spaces": replaced(b" checkpoint", b"  checkpoint"),
