@@ -215,6 +215,18 @@ class Log:
             self._state.refuse(found, self._clock())
         return found
 
+    def submit(self, connection: sa.Connection, envelope: bytes) -> str:
+        """Store a checked statement as pending, in the caller's transaction; return its id.
+
+        Neither it nor what else the transaction stores exists without the other. The same envelope
+        again changes nothing.
+
+        Raises:
+            StatementError: the envelope is malformed.
+            LogError: see `ledger.store.submit`.
+        """
+        return store.submit(connection, envelope, self._state.indexes, now=self._clock())
+
     def append(self, statement: bytes | Checked, timeout: float = 10.0) -> int:
         """Log a statement, and return its index once a shown checkpoint covers it.
 

@@ -244,7 +244,7 @@ def log_erasure(
             envelope = statement.sign(key)
             checked = log.check(envelope)
             with engine.begin() as connection:
-                store.submit(connection, envelope, now=now)
+                log.submit(connection, envelope)
             log.sequence()
             logged.append(_shown(log, checked.id))
     return logged

@@ -1,7 +1,7 @@
 """The log's tables: statements that wait, and entries made of them.
 
 A feature stores its business rows and the signed statement in *one* transaction of its own:
-`submit(connection, envelope, now=…)`. So neither exists without the other. Only `ledger.log` turns
+`log.submit(connection, envelope)`. So neither exists without the other. Only `ledger.log` turns
 what waits into entries, through the one `Writer` of a database.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,7 +48,9 @@ entries = sa.Table(
     "log_entry",
     metadata,
     sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("statement_id", sa.String(128), nullable=False, unique=True),
+    # Without an index: ids are hashes, so each entry would write one more page of it. The log has
+    # them all in memory, and hands them to whoever looks for one (`submit`).
+    sa.Column("statement_id", sa.String(128), nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
     # Both are null once the statement was shredded: entry, proofs and counts stay.
     sa.Column("envelope", sa.LargeBinary, nullable=True),
@@ -72,14 +74,18 @@ findings = sa.Table(
 )
 
 
-def submit(connection: sa.Connection, envelope: bytes, *, now: int) -> str:
-    """Store a signed statement as pending, in the caller's transaction.
+def submit(
+    connection: sa.Connection, envelope: bytes, places: Mapping[str, int], *, now: int
+) -> str:
+    """Store a signed statement as pending, in the caller's transaction; see `Log.submit`.
 
     The caller has verified it. The same envelope again changes nothing.
 
     Args:
         connection: inside a transaction that the caller commits.
         envelope: the signed statement.
+        places: where to look for the entries of statements, by their ids; an entry that is named
+            here and not stored does not count.
         now: Unix milliseconds.
 
     Returns:
@@ -97,10 +103,10 @@ def submit(connection: sa.Connection, envelope: bytes, *, now: int) -> str:
             f"{unverified.statement.kind} refers to more than {MAX_REFERENCES} statements; "
             "name fewer assets or receipts"
         )
-    if _stored(connection, unverified.id):
+    if _is_known(connection, unverified.id, places):
         return unverified.id
     for reference in _needed(unverified.statement):
-        if not _stored(connection, reference):
+        if not _is_known(connection, reference, places):
             raise LogError(f"{unverified.statement.kind} refers to a statement that is not logged")
     connection.execute(
         pending.insert().values(
@@ -145,7 +151,7 @@ def insert_entries(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -
     """Store entries: index, statement id, data, envelope and salt of each.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: one of the indexes or statements is stored already.
+        sqlalchemy.exc.IntegrityError: one of the indexes is stored already.
     """
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
@@ -254,17 +260,24 @@ class Writer:
             held.close()
 
 
-# Pending first: a statement that moves between the two looks stands in the entries afterwards.
-_PLACES = (pending, entries)
-
-
-def _stored(connection: sa.Connection, statement_id: str) -> bool:
-    return any(_is_in(connection, table, statement_id) for table in _PLACES)
-
-
-def _is_in(connection: sa.Connection, table: sa.Table, statement_id: str) -> bool:
-    query = sa.select(table.c.statement_id).where(table.c.statement_id == statement_id)
+def _is_waiting(connection: sa.Connection, statement_id: str, _places: Mapping[str, int]) -> bool:
+    query = sa.select(pending.c.sequence).where(pending.c.statement_id == statement_id)
     return connection.execute(query).first() is not None
+
+
+def _is_logged(connection: sa.Connection, statement_id: str, places: Mapping[str, int]) -> bool:
+    index = places.get(statement_id)
+    query = sa.select(entries.c.statement_id).where(entries.c.index == index)
+    return index is not None and connection.execute(query).scalar() == statement_id
+
+
+# Waiting first: a statement that moves between the two looks is an entry afterwards, and it had
+# its place before it moved.
+_LOOKS = (_is_waiting, _is_logged)
+
+
+def _is_known(connection: sa.Connection, statement_id: str, places: Mapping[str, int]) -> bool:
+    return any(look(connection, statement_id, places) for look in _LOOKS)
 
 
 def _needed(statement: Statement) -> list[str]:

@@ -23,7 +23,6 @@ import sqlalchemy as sa
 from fastapi import Depends, Request
 from sqlmodel import Session
 
-from ledger import store
 from ledger.encoding import parse
 from ledger.errors import LogError, RuleError
 from ledger.history import Logged
@@ -115,7 +114,7 @@ class Context:
             ConflictError: it rests on a statement that is not in the log.
         """
         try:
-            return store.submit(session.connection(), envelope, now=self.clock())
+            return self.log.submit(session.connection(), envelope)
         except LogError as error:
             raise ConflictError(str(error), code="unknown_reference") from error
 

@@ -279,7 +279,7 @@ class World:
         self.log.check(envelope)
         self.clock.advance()
         with self.engine.begin() as connection:
-            store.submit(connection, envelope, now=self.clock())
+            self.log.submit(connection, envelope)
         return self._sequence(envelope)
 
     def insecure_put(self, item: Statement | bytes) -> str:

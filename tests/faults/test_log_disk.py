@@ -133,7 +133,7 @@ def _live(
                     index = log.append(envelope)
                 else:
                     with world.engine.begin() as connection:
-                        name = store.submit(connection, envelope, now=world.clock())
+                        name = world.log.submit(connection, envelope)
                     index = log.wait_for(name)
                 # One write below the size of a pipe's buffer is never torn.
                 os.write(pipe, json.dumps([read(envelope).id, index]).encode() + b"\n")

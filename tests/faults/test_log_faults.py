@@ -97,7 +97,7 @@ STEPS: list[tuple[str, Any, str]] = [
 def submit(world: World, envelope: bytes) -> str:
     world.clock.advance()
     with world.engine.begin() as connection:
-        return store.submit(connection, envelope, now=world.clock())
+        return world.log.submit(connection, envelope)
 
 
 def newcomer(world: World, name: str) -> bytes:
@@ -308,7 +308,7 @@ def test_the_same_envelope_twice_is_one_entry(world: World):
 
 def test_what_is_rolled_back_is_not_logged(world: World):
     with world.engine.connect() as connection:
-        store.submit(connection, newcomer(world, "never.example"), now=0)
+        world.log.submit(connection, newcomer(world, "never.example"))
         connection.rollback()
     assert world.log.sequence() == 0
 
@@ -343,7 +343,7 @@ def test_many_at_once_get_consecutive_entries(world: World):
     def one(envelope: bytes) -> None:
         try:
             with world.engine.begin() as connection:
-                name = store.submit(connection, envelope, now=world.clock())
+                name = world.log.submit(connection, envelope)
             world.log.wait_for(name)
             names.append(name)
         except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test

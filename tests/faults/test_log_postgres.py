@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -26,7 +27,7 @@ def newcomer(world: World, name: str) -> bytes:
 
 def submit(world: World, envelope: bytes) -> str:
     with world.engine.begin() as connection:
-        return store.submit(connection, envelope, now=world.clock())
+        return world.log.submit(connection, envelope)
 
 
 def end_connections(world: World) -> int:
@@ -134,24 +135,26 @@ def test_a_statement_that_moves_while_it_is_looked_for_is_found(world: World):
     """Between two looks of a business transaction the sequencer makes it an entry."""
     envelope = newcomer(world, "first.example")
     name = submit(world, envelope)
-    look = store._is_in
+    waiting, logged = store._LOOKS
 
-    def then_moved(connection: sa.Connection, table: sa.Table, statement_id: str) -> bool:
-        found = look(connection, table, statement_id)
+    def then_moved(*asked: Any) -> bool:
+        found = waiting(*asked)
         world.log.sequence()
         return found
 
-    with world.engine.begin() as connection, patch.object(store, "_is_in", then_moved):
-        assert store.submit(connection, envelope, now=0) == name
+    with world.engine.begin() as connection, patch.object(store, "_LOOKS", (then_moved, logged)):
+        assert world.log.submit(connection, envelope) == name
     assert world.log.sequence() == 0
     # The twin: who looks among the entries first finds it nowhere, and stores it again.
     name = submit(world, envelope := newcomer(world, "second.example"))
-    with (
-        world.engine.begin() as connection,
-        patch.object(store, "_is_in", then_moved),
-        patch.object(store, "_PLACES", (store.entries, store.pending)),
-    ):
-        store.submit(connection, envelope, now=0)
+
+    def moved_then(*asked: Any) -> bool:
+        found = logged(*asked)
+        world.log.sequence()
+        return found
+
+    with world.engine.begin() as connection, patch.object(store, "_LOOKS", (moved_then, waiting)):
+        world.log.submit(connection, envelope)
     with world.engine.begin() as connection:
         assert [row.statement_id for row in store.waiting(connection, 9)] == [name]
     # Even that makes no second entry.

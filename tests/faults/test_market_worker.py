@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ledger import store
+from ledger.log import Log
 from marketplace.jobs.engine import JobRequest, Outcome, Progress
 from tests.market import FakeEngine, Market
 
@@ -120,7 +120,7 @@ def test_a_crash_while_releasing_leaves_nothing_and_is_made_good(
     """The release is the first statement stored, the bill the second: both or neither."""
     job = granted(market)
     market.engine.lie = lambda outcome: (crash(), outcome)[1]
-    real, calls = store.submit, 0
+    real, calls = Log.submit, 0
 
     def crash() -> None:
         def submit(*args: Any, **options: Any) -> str:
@@ -130,7 +130,7 @@ def test_a_crash_while_releasing_leaves_nothing_and_is_made_good(
                 raise MemoryError
             return real(*args, **options)
 
-        monkeypatch.setattr(store, "submit", submit)
+        monkeypatch.setattr(Log, "submit", submit)
 
     with pytest.raises(MemoryError):
         market.work()

@@ -36,7 +36,7 @@ def test_a_full_transaction_is_undone_by_an_unexpected_error(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("disk")
 
-    monkeypatch.setattr("ledger.store.submit", broken)
+    monkeypatch.setattr("ledger.log.Log.submit", broken)
     assert market.post("/jobs", market.researcher, market.job_statement()).status_code == 500
     assert market.counts() == before
     monkeypatch.undo()

@@ -79,7 +79,7 @@ def test_openings_open_what_a_checkpoint_covers(world: World):
 def test_what_is_stored_and_not_yet_shown_is_not_served(world: World):
     size = world.log.size
     with world.engine.begin() as connection:
-        name = store.submit(connection, world.sign(world.job()), now=world.clock())
+        name = world.log.submit(connection, world.sign(world.job()))
     with patch.object(Publisher, "publish"):
         assert world.log.sequence() == 1
     assert world.log.openings(0, 999)[-1].index == size - 1
@@ -91,9 +91,9 @@ def test_what_is_stored_and_not_yet_shown_is_not_served(world: World):
 
 def test_a_batch_may_rest_on_itself(world: World):
     with world.engine.begin() as connection:
-        job = store.submit(connection, world.sign(world.job()), now=world.clock())
+        job = world.log.submit(connection, world.sign(world.job()))
         grant = world.sign(world.grant(world.providers[0], job))
-        store.submit(connection, grant, now=world.clock())
+        world.log.submit(connection, grant)
     assert world.log.sequence() == 2
     assert world.log.findings == []
     assert world.entries()[-1].references[-1] == world.log.size - 2
@@ -105,7 +105,7 @@ def test_a_batch_is_bounded_and_nothing_waits_for_ever(tmp_path: Path):
     with world.engine.begin() as connection:
         for number in range(9):
             revocation = world.revoke(world.providers[0], world.providers[0].offer, f"no {number}")
-            store.submit(connection, world.sign(revocation), now=world.clock())
+            world.log.submit(connection, world.sign(revocation))
     with patch("ledger.log.BATCH", 8):
         assert [world.log.sequence() for _ in range(3)] == [8, 1, 0]
 
@@ -225,7 +225,7 @@ def test_the_same_statement_twice_is_one_entry(world: World):
     job = world.sign(world.job())
     one, two = world.log.enqueue(job), world.log.enqueue(job)
     with world.engine.begin() as connection:
-        store.submit(connection, job, now=world.clock())
+        world.log.submit(connection, job)
     assert world.log.sequence() == 1
     late = world.log.enqueue(job)
     world.log.sequence()

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import InternalError, OperationalError
 from sqlmodel import select
 
-from ledger.store import LOG_WRITER
+from ledger.store import LOG_WRITER, entries, insert_entries
 from marketplace import database
 from marketplace.database import make_engine, open_database, reading, writing
 from marketplace.errors import BusyError, ConflictError, ForeignDatabaseError, NewerDatabaseError
@@ -67,6 +67,21 @@ def test_every_revision_can_be_undone(where: Path | str):
     with engine.begin() as connection:
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
         command.upgrade(database._alembic(connection), "head")
+    engine.dispose()
+
+
+def test_entries_outlive_the_index_of_their_ids(where: Path | str):
+    engine = open_database(where)
+    row = (0, "job:" + "0" * 64, b"data", b"envelope", b"salt")
+    for revision in ("0005", "head", "0005"):
+        with engine.begin() as connection:
+            change = command.upgrade if revision == "head" else command.downgrade
+            change(database._alembic(connection), revision)
+            if connection.execute(sa.select(sa.func.count()).select_from(entries)).scalar() == 0:
+                insert_entries(connection, [row])
+            assert connection.execute(sa.select(entries)).all() == [row]
+            unique = sa.inspect(connection).get_unique_constraints("log_entry")
+            assert bool(unique) == (revision == "0005")
     engine.dispose()
 
 

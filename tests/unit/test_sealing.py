@@ -457,7 +457,7 @@ def test_a_crash_before_the_entry_leaves_everything_as_it_was(
     found = plan(world.log.history, under(world.log.history, agreement(world)), world.clock())
     before = world.openings()
     with monkeypatch.context() as patch:
-        patch.setattr("ledger.store.submit", crash)
+        patch.setattr("ledger.log.Log.submit", crash)
         with pytest.raises(CrashError):
             log_erasure(world.log, world.engine, found, world.operator.key, CAUSE, world.clock())
     world.log = world.open_log()

@@ -20,7 +20,7 @@ def world(tmp_path: Path) -> World:
 
 def submit(world: World, envelope: bytes) -> str:
     with world.engine.begin() as connection:
-        return store.submit(connection, envelope, now=5)
+        return world.log.submit(connection, envelope)
 
 
 def waiting(world: World) -> list[str]:
@@ -51,6 +51,24 @@ def test_it_rests_on_what_is_logged_or_waits_too(world: World):
     assert waiting(world) == [job, grant]
 
 
+def test_a_place_in_memory_is_no_entry_until_it_is_stored(world: World):
+    """What was made and not stored may never be: nothing that lasts may rest on it."""
+    job = world.sign(world.job())
+    name = read(job).id
+    places = world.log._state.indexes
+    grant = world.sign(world.grant(world.providers[0], name))
+    for place in (world.log.size, world.log.size - 1):
+        places[name] = place
+        with pytest.raises(LogError, match="grant refers to a statement that is not logged"):
+            submit(world, grant)
+    # The twin: stored, it may.
+    del places[name]
+    submit(world, job)
+    world.log.sequence()
+    assert places[name] == world.log.size - 1
+    submit(world, grant)
+
+
 def test_a_refusal_may_name_a_job_that_was_never_logged(world: World):
     ghost = "job:" + "0" * 64
     first = world.providers[0]
@@ -68,7 +86,7 @@ def test_a_refusal_may_name_a_job_that_was_never_logged(world: World):
 
 def test_a_rolled_back_transaction_leaves_nothing(world: World):
     def business(connection: sa.Connection) -> None:
-        store.submit(connection, world.sign(world.job()), now=5)
+        world.log.submit(connection, world.sign(world.job()))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), world.engine.begin() as connection:
