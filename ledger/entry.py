@@ -115,7 +115,7 @@ class Entry:
             # What `canonical` gives for the object below, without looking for it: the names are
             # in order, and nothing in them has to be escaped.
             references = ",".join(
-                "null" if index is None else f"{index:d}" for index in self.references
+                ["null" if index is None else f"{index:d}" for index in self.references]
             )
             data = (
                 f'{{"commitment":"{b64encode(self.commitment)}","index":{self.index:d},'

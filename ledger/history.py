@@ -11,13 +11,14 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ledger.entry import NO_PREDECESSOR, Entry
 from ledger.errors import EvidenceError, RuleError
 from ledger.keys import VerifyKey
 from ledger.statements import (
     Asset,
+    Author,
     Epoch,
     Grant,
     Job,
@@ -49,6 +50,13 @@ class Logged:
     time: int
     id: str
     statement: Statement
+
+
+class Signer(NamedTuple):
+    """A key, and those by whose revocation it ends."""
+
+    key: VerifyKey
+    subjects: tuple[str, ...]
 
 
 class History:
@@ -86,6 +94,8 @@ class History:
         self.sealed_jobs: dict[int, list[int]] = {}
         self.sealed_closes: dict[int, list[int]] = {}
         self.sealed_schedule = False
+        # Whose signature counts as whose, as far as somebody asked since the last rotation.
+        self.signers: dict[Author, Signer] = {}
         self._keys: dict[str, VerifyKey] = {}
         self._recovery_keys: dict[str, VerifyKey] = {}
 
@@ -100,14 +110,15 @@ class History:
         Raises:
             RuleError: it is not the next one, does not name its predecessor, or time goes back.
         """
-        expected, previous, last = self.size, self.last_leaf, self.entries[-1:]
-        self.entries.append(entry)
+        entries, previous = self.entries, self.last_leaf
+        expected, last = len(entries), entries[-1] if entries else entry
+        entries.append(entry)
         self.last_leaf = leaf
         if entry.index != expected:
             raise RuleError("chain_broken", f"entry {expected} says that it is entry {entry.index}")
         if entry.previous != previous:
             raise RuleError("chain_broken", f"entry {expected} does not name its predecessor")
-        if last and entry.time < last[0].time:
+        if entry.time < last.time:
             raise RuleError("time_goes_back", f"entry {expected} is older than the one before it")
 
     def seal(self, entry: Entry) -> None:
@@ -304,7 +315,31 @@ class History:
         listed = self.get(asset, Asset).node_key
         return self._keys.get(asset) or VerifyKey.from_text(listed)
 
+    def signer(self, author: Author) -> Signer:
+        """Return the key that an author signs with from here on, and remember it.
+
+        Args:
+            author: any but those who name their key themselves; an operator must have enrolled.
+
+        Raises:
+            EvidenceError: it is not among the opened entries.
+            RuleError: its recovery key is asked for, and it named none.
+        """
+        owner = author.subject
+        if author.role == "operator":
+            owner = "" if self.operator is None else self.operator.id
+        if author.role == "recovery":
+            found = Signer(self.recovery_key(owner), (owner,))
+        elif author.role == "node":
+            provider = self.get(owner, Asset).provider
+            found = Signer(self.node_key(owner), (provider, owner))
+        else:
+            found = Signer(self.participant_key(owner), (owner,))
+        self.signers[author] = found
+        return found
+
     def _rotate(self, rotation: Rotation) -> None:
+        self.signers.clear()
         key = VerifyKey.from_text(rotation.new_key)
         self._keys[rotation.subject] = key
         self.keys.setdefault(key.public, rotation.issuer)

@@ -38,12 +38,7 @@ from ledger.ids import parse_id
 from ledger.keys import VerifyKey
 from ledger.kind_rules import RULES as KIND_RULES
 from ledger.kind_rules import Case
-from ledger.statements import (
-    Asset,
-    Author,
-    Statement,
-    Unverified,
-)
+from ledger.statements import Author, Statement, Unverified
 
 S = TypeVar("S", bound=Statement)
 
@@ -205,7 +200,8 @@ _PATTERNS = {kind: pattern.split() for kind, pattern in _REFERENCE_KINDS.items()
 
 
 def _check_reference_kinds(history: History, entry: Entry) -> None:
-    kinds = tuple(None if i is None else history.entries[i].kind for i in entry.references)
+    entries = history.entries
+    kinds = tuple([None if i is None else entries[i].kind for i in entry.references])
     if not _matches(_REFERENCE_KINDS[entry.kind], kinds):
         raise RuleError(
             "references_mismatch", f"entry {entry.index} ({entry.kind}) refers to the wrong kinds"
@@ -241,13 +237,14 @@ def _match_references(
             "references_mismatch",
             f"entry {entry.index} and its statement refer to different things",
         )
+    found = {}
     for statement_id, index in zip(named, entry.references, strict=True):
-        _match_reference(history, entry, statement_id, index)
-    return {
-        statement_id: index
-        for statement_id, index in zip(named, entry.references, strict=True)
-        if statement_id is not None
-    }
+        known = history.by_id.get(statement_id or "")
+        if known is None or known.index != index:
+            _match_reference(history, entry, statement_id, index)
+        if statement_id is not None:
+            found[statement_id] = index
+    return found
 
 
 def _match_reference(
@@ -289,25 +286,16 @@ def verify_authors(history: History, logged: Logged, opened: Unverified) -> None
 def _author_key(history: History, author: Author, logged: Logged) -> VerifyKey:
     if author.role == "key":
         return VerifyKey.from_text(author.subject)
-    if author.role == "operator":
-        if history.operator is None:
+    signer = history.signers.get(author)
+    if signer is None:
+        if author.role == "operator" and history.operator is None:
             raise RuleError("no_operator", f"entry {logged.index}: no operator has enrolled yet")
-        owner = history.operator.id
-        key = history.participant_key(owner)
-    elif author.role == "recovery":
-        owner = author.subject
-        key = history.recovery_key(owner)
-    elif author.role == "node":
-        owner = history.get(author.subject, Asset).provider
-        key = history.node_key(author.subject)
-    else:
-        owner = author.subject
-        key = history.participant_key(owner)
-    for subject in (owner, author.subject):
-        if subject and history.revoked_before(subject, logged.index):
+        signer = history.signer(author)
+    for subject in signer.subjects if history.revoked else ():
+        if history.revoked_before(subject, logged.index):
             raise RuleError(
                 "revoked_key",
                 f"entry {logged.index} ({logged.statement.kind}) is signed by a key that was "
                 f"revoked in entry {history.revoked[subject]}",
             )
-    return key
+    return signer.key

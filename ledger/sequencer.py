@@ -246,14 +246,14 @@ class State:
         self._admit(entry, leaf_hash(row.data), name, opened)
 
     def _make(self, opened: Checked, salt: bytes, now: int) -> tuple[Entry, bytes]:
+        statement, indexes = opened.statement, self.indexes
         entry = Entry(
             index=self.tree.size,
             previous=self.history.last_leaf,
             time=max(now, self.last_time),
-            kind=opened.statement.kind,
+            kind=statement.kind,
             references=tuple(
-                None if name is None else self.indexes.get(name)
-                for name in opened.statement.references()
+                [None if name is None else indexes.get(name) for name in statement.references()]
             ),
             commitment=commitment(salt, opened.envelope),
         )

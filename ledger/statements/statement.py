@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ledger.keys import SigningKey
 from ledger.record import Record
 from ledger.statements import envelope
 
 
-@dataclass(frozen=True)
-class Author:
+class Author(NamedTuple):
     """Whose signature a statement needs.
 
     `role` is `participant` (the key of the participant statement `subject`), `node` (the node key
