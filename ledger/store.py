@@ -8,6 +8,7 @@ what waits into entries, through the one `Writer` of a database.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,13 @@ pending = sa.Table(
 entries = sa.Table(
     "log_entry",
     metadata,
-    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    # SQLite: the row's own number, and no second tree beside the table (see `pending`).
+    sa.Column(
+        "index",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     # Without an index: ids are hashes, so each entry would write one more page of it. The log has
     # them all in memory, and hands them to whoever looks for one (`submit`).
     sa.Column("statement_id", sa.String(128), nullable=False),
@@ -133,10 +140,9 @@ def new_salts(count: int) -> list[bytes]:
 # The statements of the sequencer are written out: it runs them for every batch.
 _WAITING = "SELECT sequence, statement_id, envelope, salt FROM log_pending ORDER BY sequence LIMIT "
 _INSERT = 'INSERT INTO log_entry ("index", statement_id, data, envelope, salt) VALUES '
-# On SQLite so many rows in one statement: between two statements the driver lets every other thread
-# go first. A few sizes, so that the statements are prepared once.
-_SIZES = (64, 16, 4, 1)
-_INSERTS = {size: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * size) for size in _SIZES}
+# On SQLite up to so many rows in one statement: between two statements the driver lets every other
+# thread go first. There are few sizes, so each is prepared once (the driver keeps 128 statements).
+_ROWS = 64
 # On PostgreSQL all rows in one statement: a round trip for each would cost more than the entries.
 _INSERT_ARRAYS = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
     SELECT * FROM unnest(%s::bigint[], %s::varchar[], %s::bytea[], %s::bytea[], %s::bytea[])"""
@@ -157,12 +163,15 @@ def insert_entries(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         connection.exec_driver_sql(_INSERT_ARRAYS, columns)
     else:
-        start = 0
-        while start < len(rows):
-            size = next(size for size in _SIZES if size <= len(rows) - start)
-            values = tuple(itertools.chain.from_iterable(rows[start : start + size]))
-            connection.exec_driver_sql(_INSERTS[size], values)
-            start += size
+        for start in range(0, len(rows), _ROWS):
+            chunk = rows[start : start + _ROWS]
+            values = tuple(itertools.chain.from_iterable(chunk))
+            connection.exec_driver_sql(_insert_rows(len(chunk)), values)
+
+
+@functools.cache
+def _insert_rows(count: int) -> str:
+    return _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * count)
 
 
 def remove_pending(connection: sa.Connection, sequences: Sequence[int]) -> None:

@@ -1,7 +1,11 @@
-"""Take the index of ids off the log's entries: the log knows their places by itself."""
+"""Take the index of ids off the log's entries, and on SQLite that of their places.
+
+The log knows where each id stands, and a column called INTEGER is the row's own number.
+"""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
@@ -12,15 +16,19 @@ depends_on = None
 # SQLite gave the constraint no name; PostgreSQL did.
 _NAMES = {"uq": "%(table_name)s_%(column_0_name)s_key"}
 _NAME = "log_entry_statement_id_key"
+_WIDE = sa.BigInteger()
+_OWN_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """Bring the database to this revision."""
     with op.batch_alter_table("log_entry", naming_convention=_NAMES) as batch:
         batch.drop_constraint(_NAME, type_="unique")
+        batch.alter_column("index", existing_type=_WIDE, type_=_OWN_NUMBER, existing_nullable=False)
 
 
 def downgrade() -> None:
     """Bring the database back to the revision before."""
     with op.batch_alter_table("log_entry", naming_convention=_NAMES) as batch:
         batch.create_unique_constraint(_NAME, ["statement_id"])
+        batch.alter_column("index", existing_type=_OWN_NUMBER, type_=_WIDE, existing_nullable=False)
