@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from bench import table
+from ledger.collector import look_seldom
 
 FOLDER = Path(__file__).parent
 HARNESS = {"__main__", "cast", "table"}
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         known = ", ".join(benches)
         print(f"bench: there is no bench {arguments.name!r}; there are: {known}", file=sys.stderr)
         return 2
+    look_seldom()  # as every command of `rongshu` does
     measure = importlib.import_module(f"bench.{arguments.name}").rows
     chosen = {} if arguments.entries is None else {"entries": arguments.entries}
     if chosen and "entries" not in inspect.signature(measure).parameters:

@@ -28,6 +28,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import cast
 
+from ledger.collector import look_seldom
+
 GROUP = "rongshu.commands"
 DISTRIBUTION = "rongshu"
 # The packages of this distribution; the ledger knows their names and imports none of them.
@@ -191,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     entry = commands.get(arguments.command)
     if entry is None:
         return unknown_command(arguments.command, list(commands))
+    look_seldom()
     return run_command(entry, arguments.rest)
 
 

@@ -158,25 +158,16 @@ class Log:
 
     def entry_bytes(self, start: int, stop: int) -> Sequence[bytes]:
         """Return the bytes of entries `start` to `stop`, exclusive."""
-        column = store.entries.c.index
-        query = sa.select(store.entries.c.data).where(column >= start, column < stop)
         with self._reading() as connection:
-            return connection.execute(query.order_by(column)).scalars().all()
+            return store.data(connection, start, stop)
 
     def openings(self, start: int, stop: int) -> list[Opening]:
         """Return the openings of entries `start` to `stop`, exclusive; the caller decides who sees.
 
         Entries that no checkpoint covers yet are left out, and those whose statement was erased.
         """
-        table = store.entries
-        query = sa.select(table.c.index, table.c.salt, table.c.envelope).where(
-            table.c.index >= start,
-            table.c.index < min(stop, self.size),
-            table.c.envelope.is_not(None),
-        )
         with self._reading() as connection:
-            rows = connection.execute(query.order_by(table.c.index)).all()
-        return [Opening(index, salt, envelope) for index, salt, envelope in rows]
+            return store.openings(connection, start, min(stop, self.size))
 
     def opening(self, index: int) -> Opening:
         """Return the opening of one entry.

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ledger.entry import MAX_REFERENCES, SALT_BYTES
+from ledger.entry import MAX_REFERENCES, SALT_BYTES, Opening
 from ledger.errors import LogError
 from ledger.statements import Receipt, Statement, read
 
@@ -188,6 +188,23 @@ def entries_from(connection: sa.Connection, start: int, limit: int) -> Sequence[
     query = sa.select(table.index, table.statement_id, table.data, table.envelope, table.salt)
     query = query.where(table.index >= start).order_by(table.index).limit(limit)
     return connection.execute(query).all()
+
+
+def data(connection: sa.Connection, start: int, stop: int) -> Sequence[bytes]:
+    """Return the bytes of entries `start` to `stop`, exclusive."""
+    table = entries.c
+    query = sa.select(table.data).where(table.index >= start, table.index < stop)
+    return connection.execute(query.order_by(table.index)).scalars().all()
+
+
+def openings(connection: sa.Connection, start: int, stop: int) -> list[Opening]:
+    """Return the openings of entries `start` to `stop`, exclusive, that were not erased."""
+    table = entries.c
+    query = sa.select(table.index, table.salt, table.envelope).where(
+        table.index >= start, table.index < stop, table.envelope.is_not(None)
+    )
+    found = connection.execute(query.order_by(table.index))
+    return [Opening(index, salt, envelope) for index, salt, envelope in found]
 
 
 def verified_size(connection: sa.Connection) -> tuple[int, frozenset[int]]:

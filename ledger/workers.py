@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -28,6 +30,9 @@ _AHEAD = 2
 
 _NEWS = 128
 """Most news with one task: more might fill a pipe whose other end is busy filling its own."""
+
+_ROOM = 1 << 21
+"""Bytes that a pipe may hold: a worker goes on while nobody reads its result."""
 
 R = TypeVar("R")
 Work = Callable[[int, Sequence[Any]], R]
@@ -74,6 +79,8 @@ class _Worker:
         # Forked, so that a worker starts at once and knows all that this process knows.
         context = multiprocessing.get_context("fork")
         self.pipe, inner = context.Pipe()
+        with socket.socket(fileno=os.dup(inner.fileno())) as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
         outer = [self.pipe, *(other.pipe for other in others)]
         self.process = context.Process(target=_serve, args=(work, inner, outer), daemon=True)
         self.process.start()
