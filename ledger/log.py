@@ -22,22 +22,22 @@ the older checkpoint stays shown.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from ledger import store
-from ledger.entry import Opening
-from ledger.errors import CosigningError, LedgerError, LogError
-from ledger.history import History
-from ledger.keys import SigningKey, VerifyKey
+from ledger.errors import LedgerError, LogError
+from ledger.keys import SigningKey
 from ledger.publisher import Cosign, Publisher
-from ledger.sequencer import Batch, Checked, Row, State, Ticket, Waiters, checked
-from ledger.tiles import Tile, tile_bytes
+from ledger.sequencer import Batch, Checked, Row, Ticket, Waiters, checked
+from ledger.shown import Shown
+from ledger.verified import Record
 
 BATCH = 1024
 # Most statements that wait for their entry, so that a full disk does not fill the memory too.
@@ -49,7 +49,7 @@ INTERVAL = 0.02
 RETRY = 0.5
 
 
-class Log:
+class Log(Shown):
     """One Merkle log over a database and a folder for its newest checkpoint.
 
     Args:
@@ -75,10 +75,8 @@ class Log:
         *,
         cosign: Cosign | None = None,
     ) -> None:
-        self._engine = engine
-        self._key = key
+        super().__init__(engine, key, Publisher(key, folder, cosign))
         self._clock = clock
-        self._publisher = Publisher(key, folder, cosign)
         self._writer = store.Writer(engine)
         # Held while a batch is made, stored and shown; then for the state in memory alone.
         self._write_lock = threading.Lock()
@@ -92,108 +90,15 @@ class Log:
         self._batch: Batch | None = None
         self._stored = 0
         # How many entries are written down as verified, and how many findings among them.
+        self._record = Record(folder, key)
         self._noted = 0, 0
         self._salts: list[bytes] = []
         self._waiters = Waiters()
-        self._state = State()
         self._looked = 0.0
         self._told = 0
         self._enough = 1  # how many statements wake the sequencer
         self.trouble: str | None = None
         self._recover()
-
-    @property
-    def vkey(self) -> VerifyKey:
-        """The log's verifier key."""
-        return self._key.verify_key
-
-    @property
-    def history(self) -> History:
-        """What the log has said so far; the caller changes nothing."""
-        return self._state.history
-
-    @property
-    def findings(self) -> list[str]:
-        """What entries of this log break, in words."""
-        return self._state.findings
-
-    @property
-    def size(self) -> int:
-        """Number of entries that the shown checkpoint covers."""
-        return self._publisher.size
-
-    @property
-    def successions(self) -> tuple[bytes, ...]:
-        """Every change of the log's key, signed, for whoever knows an older one."""
-        return self._publisher.successions
-
-    @property
-    def cosigning_failure(self) -> str | None:
-        """Why the newest checkpoint is not cosigned; None where it is."""
-        return self._publisher.trouble
-
-    def checkpoint(self) -> bytes:
-        """Return the newest signed checkpoint, cosigned where a quorum is required.
-
-        Raises:
-            CosigningError: no checkpoint ever had its quorum.
-        """
-        if not self._publisher.checkpoint:
-            raise CosigningError("no checkpoint of this log has its quorum of witnesses yet")
-        return self._publisher.checkpoint
-
-    def tile(self, path: str) -> bytes:
-        """Return one file of the tlog-tiles layout.
-
-        Raises:
-            EncodingError: not a tile path.
-            LogError: the log has not grown that far.
-        """
-        tile = Tile.from_path(path)
-        stop = tile.start + tile.width
-        covered = self.size if tile.level is None else self.size >> (8 * tile.level)
-        if stop > covered:
-            raise LogError(f"{path} does not exist: the log has {self.size} entries")
-        return tile_bytes(self._state.tree, tile, self.entry_bytes)
-
-    def entry_bytes(self, start: int, stop: int) -> Sequence[bytes]:
-        """Return the bytes of entries `start` to `stop`, exclusive."""
-        with self._reading() as connection:
-            return store.data(connection, start, stop)
-
-    def openings(self, start: int, stop: int) -> list[Opening]:
-        """Return the openings of entries `start` to `stop`, exclusive; the caller decides who sees.
-
-        Entries that no checkpoint covers yet are left out, and those whose statement was erased.
-        """
-        with self._reading() as connection:
-            return store.openings(connection, start, min(stop, self.size))
-
-    def opening(self, index: int) -> Opening:
-        """Return the opening of one entry.
-
-        Raises:
-            LogError: there is no such entry, or its statement was erased.
-        """
-        found = self.openings(index, index + 1)
-        if not found and 0 <= index < self.size:
-            raise LogError(f"the statement of entry {index} was erased")
-        if not found:
-            raise LogError(f"the log has no entry {index}")
-        return found[0]
-
-    def index_of(self, statement_id: str) -> int:
-        """Return the index of a statement that the shown checkpoint covers.
-
-        Raises:
-            LogError: it is not in the log.
-        """
-        index = self._state.indexes.get(statement_id)
-        if index is None or index >= self.size:
-            raise LogError("this statement is not in the log")
-        return index
-
-    # Writing.
 
     def check(self, envelope: bytes) -> Checked:
         """Read a statement and hold it against everything logged so far.
@@ -314,6 +219,7 @@ class Log:
             if self._stored > self.size:
                 self._publisher.publish(self._state.tree, self._stored)
             self._acknowledge()
+            self._note()
             return made
 
     def hand_over(self, new: SigningKey) -> bytes:
@@ -429,8 +335,6 @@ class Log:
                     batch.tried = True
                     store.insert_entries(connection, [row.values() for row in batch.rows])
                 store.remove_pending(connection, batch.pending)
-                noted = self._note(connection, self._stored + len(batch.rows))
-            self._noted = noted
         except sa.exc.IntegrityError as error:
             # Nothing was stored. Another process made these entries: ours would be a fork.
             raise LogError(
@@ -438,23 +342,20 @@ class Log:
             ) from error
         # A crash here is harmless: the entries are durable and the next start signs them.
 
-    def _note(self, connection: sa.Connection, size: int) -> tuple[int, int]:
+    def _note(self) -> None:
         """Now and then, and for every finding, write down how far all was verified."""
-        new = [index for index in self._state.broken[self._noted[1] :] if index < size]
-        if not new and size - self._noted[0] < BATCH:
-            return self._noted
-        store.note_verified(connection, size, new)
-        return size, self._noted[1] + len(new)
+        broken, (size, findings) = self._state.broken, self._noted
+        if len(broken) > findings or self._stored - size >= BATCH:
+            # Where the disk refuses, the next start verifies more.
+            with contextlib.suppress(OSError):
+                self._record.note(self._state.tree, self._stored, broken)
+            self._noted = self._stored, len(broken)
 
     def _is_stored(self, connection: sa.Connection, batch: Batch) -> bool:
         found = store.entries_from(connection, batch.rows[0].index, len(batch.rows) + 1)
         if found and [tuple(row) for row in found] != [row.values() for row in batch.rows]:
             raise LogError("another process writes to this log; stop one of them and start again")
         return bool(found)
-
-    def _reading(self) -> sa.Connection:
-        """Return a connection whose transaction takes no write lock."""
-        return self._engine.connect().execution_options(**{store.READ_ONLY: True})
 
     def _acknowledge(self) -> None:
         """Tell whoever waits for an entry that the shown checkpoint covers."""
@@ -476,18 +377,19 @@ class Log:
 
     def _replay(self) -> None:
         """Take every entry of the database that is not in memory yet."""
+        verified = self._record.read()
         with self._reading() as connection:
-            size, broken = store.verified_size(connection)
             while True:
                 found = store.entries_from(connection, self._state.tree.size, BATCH)
                 for values in found:
                     row = Row(*values)
                     # A finding is found again, so that its entry has no effect this time either.
-                    self._replay_row(row, vouched=row.index < size and row.index not in broken)
+                    self._replay_row(row, vouched=verified.vouches_for(row.index))
                 self._stored = self._state.tree.size
                 if len(found) < BATCH:
                     break
-        self._noted = size, len([index for index in self._state.broken if index in broken])
+        verified.check(self._state.tree)
+        self._noted = verified.size, len(verified.broken)
 
     def _replay_row(self, row: Row, *, vouched: bool) -> None:
         try:

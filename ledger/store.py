@@ -65,22 +65,6 @@ entries = sa.Table(
 )
 
 
-# How far the signatures of the log's statements were verified, and which entries break a rule; so a
-# restart need not verify a hundred thousand signatures that it verified before. One row.
-verified = sa.Table(
-    "log_verified",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("size", sa.BigInteger, nullable=False),
-)
-
-findings = sa.Table(
-    "log_finding",
-    metadata,
-    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
-)
-
-
 def submit(
     connection: sa.Connection, envelope: bytes, places: Mapping[str, int], *, now: int
 ) -> str:
@@ -205,23 +189,6 @@ def openings(connection: sa.Connection, start: int, stop: int) -> list[Opening]:
     )
     found = connection.execute(query.order_by(table.index))
     return [Opening(index, salt, envelope) for index, salt, envelope in found]
-
-
-def verified_size(connection: sa.Connection) -> tuple[int, frozenset[int]]:
-    """Return how many entries were verified, and which of them break a rule."""
-    size = connection.execute(sa.select(verified.c.size)).scalar()
-    broken = connection.execute(sa.select(findings.c.index)).scalars()
-    return size or 0, frozenset(broken)
-
-
-def note_verified(connection: sa.Connection, size: int, broken: Sequence[int]) -> None:
-    """Remember that the first `size` entries were verified, and some that break a rule."""
-    connection.execute(verified.delete())
-    connection.execute(verified.insert().values(id=1, size=size))
-    # Noted before, perhaps, by a try of which nobody knows how it ended.
-    for index in broken:
-        connection.execute(findings.delete().where(findings.c.index == index))
-        connection.execute(findings.insert().values(index=index))
 
 
 class Writer:

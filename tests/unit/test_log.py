@@ -1,14 +1,16 @@
 """What a log shows; how it survives crashes is in tests/faults/test_log_faults.py."""
 
+import shutil
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
-from ledger import store
+from ledger import verified
 from ledger.checkpoint import open_checkpoint
 from ledger.entry import NO_PREDECESSOR
 from ledger.errors import EncodingError, LogError, RuleError, SignatureError, StatementError
+from ledger.keys import SigningKey
 from ledger.log import Log
 from ledger.merkle import Tree, leaf_hash, verify_consistency
 from ledger.publisher import Publisher
@@ -16,6 +18,7 @@ from ledger.statements import envelope as envelopes
 from ledger.statements import read
 from ledger.statements.registry import forget
 from ledger.tiles import Tile, decode_bundle, decode_hashes, layout
+from ledger.verified import Record
 from tests.world import SECOND, World, key_of
 
 
@@ -165,8 +168,7 @@ def test_a_restart_verifies_no_signature_twice(world: World):
     assert count < 12 < size
     assert again.history.by_id == world.log.history.by_id
     # The twin: without the note every statement is.
-    with world.engine.begin() as connection:
-        connection.execute(store.verified.delete())
+    (world.folder / "checkpoints" / verified.FILE).unlink()
     assert count_signatures(world)[1] >= size
 
 
@@ -181,9 +183,32 @@ def test_a_statement_that_its_author_did_not_sign_has_no_effect_after_a_restart(
     assert again.findings == world.log.findings
     assert read(forged).id not in again.history.by_id
     # The twin: it is the note of the finding that keeps it out.
-    with world.engine.begin() as connection:
-        connection.execute(store.findings.delete())
+    Record(world.folder / "checkpoints", world.log_key).note(again._state.tree, again.size, ())
     assert read(forged).id in world.open_log().history.by_id
+
+
+def test_whoever_writes_to_the_database_has_nothing_believed(world: World):
+    """A wrongly signed entry that the database got behind the log's back."""
+    world.one_use()
+    folder, before = world.folder / "checkpoints", world.folder / "before"
+    shutil.copytree(folder, before)
+    forged = world.offer(world.providers[0]).sign(world.providers[1].key)
+    world.insecure_put(forged)
+    known = Record(folder, world.log_key).read()
+    assert (known.size, len(known.broken)) == (world.log.size, 1)
+    # As if only the row had been added: the log never saw it, nor signed it.
+    shutil.rmtree(folder)
+    before.rename(folder)
+    again = world.open_log()
+    assert again.size == known.size
+    assert len(again.findings) == 1
+    assert read(forged).id not in again.history.by_id
+    tree, size = again._state.tree, again.size
+    Record(folder, SigningKey.generate(world.log_key.name)).note(tree, size, ())
+    assert len(world.open_log().findings) == 1
+    # The twin: believed as soon as the log's own key says that all was verified.
+    Record(folder, world.log_key).note(tree, size, ())
+    assert world.open_log().findings == []
 
 
 def test_what_is_appended_is_admitted_as_recovery_admits_it(world: World):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from marketplace.migrations.versions import r0005_verified_entries as r0005
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -25,6 +27,9 @@ def upgrade() -> None:
     with op.batch_alter_table("log_entry", naming_convention=_NAMES) as batch:
         batch.drop_constraint(_NAME, type_="unique")
         batch.alter_column("index", existing_type=_WIDE, type_=_OWN_NUMBER, existing_nullable=False)
+    # What was verified is noted beside the checkpoint, under the log's signature.
+    op.drop_table("log_finding")
+    op.drop_table("log_verified")
 
 
 def downgrade() -> None:
@@ -32,3 +37,4 @@ def downgrade() -> None:
     with op.batch_alter_table("log_entry", naming_convention=_NAMES) as batch:
         batch.create_unique_constraint(_NAME, ["statement_id"])
         batch.alter_column("index", existing_type=_OWN_NUMBER, type_=_WIDE, existing_nullable=False)
+    r0005.upgrade()
