@@ -16,7 +16,7 @@ from bench import table
 from ledger.collector import look_seldom
 
 FOLDER = Path(__file__).parent
-HARNESS = {"__main__", "cast", "table"}
+HARNESS = {"__main__", "cast", "checks", "table"}
 
 
 def find_benches() -> dict[str, str]:

@@ -8,11 +8,8 @@ disk, in the same run.
 """
 
 import contextlib
-import json
 import os
 import secrets
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +20,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from bench.cast import Cast, agreements
+from bench.checks import check
 from bench.table import Row, rate
 from ledger import store
 from ledger.export import export
@@ -39,22 +37,6 @@ PAGE = bytes(4096)
 SYNCS = 500
 POSTGRES = "RONGSHU_TEST_POSTGRES"
 LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
-CHECK = """
-import json, re, sys, time
-from pathlib import Path
-from ledger.collector import look_seldom
-from ledger.keys import VerifyKey
-from ledger.verify import Plan, verify
-
-look_seldom()
-start = time.perf_counter()
-plan = Plan(structure_only=sys.argv[3] == "structure", processes=int(sys.argv[4]))
-verdict = verify(Path(sys.argv[1]), VerifyKey.from_text(sys.argv[2]), plan)
-seconds = time.perf_counter() - start
-# Not getrusage: its peak begins with that of the process that started this one.
-peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-print(json.dumps([seconds, int(peak[1]) / 1024, verdict.status]))
-"""
 
 
 @dataclass(frozen=True)
@@ -244,28 +226,20 @@ def _restart(log: BenchLog) -> list[Row]:
 
 
 def _checks(target: Path, log: Log) -> list[Row]:
-    def check(what: str, processes: int) -> tuple[float, float]:
-        command = [sys.executable, "-c", CHECK, str(target), log.vkey.text, what, str(processes)]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-        seconds, peak, status = json.loads(answer.stdout)
-        if status not in {"sound", "structure"}:
-            raise RuntimeError(f"the export is {status}")
-        return seconds, peak
-
-    cores = os.cpu_count() or 1
-    seconds, peak = check("structure", 1)
-    alone, _ = check("audit", 1)
-    together, audited_peak = check("audit", cores)
+    cores, key = os.cpu_count() or 1, log.vkey.text
+    structure = check(target, key, "structure", 1)
+    alone = check(target, key, "audit", 1)
+    together = check(target, key, "audit", cores)
     length = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    details = {
+        "processes": float(cores),
+        "seconds": together.seconds,
+        "seconds in one process": alone.seconds,
+    }
+    audited, before = log.size / together.seconds, log.size / alone.seconds
     return [
-        Row("structure check", seconds, "s", details={"entries": float(log.size)}),
-        Row(
-            "full audit",
-            log.size / together,
-            "1/s",
-            log.size / alone,
-            {"processes": float(cores), "seconds": together, "seconds in one process": alone},
-        ),
-        Row("peak memory", peak, "MB", details={"full audit": audited_peak}),
+        Row("structure check", structure.seconds, "s", details={"entries": float(log.size)}),
+        Row("full audit", audited, "1/s", before, details),
+        Row("peak memory", structure.peak, "MB", details={"full audit": together.peak}),
         Row("bytes per entry", length / log.size, "bytes"),
     ]

@@ -5,6 +5,9 @@ import pytest
 
 from bench import __main__ as harness
 from bench import table
+from bench.checks import check
+from bench.structure import ClosedLog
+from ledger.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [table.Row("hash", 123456.0, "1/s", 246912.0), table.Row("size", 0.5, "bytes")]
@@ -73,6 +76,24 @@ def test_the_ledger_bench_has_every_row(capsys: pytest.CaptureFixture[str]):
     there = [row for row in rows.values() if "not available" not in row.get("details", {})]
     assert all(row["value"] > 0 for row in there)
     assert len(there) >= 10
+
+
+def test_the_structure_bench_has_every_row(capsys: pytest.CaptureFixture[str]):
+    assert harness.main(["structure", "--json", "--entries", "700"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert set(rows) == {"structure check", "peak memory", "bytes per entry"}
+    assert all(row["value"] > 0 for row in rows.values())
+    assert rows["structure check"]["details"]["entries"] == 700
+
+
+def test_an_export_that_is_not_sound_is_not_measured(tmp_path: Path):
+    log = ClosedLog(300)
+    export(log, log.key, tmp_path, opened=(), scope="test", now=0)
+    assert check(tmp_path, log.vkey.text, "structure", 1).peak > 0
+    tile = next(tmp_path.glob("tile/entries/000"))
+    tile.write_bytes(tile.read_bytes()[:-1] + b"x")
+    with pytest.raises(RuntimeError, match="tampered"):
+        check(tmp_path, log.vkey.text, "structure", 1)
 
 
 def test_without_postgresql_the_bench_says_so(
