@@ -67,10 +67,12 @@ MAX_OPENING = 2 << 20
 
 def refer_back(references: bytes, index: int) -> bool:
     """Whether references, written as in an entry, are not too many and all to earlier entries."""
-    named = references.split(b",") if references else []
-    return len(named) <= MAX_REFERENCES and all(
-        name == b"null" or int(name) < index for name in named
-    )
+    if not references:
+        return True
+    named = references.split(b",")
+    if b"null" in named:
+        named = [name for name in named if name != b"null"] or [b"-1"]
+    return references.count(b",") < MAX_REFERENCES and max(map(int, named)) < index
 
 
 def commitment(salt: bytes, envelope: bytes) -> bytes:

@@ -12,13 +12,15 @@ signature: those are replayed by `ledger.replay`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+import struct
 from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ledger.encoding import MAX_SAFE_INTEGER, b64encode
-from ledger.entry import NO_PREDECESSOR, PATTERN, Entry, refer_back
+from ledger.entry import MAX_ENTRY, NO_PREDECESSOR, PATTERN, Entry, refer_back
 from ledger.errors import EncodingError, EntryError
 from ledger.finding import Report
 from ledger.folder import Folder
@@ -143,30 +145,30 @@ def _subtree(leaves: Sequence[bytes]) -> bytes:
 def _scan(bundle: Bundle, data: bytes, width: int) -> list[bytes] | None:
     """Return the leaf hashes of a bundle in which nothing is wrong, None for any other.
 
-    It accepts nothing that `_explain` would not, and is several times quicker.
+    It accepts nothing that `_explain` would not, and is several times quicker: each thing is looked
+    at in all entries at once.
     """
     found = _FRAMED.findall(data)
     if len(found) != width:
         return None
-    sha256 = hashlib.sha256
-    leaves: list[bytes] = []
-    index, total, last = bundle.number * WIDTH, 0, 0
-    previous = found[0][5]
-    for frame, body, _, written, _, named, references, time in found:
-        total += 2 + len(body)
-        moment = int(time)
-        follows = named == previous and int(written) == index and moment >= last
-        if not follows or int.from_bytes(frame, "big") != len(body):
-            return None
-        if references and not refer_back(references, index):
-            return None
-        leaves.append(sha256(b"\x00" + body).digest())
-        previous = b2a_base64(leaves[-1], newline=False)
-        index, last = index + 1, moment
-    # The pieces do not overlap: when their lengths add up, nothing lies between them.
-    if total != len(data) or last > MAX_SAFE_INTEGER:
+    frames, bodies, _, written, _, named, references, times = zip(*found, strict=True)
+    lengths, first = [len(body) for body in bodies], bundle.number * WIDTH
+    if max(lengths) > MAX_ENTRY:
         return None
-    bundle.previous, bundle.times, bundle.chained = found[0][5], (int(found[0][7]), last), True
+    # The pieces do not overlap: when their lengths add up, nothing lies between them.
+    framed = struct.pack(f">{width}H", *lengths) == b"".join(frames)
+    if not framed or 2 * width + sum(lengths) != len(data):
+        return None
+    sha256 = hashlib.sha256
+    leaves = [sha256(b"\x00" + body).digest() for body in bodies]
+    moments = [int(time) for time in times]
+    in_order = [int(index) for index in written] == list(range(first, first + width))
+    if not in_order or moments != sorted(moments) or moments[-1] > MAX_SAFE_INTEGER:
+        return None
+    chained = [b2a_base64(leaf, newline=False) for leaf in leaves[:-1]] == list(named[1:])
+    if not chained or not all(map(refer_back, references, itertools.count(first))):
+        return None
+    bundle.previous, bundle.times, bundle.chained = named[0], (moments[0], moments[-1]), True
     bundle.report.checked["entries"] += width
     return leaves
 

@@ -342,6 +342,17 @@ def test_a_bundle_of_entries_that_refer_on(world: World):
     compare_bundles(encode_bundle(raw), len(raw))
 
 
+@pytest.mark.parametrize("length", [65535, 65536, 65536 + 700])
+def test_a_bundle_with_an_entry_longer_than_any_frame_says(world: World, length: int):
+    entry = world.entries()[0].to_bytes()
+    grown = entry.replace(b'"references":[', b'"references":[' + b"0," * 40_000)
+    grown = grown[: grown.index(b"[") + 1] + grown[grown.index(b"[") + 1 + len(grown) - length :]
+    assert len(grown) == length
+    frame = (length & 0xFFFF).to_bytes(2, "big")
+    compare_bundles(frame + grown, 1)
+    compare_bundles(b"\xff\xff" + grown, 1)
+
+
 def compare_bundles(data: bytes, width: int) -> None:
     quick, slow = Bundle(0), Bundle(0)
     leaves = _scan(quick, data, width)
