@@ -24,7 +24,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ledger import checkpoint as checkpoints
-from ledger import fetch
 from ledger.cosignature import attach, cosign, verify_cosignature
 from ledger.errors import (
     CosigningError,
@@ -34,11 +33,11 @@ from ledger.errors import (
     PolicyError,
     TrustError,
 )
-from ledger.fetch import Answer
 from ledger.keys import CosigningKey
 from ledger.merkle import MAX_SIZE, Tree
 from ledger.note import split_unverified
 from ledger.quorum import NONE, Witness, seen_by
+from ledger.session import Answer, Session
 from ledger.trust import Policy
 from ledger.witness import MAX_REQUEST, Request
 
@@ -234,7 +233,7 @@ def _check_reachable(policy: Policy, reachable: Sequence[str]) -> None:
 def _contact(witness: Witness) -> _Contact:
     url = (witness.url or "").rstrip("/") + PATH
     try:
-        fetch.check_url(url)
+        _session(url, TIMEOUT)
     except FetchError as error:
         raise PolicyError(f"witness {witness.name!r}: {error}") from None
     return _Contact(witness, url)
@@ -242,9 +241,15 @@ def _contact(witness: Witness) -> _Contact:
 
 def _over_the_network(timeout: float) -> Post:
     def post(url: str, body: bytes) -> Answer:
-        return fetch.post(url, body, limit=MAX_REQUEST, timeout=timeout)
+        with _session(url, timeout) as session:
+            return session.post("", body, MAX_REQUEST)
 
     return post
+
+
+def _session(url: str, timeout: float) -> Session:
+    # What goes either way is public and signed: a witness may be asked over plain HTTP.
+    return Session(url, patience=timeout, insecure_http=True)
 
 
 def _corrected(answer: Answer, old: int, size: int) -> int:

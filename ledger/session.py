@@ -5,8 +5,11 @@
 
 Decides how long a server may take and how much it may say: one deadline covers connecting, asking
 and every byte of the answer, however slowly it drips; what is longer than it may be is refused
-unread; redirects are not followed, proxies not used, encodings not undone. What an answer means is
-decided by its reader. Plain HTTP is spoken with this machine alone.
+unread; redirects are not followed, proxies not used, encodings not undone; and no error repeats
+what the server said. What an answer means is decided by its reader. Plain HTTP is spoken with this
+machine alone, unless whoever asks says that nothing needs hiding.
+
+Looking up a name is left to the system, which has deadlines of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +35,31 @@ _OK = 200
 _MAX_ADDRESS = 1000
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status says.
+
+    Attributes:
+        status: the HTTP status; a redirect is an answer like others.
+        kind: media type, without parameters, in lower case; empty where none was sent.
+        body: whole, and no longer than the limit.
+    """
+
+    status: int
+    kind: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One request, and until when and how far its answer is read."""
+
+    path: str
+    body: bytes | None
+    limit: int
+    deadline: float
+
+
 class Session:
     """Asks one server, over one connection that is kept while it lasts.
 
@@ -38,6 +67,8 @@ class Session:
         address: `https://HOST[:PORT][/PATH]`, or `http://` where the host is this machine.
         token: API key, sent as a bearer token; never shown.
         patience: seconds for one answer, from the first byte sent to the last received.
+        insecure_http: speak plain HTTP with other machines, too: for what is public, and whose
+            answers their reader verifies. A token is not sent that way.
         clock: seconds that only grow.
 
     Raises:
@@ -50,10 +81,13 @@ class Session:
         *,
         token: str | None = None,
         patience: float = PATIENCE,
+        insecure_http: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.address = address.rstrip("/")
         self._secure, self._host, self._port, self._prefix = _split(self.address)
+        if not (self._secure or _is_here(self._host) or (insecure_http and token is None)):
+            raise FetchError(f"{self._host[:100]!r} is another machine: use https")
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise FetchError("the API key is not one line of printable ASCII")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -83,17 +117,34 @@ class Session:
         Raises:
             FetchError: no connection, another status, too long, too late, or no HTTP.
         """
-        deadline = self._clock() + self._patience
+        return self._answer(path, None, limit).body
+
+    def post(self, path: str, body: bytes, limit: int) -> Answer:
+        """Send bytes, which the server may get twice, and return its answer.
+
+        Args:
+            path: see `get`.
+            body: what to send.
+            limit: most bytes that may come.
+
+        Raises:
+            FetchError: no connection, too long, too late, or no HTTP.
+        """
+        return self._answer(path, body, limit)
+
+    def _answer(self, path: str, body: bytes | None, limit: int) -> Answer:
+        path = f"{self._prefix}{path}"
+        question = _Question(path, body, limit, self._clock() + self._patience)
         kept = self._open is not None
         try:
             try:
-                return self._ask(path, limit, deadline)
+                return self._ask(question)
             except ConnectionError:
                 if not kept:
                     raise
                 # A server may close a kept connection at any time: harmless, ask once more.
                 self.close()
-                return self._ask(path, limit, deadline)
+                return self._ask(question)
         except FetchError:
             self.close()
             raise
@@ -102,16 +153,25 @@ class Session:
             raise FetchError(f"{path}: no whole answer within {self._patience:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
+            # The system's own words or the kind alone: the rest may be what the server wrote.
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise FetchError(f"{path}: the server did not answer: {reason}") from error
+            raise FetchError(f"{path}: the server did not answer: {reason}") from None
 
-    def _ask(self, path: str, limit: int, deadline: float) -> bytes:
-        connection, timed = self._open or self._connect(deadline)
-        timed.deadline = deadline
-        connection.request("GET", f"{self._prefix}{path}", headers=self._headers)
+    def _ask(self, question: _Question) -> Answer:
+        connection, timed = self._open or self._connect(question.deadline)
+        timed.deadline = question.deadline
+        method, headers = "GET", self._headers
+        if question.body is not None:
+            method, headers = "POST", {**headers, "Content-Type": "application/octet-stream"}
+        connection.request(method, question.path, question.body, headers)
         response = connection.getresponse()
         try:
-            return _body(response, path, limit)
+            if method == "GET" and response.status != _OK:
+                raise FetchError(
+                    f"{question.path}: the server answered with status {response.status}"
+                )
+            kind = response.headers.get_content_type() if "Content-Type" in response.headers else ""
+            return Answer(response.status, kind, _body(response, question))
         finally:
             response.close()
             if response.will_close:
@@ -119,8 +179,7 @@ class Session:
 
     def _connect(self, deadline: float) -> tuple[http.client.HTTPConnection, _Socket]:
         connection = http.client.HTTPConnection(self._host, self._port)
-        address = (self._host, self._port)
-        raw = socket.create_connection(address, timeout=_left(deadline, self._clock))
+        raw = self._reach(deadline)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure:
@@ -136,6 +195,19 @@ class Session:
         self._open = (connection, timed)
         return self._open
 
+    def _reach(self, deadline: float) -> socket.socket:
+        """Return a socket that is connected to the first address of the host that answers."""
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        failed: OSError = ConnectionError("it has no address")
+        for tried, (family, kind, protocol, _, address) in enumerate(found):
+            # Together they have until the deadline, and a silent one leaves some to the next.
+            share = _left(deadline, self._clock) / (len(found) - tried)
+            try:
+                return _connected(socket.socket(family, kind, protocol), address, share)
+            except OSError as error:
+                failed = error
+        raise failed
+
 
 class _Socket:
     """The part of a socket that `http.client` uses, under a deadline."""
@@ -147,8 +219,11 @@ class _Socket:
 
     def sendall(self, data: Any) -> None:
         """Send everything before the deadline."""
-        self.raw.settimeout(_left(self.deadline, self.clock))
-        self.raw.sendall(data)
+        rest = memoryview(data)
+        # Not the socket's own `sendall`: over TLS that takes a new time-out for each record.
+        while rest:
+            self.raw.settimeout(_left(self.deadline, self.clock))
+            rest = rest[self.raw.send(rest) :]
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return what reads the answer."""
@@ -178,9 +253,18 @@ class _Reading(io.RawIOBase):
         super().close()
 
 
-def _body(response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
-    if response.status != _OK:
-        raise FetchError(f"{path}: the server answered with status {response.status}")
+def _connected(raw: socket.socket, address: Any, timeout: float) -> socket.socket:
+    try:
+        raw.settimeout(timeout)
+        raw.connect(address)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _body(response: http.client.HTTPResponse, question: _Question) -> bytes:
+    path, limit = question.path, question.limit
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
         raise FetchError(f"{path}: the answer is encoded, which was not asked for")
     declared = response.length
@@ -213,7 +297,8 @@ def _split(address: str) -> tuple[bool, str, int, str]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise FetchError(f"{address[:100]!r} is no address: {error}") from None
-    if parts.scheme not in ("http", "https") or not host or len(address) > _MAX_ADDRESS:
+    web = parts.scheme in ("http", "https")
+    if not web or not host or port == 0 or len(address) > _MAX_ADDRESS:
         raise FetchError(f"{address[:100]!r} is no address such as https://market.example")
     if parts.username is not None or parts.query or parts.fragment or not address.isascii():
         raise FetchError(
@@ -221,8 +306,6 @@ def _split(address: str) -> tuple[bool, str, int, str]:
             "give host and path alone"
         )
     secure = parts.scheme == "https"
-    if not secure and not _is_here(host):
-        raise FetchError(f"{host[:100]!r} is another machine: use https")
     return secure, host, port or (443 if secure else 80), parts.path
 
 

@@ -1,8 +1,11 @@
 """The operator collects a quorum from witnesses that are dead, slow, wrong or lying, and others."""
 
 import logging
+import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,10 +23,10 @@ from ledger.errors import (
     SignatureError,
     WitnessError,
 )
-from ledger.fetch import Answer
 from ledger.keys import COSIGNATURE_MLDSA, CosigningKey, SigningKey
 from ledger.merkle import Tree, leaf_hash
 from ledger.note import split_unverified
+from ledger.session import Answer
 from ledger.trust import Policy
 from ledger.witness import Request
 from ledger.witness import Witness as Cosigning
@@ -363,7 +366,7 @@ def test_policies_that_cannot_work_are_refused_at_once(network: Network):
         (f"witness n {key}", "have a URL"),
         (f"witness n {key} witness.example", "no address"),
         (f"witness n {key} file:///etc/passwd", "no address"),
-        (f"witness n {key} https://n.example/?a=b", "no address"),
+        (f"witness n {key} https://n.example/?a=b", "a query"),
     ):
         policy = Policy.parse(f"log {LOG.verify_key.text}\n{line}\nquorum n\n")
         with pytest.raises(PolicyError, match=message):
@@ -383,6 +386,9 @@ def test_the_twin_a_line_that_is_not_verified_would_be_shown(
         cosigner(network, policy)(signed(tree_of(9)), tree_of(9))
 
 
+# --- over the network
+
+
 def test_over_the_network_it_speaks_to_a_real_witness(network: Network):
     with WitnessServer(("127.0.0.1", 0), network.witnesses["north"], lambda _line: None) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -398,3 +404,62 @@ def test_over_the_network_it_speaks_to_a_real_witness(network: Network):
         finally:
             server.shutdown()
             thread.join()
+
+
+DRIPPING = {
+    "the status line": (b"", b"H"),
+    "the head": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "one line of the head": (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+    "the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b"x"),
+}
+
+
+@contextmanager
+def dripping(what: str) -> Iterator[str]:
+    """Answer one request, and never come to an end of it."""
+    first, drop = DRIPPING[what]
+    over = threading.Event()
+
+    def run() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            while not over.wait(0.01):
+                connection.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}{cosigning.PATH}"
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("what", DRIPPING)
+def test_a_quorum_does_not_wait_for_a_witness_that_drips(network: Network, what: str):
+    policy, tree = policy_of(2), tree_of(9)
+    post = cosigning._over_the_network(60.0)
+    with dripping(what) as url:
+        network.replace("west", lambda body: post(url, body))
+        started = time.monotonic()
+        whole = cosigner(network, policy, timeout=60.0)(signed(tree), tree)
+        assert time.monotonic() - started < 10
+    assert [name for name, _ in policy.open_checkpoint(whole).witnesses] == ["north", "south"]
+
+
+@pytest.mark.parametrize("what", DRIPPING)
+def test_a_witness_that_drips_is_left_at_the_deadline_and_asked_again(network: Network, what: str):
+    """One that dripped the head of its answer kept its place, and was never asked again."""
+    policy, tree = policy_of("all"), tree_of(9)
+    post = cosigning._over_the_network(0.5)
+    with dripping(what) as url:
+        network.replace("west", lambda body: post(url, body))
+        started = time.monotonic()
+        collect = cosigner(network, policy, timeout=10.0)
+        with pytest.raises(CosigningError, match="not by 'west'"):
+            collect(signed(tree), tree)
+        assert 0.3 < time.monotonic() - started < 5
+        network.replace("west", network.honest("west"))
+        assert len(policy.open_checkpoint(collect(signed(tree), tree)).witnesses) == 3
