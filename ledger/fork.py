@@ -37,9 +37,8 @@ from ledger.checkpoint import Checkpoint
 from ledger.encoding import b64decode, b64encode
 from ledger.errors import EncodingError, EvidenceError, NoteError, ProofError, UnprovenForkError
 from ledger.keys import VerifyKey
-from ledger.merkle import HASH_BYTES, verify_inclusion
+from ledger.merkle import HASH_BYTES, split, verify_inclusion
 from ledger.proof import MAX_HASHES
-from ledger.tile_tree import split
 
 HEADING = "rongshu/fork-proof/v1"
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from ledger.errors import ProofError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 """Root of the tree without leaves (RFC 6962, section 2.1)."""
@@ -192,18 +192,7 @@ class Tree:
         Raises:
             ProofError: when there is no such leaf in a tree of that size.
         """
-        if not 0 <= index < self._known(size):
-            raise ProofError(f"a tree of {size} leaves has no leaf {index}")
-        start, stop, proof = 0, size, []
-        while stop - start > 1:
-            middle = start + _split(stop - start)
-            if index < middle:
-                proof.append(self._range_hash(middle, stop))
-                stop = middle
-            else:
-                proof.append(self._range_hash(start, middle))
-                start = middle
-        return tuple(reversed(proof))
+        return prove_inclusion(self._range_hash, index, self._known(size))
 
     def consistency(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
         """Prove that the older tree is a beginning of the newer (RFC 9162, section 2.1.4.1).
@@ -216,7 +205,7 @@ class Tree:
         start, stop, proof = 0, new_size, []
         # Follow the right edge of the old tree down to its smallest complete subtree.
         while stop != old_size:
-            middle = start + _split(stop - start)
+            middle = start + split(stop - start)
             if old_size <= middle:
                 proof.append(self._range_hash(middle, stop))
                 stop = middle
@@ -234,13 +223,59 @@ class Tree:
         return size
 
     def _range_hash(self, start: int, stop: int) -> bytes:
-        """Hash leaves start to stop, where start is a multiple of a power of 2 >= their number."""
-        hashes = []
-        while start < stop:
-            level = (stop - start).bit_length() - 1
-            hashes.append(self._levels[level][start >> level])
-            start += 1 << level
-        return _fold(hashes)
+        return hash_range(self._subtree, start, stop)
+
+    def _subtree(self, level: int, index: int) -> bytes:
+        return self._levels[level][index]
+
+
+def prove_inclusion(
+    range_hash: Callable[[int, int], bytes], index: int, size: int
+) -> tuple[bytes, ...]:
+    """Prove that leaf `index` is in a tree of `size` leaves (RFC 9162, section 2.1.3.1).
+
+    Args:
+        range_hash: returns the hash of leaves `start` to `stop`, exclusive, as `hash_range` does.
+        index: which leaf.
+        size: number of leaves of the tree.
+
+    Raises:
+        ProofError: when there is no such leaf in a tree of that size.
+    """
+    if not 0 <= index < size:
+        raise ProofError(f"a tree of {size} leaves has no leaf {index}")
+    start, stop, proof = 0, size, []
+    while stop - start > 1:
+        middle = start + split(stop - start)
+        if index < middle:
+            proof.append(range_hash(middle, stop))
+            stop = middle
+        else:
+            proof.append(range_hash(start, middle))
+            start = middle
+    return tuple(reversed(proof))
+
+
+def hash_range(subtree: Callable[[int, int], bytes], start: int, stop: int) -> bytes:
+    """Hash leaves `start` to `stop`, exclusive, from the complete subtrees that they consist of.
+
+    Args:
+        subtree: returns the root of the complete subtree `index` among those of 2^`level` leaves.
+        start: a multiple of a power of 2 that is not smaller than the number of leaves.
+        stop: where the leaves end.
+    """
+    hashes = []
+    while start < stop:
+        level = (stop - start).bit_length() - 1
+        hashes.append(subtree(level, start >> level))
+        start += 1 << level
+    # Most ranges of a proof are one subtree.
+    return hashes[0] if len(hashes) == 1 else _fold(hashes)
+
+
+def split(size: int) -> int:
+    """Return the largest power of two smaller than the size (at least 2)."""
+    return 1 << ((size - 1).bit_length() - 1)
 
 
 def verify_inclusion(
@@ -342,11 +377,6 @@ def _replay_consistency(
     if last != 0:
         raise ProofError("the consistency proof is too short")
     return old_node, new_node
-
-
-def _split(size: int) -> int:
-    """Return the largest power of two smaller than the size (at least 2)."""
-    return 1 << ((size - 1).bit_length() - 1)
 
 
 def _fold(hashes: Sequence[bytes]) -> bytes:

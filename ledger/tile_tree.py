@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ledger.errors import ProofError
-from ledger.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, node_hash
+from ledger.merkle import HASH_BYTES, MAX_SIZE, hash_range, node_hash, prove_inclusion
 from ledger.tiles import MAX_FRAME, WIDTH, Tile, decode_bundle, decode_hashes
 
 MAX_TILE = WIDTH * HASH_BYTES
@@ -70,32 +70,11 @@ class TileTree:
             ProofError: when there is no such leaf in a tree of that size.
             EncodingError: a tile is damaged.
         """
-        if not 0 <= index < self._known(size):
-            raise ProofError(f"a tree of {size} leaves has no leaf {index}")
-        start, stop, proof = 0, size, []
-        while stop - start > 1:
-            middle = start + split(stop - start)
-            if index < middle:
-                proof.append(self.range_hash(middle, stop))
-                stop = middle
-            else:
-                proof.append(self.range_hash(start, middle))
-                start = middle
-        return tuple(reversed(proof))
+        return prove_inclusion(self.range_hash, index, self._known(size))
 
     def range_hash(self, start: int, stop: int) -> bytes:
         """Hash leaves start to stop, where start is a multiple of a power of 2 >= their number."""
-        hashes = []
-        while start < stop:
-            level = (stop - start).bit_length() - 1
-            hashes.append(self._subtree(level, start >> level))
-            start += 1 << level
-        if not hashes:
-            return EMPTY_ROOT
-        node = hashes.pop()
-        while hashes:
-            node = node_hash(hashes.pop(), node)
-        return node
+        return hash_range(self._subtree, start, stop)
 
     def _subtree(self, level: int, index: int) -> bytes:
         """Return the root of the complete subtree `index` among those of 2^level leaves."""
@@ -121,8 +100,3 @@ class TileTree:
         if not 0 <= size <= self.size:
             raise ProofError(f"the tree has {self.size} leaves, not {size}")
         return size
-
-
-def split(size: int) -> int:
-    """Return the largest power of two smaller than the size (at least 2)."""
-    return 1 << ((size - 1).bit_length() - 1)
