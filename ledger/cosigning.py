@@ -39,12 +39,10 @@ from ledger.note import split_unverified
 from ledger.quorum import NONE, Witness, seen_by
 from ledger.session import Answer, Session
 from ledger.trust import Policy
-from ledger.witness import MAX_REQUEST, Request
+from ledger.witness import MAX_REQUEST, PATH, SIZE_TYPE, Request
 
 _log = logging.getLogger(__name__)
 
-PATH = "/add-checkpoint"
-SIZE_TYPE = "text/x.tlog.size"
 TIMEOUT = 5.0
 # Seconds without asking after the quorum was missed: the log tries again many times a second.
 PAUSE = 1.0

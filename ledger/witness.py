@@ -58,6 +58,12 @@ from ledger.keys import (
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, verify_consistency
 from ledger.note import split_unverified
 
+PATH = "/add-checkpoint"
+"""Where a witness is asked, below its address."""
+
+SIZE_TYPE = "text/x.tlog.size"
+"""Media type of the size that comes with status 409."""
+
 MAX_REQUEST = 1 << 16
 """Longest request, bytes; one of 63 hashes and a checkpoint with some twenty signatures fits."""
 

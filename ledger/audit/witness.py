@@ -22,7 +22,7 @@ from ledger.keys import COSIGNATURE_ED25519, COSIGNATURE_MLDSA, CosigningKey
 from ledger.merkle import HASH_BYTES, Tree
 from ledger.note import MAX_BYTES, split_unverified
 from ledger.tiles import Tile, layout
-from ledger.witness import MAX_REQUEST, LogKey, Request, Witness, read_log_key
+from ledger.witness import MAX_REQUEST, PATH, LogKey, Request, Witness, read_log_key
 
 REFUSED = 1
 LISTEN = "127.0.0.1:8449"
@@ -177,7 +177,7 @@ def _request(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     # Imported here: no other step needs a server.
-    from ledger.audit.witness_server import PATH, WitnessServer  # noqa: PLC0415
+    from ledger.audit.witness_server import WitnessServer  # noqa: PLC0415
 
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:

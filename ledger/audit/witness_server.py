@@ -18,13 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ledger.errors import LedgerError, WitnessError
-from ledger.witness import MAX_REQUEST, Witness
+from ledger.witness import MAX_REQUEST, PATH, SIZE_TYPE, Witness
 
-PATH = "/add-checkpoint"
 CONNECTIONS = 32
 # Seconds that one read or write may take, and that one connection may last.
 PATIENCE, LIFETIME = 10.0, 60.0
-SIZE_TYPE = "text/x.tlog.size"
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,9}")
 
 

@@ -28,7 +28,7 @@ from ledger.merkle import Tree, leaf_hash
 from ledger.note import split_unverified
 from ledger.session import Answer
 from ledger.trust import Policy
-from ledger.witness import Request
+from ledger.witness import PATH, Request
 from ledger.witness import Witness as Cosigning
 
 LOG = SigningKey.from_seed("log.example", bytes(32))
@@ -431,7 +431,7 @@ def dripping(what: str) -> Iterator[str]:
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}{cosigning.PATH}"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}{PATH}"
         finally:
             over.set()
             thread.join()
