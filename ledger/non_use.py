@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ledger import checkpoint as checkpoints
-from ledger import note, rules
+from ledger import note, proof_file, rules
 from ledger.encoding import b64decode, b64encode, canonical, parse
 from ledger.entry import Entry, Opening
 from ledger.errors import (
@@ -50,6 +50,7 @@ from ledger.errors import (
 )
 from ledger.history import History, Logged
 from ledger.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, verify_inclusion
+from ledger.proof import MAX_HASHES
 from ledger.statements import (
     Asset,
     Epoch,
@@ -75,7 +76,6 @@ from ledger.use_index import (
 HEADING = "rongshu/non-use/v1"
 MAX_BYTES = 20_000_000
 MAX_EVIDENCE = 256
-MAX_HASHES = 63
 _CLAIM = {"asset", "epoch", "key", "neighbours", "path"}
 
 S = TypeVar("S", bound=Statement)
@@ -156,7 +156,7 @@ class Proof:
             ],
             "path": _texts(self.key.path),
         }
-        lines = [HEADING.encode(), canonical(claim)]
+        lines = [canonical(claim)]
         lines += [
             canonical(
                 {
@@ -167,10 +167,7 @@ class Proof:
             )
             for item in self.evidence
         ]
-        data = b"".join(line + b"\n" for line in lines) + b"\n" + self.checkpoint
-        if len(data) > MAX_BYTES:
-            raise ProofError(f"a proof of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
-        return data
+        return proof_file.write(HEADING, lines, self.checkpoint, MAX_BYTES)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Proof:
@@ -179,12 +176,7 @@ class Proof:
         Raises:
             ProofError: outside the format; the message names the line.
         """
-        if len(data) > MAX_BYTES:
-            raise ProofError(f"a proof of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
-        head, blank, checkpoint = data.partition(b"\n\n")
-        lines = head.split(b"\n")
-        if not blank or lines[0] != HEADING.encode():
-            raise ProofError(f"the proof does not begin with {HEADING}, or has no checkpoint")
+        lines, checkpoint = proof_file.read(data, HEADING, MAX_BYTES)
         if not 2 < len(lines) <= MAX_EVIDENCE + 2:
             raise ProofError(f"the proof has {len(lines)} lines before its checkpoint")
         number = 2

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ledger import checkpoint as checkpoints
-from ledger import note
+from ledger import note, proof_file
 from ledger.encoding import b64decode, b64encode, canonical, parse
 from ledger.entry import Entry, Opening
 from ledger.errors import (
@@ -110,15 +110,10 @@ class Proof:
         Raises:
             ProofError: it would be longer than `MAX_BYTES`.
         """
-        lines = [HEADING]
-        if self.extra is not None:
-            lines.append(f"extra {b64encode(self.extra)}")
+        lines = [] if self.extra is None else [f"extra {b64encode(self.extra)}"]
         lines.append(f"index {self.index}")
         lines.extend(b64encode(item) for item in self.hashes)
-        data = "".join(f"{line}\n" for line in lines).encode() + b"\n" + self.checkpoint
-        if len(data) > MAX_BYTES:
-            raise ProofError(f"a proof of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
-        return data
+        return proof_file.write(HEADING, map(str.encode, lines), self.checkpoint, MAX_BYTES)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Proof:
@@ -127,17 +122,8 @@ class Proof:
         Raises:
             ProofError: outside the format; the message names the line.
         """
-        if len(data) > MAX_BYTES:
-            raise ProofError(f"a proof of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
-        head, blank, checkpoint = data.partition(b"\n\n")
-        if not blank:
-            raise ProofError("the proof has no blank line followed by a checkpoint")
-        try:
-            lines = head.decode("ascii").split("\n")
-        except UnicodeDecodeError as error:
-            raise ProofError(f"the proof is not ASCII at byte {error.start}") from None
-        if lines[0] != HEADING:
-            raise ProofError(f"line 1 of the proof is not {HEADING}")
+        found, checkpoint = proof_file.read(data, HEADING, MAX_BYTES)
+        lines = [_ascii(line, number) for number, line in enumerate(found, 1)]
         extra = None
         at = 1
         if len(lines) > at and lines[at].startswith("extra "):
@@ -277,6 +263,13 @@ def _read_extra(data: bytes) -> tuple[bytes | None, Opening | None]:
     except EntryError as error:
         raise ProofError(f"the extra data of the proof: {error}") from error
     return canonical(value["entry"]), opening
+
+
+def _ascii(line: bytes, number: int) -> str:
+    try:
+        return line.decode("ascii")
+    except UnicodeDecodeError:
+        raise ProofError(f"line {number} of the proof is not ASCII") from None
 
 
 def _base64(text: str, line: int) -> bytes:
