@@ -48,6 +48,11 @@ def add_command(subparsers: Any, name: str, summary: str, epilog: str) -> argpar
     return parser
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json` to a command that prints one object."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+
 def complain(message: str) -> int:
     """Write one line to standard error and return the exit code of wrong usage."""
     sys.stderr.write(f"rongshu audit: {message}\n")

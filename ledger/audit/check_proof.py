@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ledger.audit.arguments import add_command, complain, key
+from ledger.audit.arguments import add_command, add_json, complain, key
 from ledger.audit.exported import read_file
-from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended
+from ledger.audit.outcome import HOLDS, PROOF_CODES, ended, vouched
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.entry import MAX_ENTRY, Opening
-from ledger.errors import EvidenceError, LedgerError, SignatureError, TrustError
+from ledger.errors import EvidenceError, LedgerError, SignatureError
 from ledger.keys import VerifyKey
 from ledger.manifest import MAX_FILE
 from ledger.proof import MAX_BYTES, Proven, verify
 from ledger.trust import Policy
 
-CODES: Codes = ((TrustError, UNTRUSTED), (EvidenceError, LACKING), (LedgerError, FALSE))
 EXAMPLES = """\
 examples:
   rongshu audit check-proof use.tlog-proof --key @log.vkey
@@ -64,7 +63,7 @@ def add(subparsers: Any) -> None:
         type=Path,
         help="the statement's opening, for a proof that does not disclose it",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         if signers:
             _check_signers(proven, signers)
     except LedgerError as error:
-        return ended(arguments, error, CODES)
+        return ended(arguments, error, PROOF_CODES)
     lines = told(proven, signers)
     if arguments.json:
         lines = iter([json.dumps(summary(proven, signers))])
@@ -115,13 +114,7 @@ def summary(proven: Proven, signers: list[VerifyKey]) -> dict[str, Any]:
     """Return what is proven as one JSON object."""
     trusted, entry, statement = proven.trusted, proven.entry, proven.statement
     return {
-        "exit_code": HOLDS,
-        "origin": trusted.checkpoint.origin,
-        "size": trusted.checkpoint.size,
-        "root": trusted.checkpoint.root.hex(),
-        "key_fingerprint": trusted.key.fingerprint,
-        "witnesses": [{"name": name, "time": time} for name, time in trusted.witnesses],
-        "witnessed_at": trusted.witnessed_at,
+        **vouched(trusted),
         "index": entry.index,
         "kind": entry.kind,
         "time": entry.time,

@@ -6,16 +6,18 @@ Decides how much is read of what; believes none of it. Whoever uses it verifies.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import checkpoint as checkpoints
 from ledger import note
+from ledger.entry import Opening
 from ledger.errors import ExportError
 from ledger.folder import Folder
-from ledger.manifest import SUCCESSION, numbered_path
+from ledger.manifest import MAX_FILE, SUCCESSION, numbered_path, openings_path
 from ledger.succession import MAX_SUCCESSIONS
 from ledger.tile_tree import MAX_BUNDLE, MAX_TILE, TileTree
-from ledger.tiles import Tile
+from ledger.tiles import WIDTH, Tile
 
 
 def read_tree(folder: Folder, signed: bytes) -> TileTree:
@@ -29,6 +31,33 @@ def read_tree(folder: Folder, signed: bytes) -> TileTree:
         return folder.read(tile.path, MAX_BUNDLE if tile.level is None else MAX_TILE)
 
     return TileTree(checkpoints.parse(note.split_unverified(signed)[0]).size, read)
+
+
+def opening_in(folder: Folder, index: int) -> Opening | None:
+    """Return the opening of an entry that an exported folder carries, unverified.
+
+    Raises:
+        OSError, EncodingError: as `Folder.read`.
+        EntryError: a line that seems to be of this entry is no opening.
+    """
+    for line in lines_about(folder, openings_path(index // WIDTH), index):
+        opening = Opening.from_bytes(line)
+        if opening.index == index:
+            return opening
+    return None
+
+
+def lines_about(folder: Folder, path: str, index: int) -> Iterator[bytes]:
+    """Yield the lines of a file of openings that may be of an entry; none where there is no file.
+
+    The others are not looked at: what somebody damaged in them is not this entry's business.
+    """
+    try:
+        lines = folder.read(path, MAX_FILE).split(b"\n")
+    except FileNotFoundError:
+        return
+    mark = b'"index":%d,' % index
+    yield from (line for line in lines if mark in line)
 
 
 def successions_in(folder: Folder) -> list[bytes]:

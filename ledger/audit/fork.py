@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import note
-from ledger.audit.arguments import add_command, complain
+from ledger.audit.arguments import add_command, add_json, complain
 from ledger.audit.exported import read_file, read_tree, successions_in
 from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended
 from ledger.audit.text import clean, reason
@@ -68,7 +68,7 @@ def add(subparsers: Any) -> None:
         "--out", metavar="FILE", type=Path, help="where the fork proof goes, if they fork"
     )
     add_trust_arguments(parser, needed=True)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ledger import non_use, note
-from ledger.audit.arguments import add_command, complain
-from ledger.audit.exported import read_file, read_tree, successions_in
-from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended
+from ledger.audit.arguments import add_command, add_json, complain
+from ledger.audit.exported import (
+    lines_about,
+    opening_in,
+    read_file,
+    read_tree,
+    successions_in,
+)
+from ledger.audit.outcome import HOLDS, PROOF_CODES, ended, vouched
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.audit.verify import VIEWS_HELP, read_views
@@ -20,7 +26,7 @@ from ledger.entry import Entry, Opening
 from ledger.errors import EvidenceError, LedgerError, ProofError, TrustError
 from ledger.folder import Folder
 from ledger.history import History
-from ledger.manifest import CHECKPOINT, MAX_FILE, TAG_KEYS, openings_path, sealed_path
+from ledger.manifest import CHECKPOINT, MAX_FILE, TAG_KEYS, sealed_path
 from ledger.non_use import Exhibit, NonUse, Proof
 from ledger.statements import Asset
 from ledger.tiles import WIDTH
@@ -29,12 +35,6 @@ from ledger.use_index import read_tag_keys
 from ledger.verify import Plan, audit
 from ledger.views import Views, open_sealed
 
-CODES: Codes = (
-    (TrustError, UNTRUSTED),
-    (EvidenceError, LACKING),
-    (FileNotFoundError, LACKING),
-    (LedgerError, FALSE),
-)
 EXAMPLES = """\
 examples:
   rongshu audit non-use make out/export --asset 'Basel hospital' --epoch 3 --out basel.non-use
@@ -80,7 +80,7 @@ def add(subparsers: Any) -> None:
     check.add_argument("file", metavar="FILE", type=Path, help="the proof")
     add_trust_arguments(check, needed=True)
     for item, work in ((make, _make), (check, _check)):
-        item.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+        add_json(item)
         item.set_defaults(run=work)
 
 
@@ -98,7 +98,7 @@ def _make(arguments: argparse.Namespace) -> int:
         proof = _prove(arguments, policy, views, given)
         data = proof.to_bytes()
     except (LedgerError, OSError) as error:
-        return ended(arguments, error, CODES)
+        return ended(arguments, error, PROOF_CODES)
     try:
         arguments.out.write_bytes(data)
     except OSError as error:
@@ -168,23 +168,15 @@ def _asset(history: History, named: str) -> str:
 
 
 def _opening(folder: Folder, entry: Entry, views: Views | None) -> Opening:
-    mark = b'"index":%d,' % entry.index
-    for line in _lines(folder, openings_path(entry.index // WIDTH)):
-        if mark in line:
-            return Opening.from_bytes(line)
-    for line in _lines(folder, sealed_path(entry.index // WIDTH)):
-        if mark in line and views is not None:
+    opening = opening_in(folder, entry.index)
+    if opening is not None:
+        return opening
+    for line in lines_about(folder, sealed_path(entry.index // WIDTH), entry.index):
+        if views is not None:
             return open_sealed(line, entry, views)
     raise EvidenceError(
         f"entry {entry.index} ({entry.kind}) is not open to you, and the proof discloses it"
     )
-
-
-def _lines(folder: Folder, path: str) -> list[bytes]:
-    try:
-        return folder.read(path, MAX_FILE).split(b"\n")
-    except FileNotFoundError:
-        return []
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -197,7 +189,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         shown = non_use.verify(data, policy)
     except LedgerError as error:
-        return ended(arguments, error, CODES)
+        return ended(arguments, error, PROOF_CODES)
     lines = iter([json.dumps(_summary(shown))]) if arguments.json else _told(shown)
     for line in lines:
         sys.stdout.write(f"{line}\n")
@@ -205,15 +197,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _summary(shown: NonUse) -> dict[str, Any]:
-    trusted = shown.trusted
     return {
-        "exit_code": HOLDS,
-        "origin": trusted.checkpoint.origin,
-        "size": trusted.checkpoint.size,
-        "root": trusted.checkpoint.root.hex(),
-        "key_fingerprint": trusted.key.fingerprint,
-        "witnesses": [{"name": name, "time": time} for name, time in trusted.witnesses],
-        "witnessed_at": trusted.witnessed_at,
+        **vouched(shown.trusted),
         "asset": shown.asset_id,
         "name": shown.asset.name,
         "provider": shown.provider.name,

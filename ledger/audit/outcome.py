@@ -6,14 +6,24 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ledger.audit.arguments import complain
 from ledger.audit.text import clean, reason
+from ledger.errors import EvidenceError, LedgerError, TrustError
+from ledger.trust import Trusted
 
 HOLDS, FALSE, LACKING, UNTRUSTED = 0, 1, 2, 3
 
-
 Codes = Sequence[tuple[type[Exception], int]]
+
+PROOF_CODES: Codes = (
+    (TrustError, UNTRUSTED),
+    (EvidenceError, LACKING),
+    (FileNotFoundError, LACKING),
+    (LedgerError, FALSE),
+)
+"""Of the commands that make a proof or check one."""
 
 
 def ended(arguments: argparse.Namespace, error: Exception, codes: Codes) -> int:
@@ -31,3 +41,16 @@ def failed(arguments: argparse.Namespace, code: int, error: Exception) -> int:
     else:
         sys.stderr.write(f"rongshu audit {arguments.what}: {clean(reason(error))}\n")
     return code
+
+
+def vouched(trusted: Trusted) -> dict[str, Any]:
+    """Return as JSON which checkpoint a proof that holds leads to, and who vouches for it."""
+    return {
+        "exit_code": HOLDS,
+        "origin": trusted.checkpoint.origin,
+        "size": trusted.checkpoint.size,
+        "root": trusted.checkpoint.root.hex(),
+        "key_fingerprint": trusted.key.fingerprint,
+        "witnesses": [{"name": name, "time": time} for name, time in trusted.witnesses],
+        "witnessed_at": trusted.witnessed_at,
+    }

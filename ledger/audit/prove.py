@@ -9,25 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ledger import note
-from ledger.audit.arguments import add_command, complain
-from ledger.audit.exported import read_tree, successions_in
-from ledger.audit.outcome import FALSE, HOLDS, LACKING, UNTRUSTED, Codes, ended
+from ledger.audit.arguments import add_command, add_json, complain
+from ledger.audit.exported import opening_in, read_tree, successions_in
+from ledger.audit.outcome import HOLDS, PROOF_CODES, ended
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.entry import Entry, Opening
-from ledger.errors import EvidenceError, LedgerError, TrustError
+from ledger.errors import EvidenceError, LedgerError
 from ledger.folder import Folder
-from ledger.manifest import CHECKPOINT, MAX_FILE, openings_path
+from ledger.manifest import CHECKPOINT
 from ledger.proof import Proof, make
-from ledger.tiles import WIDTH
 from ledger.trust import Policy
 
-CODES: Codes = (
-    (TrustError, UNTRUSTED),
-    (EvidenceError, LACKING),
-    (FileNotFoundError, LACKING),
-    (LedgerError, FALSE),
-)
 EXAMPLES = """\
 examples:
   rongshu audit prove out/export 22 --out use.tlog-proof
@@ -61,7 +54,7 @@ def add(subparsers: Any) -> None:
         help="put the statement into the proof: whoever gets the file can read it",
     )
     add_trust_arguments(parser, needed=False)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -77,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         proof, entry = _prove(arguments, policy)
     except (LedgerError, OSError) as error:
-        return ended(arguments, error, CODES)
+        return ended(arguments, error, PROOF_CODES)
     if arguments.out is not None:
         try:
             arguments.out.write_bytes(proof.to_bytes())
@@ -107,18 +100,9 @@ def _prove(arguments: argparse.Namespace, policy: Policy | None) -> tuple[Proof,
 
 
 def _opening(folder: Folder, index: int) -> Opening:
-    path = openings_path(index // WIDTH)
-    try:
-        lines = folder.read(path, MAX_FILE).split(b"\n")
-    except FileNotFoundError:
-        lines = []
-    # Only the line of this entry is read strictly: the others are none of this proof's business.
-    mark = b'"index":%d,' % index
-    for line in lines:
-        if mark in line:
-            opening = Opening.from_bytes(line)
-            if opening.index == index:
-                return opening
+    opening = opening_in(folder, index)
+    if opening is not None:
+        return opening
     raise EvidenceError(
         f"the export does not open entry {index}, so its statement cannot be disclosed; leave "
         "--disclose out, or ask for an export that opens it"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ledger.audit.arguments import EXIT_CODES_HELP, add_command, complain
+from ledger.audit.arguments import EXIT_CODES_HELP, add_command, add_json, complain
 from ledger.audit.exported import read_file
 from ledger.audit.text import clean, iso, reason, table
 from ledger.audit.trust import add_trust_arguments, read_policy
@@ -83,7 +83,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many processes share the work (default: one for each processor); the verdict is "
         "the same for any number",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
