@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ledger.encoding import parse
-from ledger.errors import EncodingError, NoteError, StatementError
-from ledger.manifest import OPENED, Contents, File, Openness, Span, expected_files
+from ledger.errors import EncodingError, StatementError
+from ledger.manifest import OPENED, Contents, File, Openness, Span, expected_files, read_text
 from ledger.record import Record, not_negative, one_line
 from ledger.tiles import WIDTH
 
@@ -81,10 +80,4 @@ def read_first_manifest(text: str) -> FirstManifest:
     Raises:
         NoteError: it holds something else.
     """
-    heading, _, body = text.partition("\n")
-    if heading != HEADING:
-        raise NoteError(f"the manifest does not begin with {HEADING}")
-    try:
-        return FirstManifest.from_payload(parse(body.removesuffix("\n").encode()))
-    except (EncodingError, StatementError) as error:
-        raise NoteError(f"malformed manifest: {error}") from error
+    return read_text(text, HEADING, FirstManifest)

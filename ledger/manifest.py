@@ -19,7 +19,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from ledger import note
 from ledger.encoding import canonical, parse, sha256_text
@@ -55,6 +55,8 @@ _FILE_LINE = re.compile(rb"([0-9a-f]{64}) (0|[1-9][0-9]{0,10}) ([a-z0-9./-]{1,99
 _SPAN_LINE = re.compile(rb"(opened|sealed|erased) (0|[1-9][0-9]{0,8}) ([1-9][0-9]{0,8})\n")
 _STATES = {OPENED: 1, SEALED: 2, ERASED: 3}
 _NAMES = (CLOSED, OPENED, SEALED, ERASED)
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,20 @@ def read_manifest(text: str) -> Manifest:
     Raises:
         NoteError: it holds something else.
     """
-    heading, _, body = text.partition("\n")
-    if heading != HEADING:
-        raise NoteError(f"the manifest does not begin with {HEADING}")
+    return read_text(text, HEADING, Manifest)
+
+
+def read_text(text: str, heading: str, kind: type[R]) -> R:
+    """Return the record that a verified note holds below the heading of a manifest's format.
+
+    Raises:
+        NoteError: it holds something else.
+    """
+    found, _, body = text.partition("\n")
+    if found != heading:
+        raise NoteError(f"the manifest does not begin with {heading}")
     try:
-        return Manifest.from_payload(parse(body.removesuffix("\n").encode()))
+        return kind.from_payload(parse(body.removesuffix("\n").encode()))
     except (EncodingError, StatementError) as error:
         raise NoteError(f"malformed manifest: {error}") from error
 
