@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from ledger.errors import StatementError
 from ledger.record import Record, hex_digest, identifier, not_negative, positive
-from ledger.statements.statement import Author, Statement
+from ledger.statements.statement import Author, Statement, check_span
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Epoch(Statement):
         return (self.asset,)
 
     def check(self, where: str) -> None:  # noqa: D102
-        if self.stop <= self.start:
-            raise StatementError(f"{where}.stop: not after start")
+        check_span(self.start, self.stop, where)
         lines = self.journal.last - self.journal.first + 1
         if self.counts.launched + self.counts.ended > lines:
             raise StatementError(f"{where}.counts: more than the journal has lines")

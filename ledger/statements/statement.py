@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+from ledger.errors import StatementError
 from ledger.keys import SigningKey
 from ledger.record import Record
 from ledger.statements import envelope
@@ -21,6 +22,16 @@ class Author(NamedTuple):
 
     role: str
     subject: str = ""
+
+
+def check_span(start: int, stop: int, where: str) -> None:
+    """Return only if there are log entries from `start` to `stop`, exclusive.
+
+    Raises:
+        StatementError: otherwise; `where` is the path of the statement, as in `Record.check`.
+    """
+    if stop <= start:
+        raise StatementError(f"{where}.stop: not after start")
 
 
 class Statement(Record, ABC):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from ledger.errors import StatementError
 from ledger.record import hex_digest, not_negative, positive
-from ledger.statements.statement import Author, Statement
+from ledger.statements.statement import Author, Statement, check_span
 
 
 @dataclass(frozen=True)
@@ -39,5 +38,4 @@ class UseIndex(Statement):
         return ("*",)
 
     def check(self, where: str) -> None:  # noqa: D102
-        if self.stop <= self.start:
-            raise StatementError(f"{where}.stop: not after start")
+        check_span(self.start, self.stop, where)
