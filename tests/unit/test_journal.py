@@ -1,36 +1,29 @@
-"""The node's journal: what it counts, that it forgets nothing, and that changes are seen."""
+"""The node's journal: what it counts, what it tells, and that it forgets nothing."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from federated.errors import JournalCutError, JournalError
-from federated.messages import FinishReply
-from federated.node import journal_file
 from federated.node.journal import FAILURE, Book, Journal
-from federated.node.journal_file import UPGRADE, rows_digest
-from federated.preparation import Preparation
-from ledger.encoding import canonical, sha256_text
+from federated.node.journal_file import rows_digest
+from ledger.encoding import sha256_text
 from ledger.ids import statement_id
 from ledger.journal import (
     CLOSE,
     FINISH,
     LAUNCH,
     first_head,
-    next_head,
     read_journal,
     write_journal,
 )
 from ledger.statements import Counts, JournalPosition
+from tests.journals import ASSET, ROWS, FullDisk, filled, jobs, use
 from tests.world import Clock, World, key_of
-
-ROWS = Preparation.parse({"complete_rows": True})
-ASSET = "asset:one"
 
 
 @pytest.fixture(name="path")
@@ -43,21 +36,6 @@ def _journal(path: Path) -> Iterator[Journal]:
     journal = Journal(path, Clock())
     yield journal
     journal.close()
-
-
-def jobs(journal: Journal, job: str = "job:next") -> set[str]:
-    with journal.write() as book:
-        return set(book.spent(ASSET, job).jobs("agreement:a"))
-
-
-def use(journal: Journal, job: str, state: str | None = None, *, answered: bool = False) -> None:
-    with journal.write() as book:
-        book.reserve(job, ASSET, "agreement:a", ROWS)
-        if answered:
-            book.answer_rows(job, ASSET, [b"\xf0"], 4)
-            book.record_reply(job, ASSET, 1, "1", "sha256:asked", b"masked " + job.encode())
-        if state is not None:
-            book.finish(job, ASSET, state, b"receipt of " + job.encode())
 
 
 # --- counting
@@ -103,6 +81,26 @@ def test_what_was_answered_is_remembered_though_the_job_ended(journal: Journal):
         assert spent.unfinished("agreement:a") == 1
         assert book.row_sets(ASSET) == [b"\xf0"]
         assert book.row_sets("asset:other") == []
+
+
+def test_a_reservation_whose_grant_ended_unused_counts_no_more(tmp_path: Path):
+    world = World.with_one_use(tmp_path / "world", 3)
+    provider, use = world.providers[0], world.use
+    assert use is not None
+    grant = replace(world.grant(provider, use.job), until=1_000)
+    now = [999]
+    journal = Journal(tmp_path / "journal.db", lambda: now[0])
+    with journal.write() as book:
+        book.reserve(use.job, provider.asset, provider.agreement, ROWS)
+        book.decide(use.job, provider.asset, "granted", world.sign(grant))
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
+    now[0] = 1_001
+    with journal.write() as book:
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == frozenset()
+        # An answer that left counts for good.
+        book.answer_rows(use.job, provider.asset, [b"\x80"], 1)
+        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
+    journal.close()
 
 
 # --- lines
@@ -326,21 +324,6 @@ def test_a_reservation_without_an_end_counts_for_ever(journal: Journal, path: Pa
     again.close()
 
 
-class FullDisk:
-    """A connection on which one statement fails as on a full disk."""
-
-    def __init__(self, inner: sqlite3.Connection, fails: str) -> None:
-        self._inner, self.fails = inner, fails
-
-    def execute(self, statement: str, *rest: object) -> object:
-        if self.fails and statement.startswith(self.fails):
-            raise sqlite3.OperationalError("database or disk is full")
-        return self._inner.execute(statement, *rest)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)
-
-
 @pytest.mark.parametrize("fails", ["BEGIN", "INSERT INTO use", "INSERT INTO line", "COMMIT"])
 def test_a_full_disk_changes_nothing_and_the_journal_goes_on_after_it(journal: Journal, fails: str):
     use(journal, "job:before")
@@ -353,234 +336,3 @@ def test_a_full_disk_changes_nothing_and_the_journal_goes_on_after_it(journal: J
     assert journal.verify() == before
     use(journal, "job:one")
     assert jobs(journal) == {"job:before", "job:one"}
-
-
-# --- the chain
-
-
-def filled(path: Path) -> None:
-    journal = Journal(path, Clock())
-    use(journal, "job:one", "completed", answered=True)
-    use(journal, "job:two", "failed", answered=True)
-    with journal.write() as book:
-        book.launch("job:four", ASSET, 1, "grant:one")
-        book.fail("job:four", ASSET, "internal")
-        book.finish("job:three", ASSET, "refused", b"receipt of job:three")
-        book.decide("job:three", ASSET, "revoked", b"receipt of job:three")
-        book.close(ASSET, 0, b"close of epoch 0")
-    journal.verify()
-    journal.close()
-
-
-TAMPERINGS = {
-    "a line's content": "UPDATE line SET body = replace(body, 'job:one', 'job:two') "
-    "WHERE sequence = 1",
-    "a line's kind": "UPDATE line SET kind = 'decide' WHERE sequence = 2",
-    "a line's time": "UPDATE line SET time = time + 1 WHERE sequence = 3",
-    "a head": "UPDATE line SET head = 'sha256:00' WHERE sequence = 2",
-    "a line in the middle": "DELETE FROM line WHERE sequence = 3",
-    "the first line": "DELETE FROM line WHERE sequence = 1",
-    "a use given back": "UPDATE use SET state = 'ended' WHERE job = 'job:one'",
-    "a use forgotten": "DELETE FROM use WHERE job = 'job:one'",
-    "a use moved to another agreement": "UPDATE use SET agreement = 'agreement:b'",
-    "a reply's bytes": "UPDATE reply SET body = x'00'",
-    "a reply forgotten": "DELETE FROM reply WHERE job = 'job:one'",
-    "a reply's request": "UPDATE reply SET request = 'sha256:other'",
-    "the last line": "DELETE FROM line WHERE sequence = (SELECT max(sequence) FROM line)",
-    "a row set forgotten": "DELETE FROM row_set",
-    "a row set's rows": "UPDATE row_set SET bitmap = x'0f'",
-    "a row set's salt": "UPDATE row_set SET salt = zeroblob(32)",
-    "a row set's salt, gone": "UPDATE row_set SET salt = NULL",
-    "a row set added": "INSERT INTO row_set VALUES ('asset:one', x'01', zeroblob(32))",
-    "how many rows": "UPDATE use SET rows = 3 WHERE job = 'job:one'",
-    "that rows were answered": "UPDATE use SET answered = 0 WHERE job = 'job:one'",
-    "a decision's word": "UPDATE decision SET verdict = 'granted'",
-    "a decision's statement": "UPDATE decision SET statement = x'00'",
-    "a decision forgotten": "DELETE FROM decision",
-    "a receipt forgotten": "DELETE FROM signed WHERE kind = 'receipt'",
-    "a receipt's bytes": "UPDATE signed SET statement = x'00' WHERE kind = 'receipt'",
-    "a receipt's line": "UPDATE signed SET line = line + 1 WHERE kind = 'receipt'",
-    "a receipt taken for one of an older version": "UPDATE signed SET line = 0",
-    "a close forgotten": "DELETE FROM signed WHERE kind = 'epoch'",
-}
-
-
-@pytest.mark.parametrize("what", TAMPERINGS)
-def test_a_journal_that_was_changed_is_found_out(path: Path, what: str):
-    filled(path)
-    Journal(path, Clock()).verify()
-    connection = sqlite3.connect(path)
-    # A change as a person would make it: of the same type.
-    statement = TAMPERINGS[what].replace("replace(body", "CAST(replace(CAST(body AS TEXT)")
-    statement = statement.replace("'job:two') ", "'job:two') AS BLOB) ")
-    assert connection.execute(statement).rowcount
-    connection.commit()
-    connection.close()
-    journal = Journal(path, Clock())
-    with pytest.raises(JournalError):
-        journal.verify()
-    journal.close()
-
-
-def newer(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version=3")
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda path: path.write_bytes(b"no database at all" * 100), "not a database"),
-        (newer, "newer version"),
-    ],
-)
-def test_a_file_that_is_no_journal_of_this_version_is_refused_unchanged(
-    path: Path, spoil: Callable[[Path], object], says: str
-):
-    filled(path)
-    spoil(path)
-    before = path.read_bytes()
-    with pytest.raises(JournalError, match=says):
-        Journal(path, Clock())
-    assert path.read_bytes() == before
-
-
-def test_a_reservation_whose_grant_ended_unused_counts_no_more(tmp_path: Path):
-    world = World.with_one_use(tmp_path / "world", 3)
-    provider, use = world.providers[0], world.use
-    assert use is not None
-    grant = replace(world.grant(provider, use.job), until=1_000)
-    now = [999]
-    journal = Journal(tmp_path / "journal.db", lambda: now[0])
-    with journal.write() as book:
-        book.reserve(use.job, provider.asset, provider.agreement, ROWS)
-        book.decide(use.job, provider.asset, "granted", world.sign(grant))
-        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
-    now[0] = 1_001
-    with journal.write() as book:
-        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == frozenset()
-        # An answer that left counts for good.
-        book.answer_rows(use.job, provider.asset, [b"\x80"], 1)
-        assert book.spent(provider.asset, "job:other").jobs(provider.agreement) == {use.job}
-    journal.close()
-
-
-# --- files of version 1
-
-
-def first_version(path: Path) -> None:
-    """Write a file as version 1 did: a job completed, one open, one refused, another granted."""
-    connection = sqlite3.connect(path)
-    connection.executescript(journal_file._FIRST_SCHEMA + "PRAGMA user_version=1;")
-    rows = canonical(ROWS.to_json())
-    reply = FinishReply(b"receipt of one").to_bytes()
-    for use in (("job:one", "completed", 1, 4), ("job:two", "open", 0, 0)):
-        job, state, answered, number = use
-        connection.execute(
-            "INSERT INTO use VALUES (?, ?, 'agreement:a', ?, ?, ?, ?)",
-            (job, ASSET, rows, state, answered, number),
-        )
-    connection.execute(
-        "INSERT INTO reply VALUES ('job:one', ?, 1, 'finish', 'asked', ?)", (ASSET, reply)
-    )
-    connection.execute("INSERT INTO row_set VALUES (?, x'f0')", (ASSET,))
-    for job, verdict, data in (
-        ("job:one", "granted", b"grant"),
-        ("job:three", "revoked", b"refusal"),
-    ):
-        connection.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", (job, ASSET, verdict, data))
-    head = first_head()
-    reserve = {"agreement": "agreement:a", "asset": ASSET}
-    sent = {"attempt": 1, "reply": sha256_text(reply), "request": "asked", "step": "finish"}
-    for number, (kind, body) in enumerate(
-        (
-            ("reserve", {**reserve, "job": "job:one"}),
-            ("decide", {"asset": ASSET, "job": "job:one", "verdict": "granted"}),
-            ("finish", {"asset": ASSET, "job": "job:one", "state": "completed"}),
-            ("reply", {"asset": ASSET, "job": "job:one", **sent}),
-            ("reserve", {**reserve, "job": "job:two"}),
-            ("decide", {"asset": ASSET, "job": "job:three", "verdict": "revoked"}),
-        ),
-        start=1,
-    ):
-        head = next_head(head, number, 7, kind, body)
-        line = (number, 7, kind, canonical(body), head)
-        connection.execute("INSERT INTO line VALUES (?, ?, ?, ?, ?)", line)
-    connection.commit()
-    connection.close()
-
-
-@pytest.fixture(name="old")
-def _old(tmp_path: Path) -> Path:
-    path = tmp_path / "old.db"
-    first_version(path)
-    return path
-
-
-def test_a_journal_of_version_1_goes_on_under_its_old_lines(old: Path):
-    journal = Journal(old, Clock())
-    lines = journal.lines()
-    assert [line.kind for line in lines[:6]] == [
-        *("reserve", "decide", "finish", "reply", "reserve", "decide"),
-    ]
-    assert [line.kind for line in lines[6:]] == [UPGRADE, "rows", "decide", "decide"]
-    journal.verify()
-    assert jobs(journal) == {"job:one", "job:two"}
-    with journal.write() as book:
-        # Whether they ever arrived, the log will tell.
-        found = {item.statement for item in book.waiting()}
-        assert found == {b"receipt of one", b"refusal"}
-        # An old receipt names the line before its end, which named no receipt.
-        book.must_continue(JournalPosition(2, lines[1].head), "receipt:old")
-        with pytest.raises(JournalCutError):
-            book.must_continue(JournalPosition(2, lines[2].head), "receipt:old")
-    journal.close()
-    again = Journal(old, Clock())
-    assert again.lines() == lines
-    again.close()
-
-
-OLD_TAMPERINGS = (
-    "UPDATE row_set SET bitmap = x'0f'",
-    "UPDATE decision SET verdict = 'granted'",
-    "UPDATE use SET rows = 5 WHERE job = 'job:one'",
-    "DELETE FROM reply",
-)
-
-
-@pytest.mark.parametrize("statement", OLD_TAMPERINGS)
-def test_what_an_old_journal_kept_is_held_to_its_lines_from_then_on(old: Path, statement: str):
-    Journal(old, Clock()).close()
-    connection = sqlite3.connect(old)
-    assert connection.execute(statement).rowcount
-    connection.commit()
-    connection.close()
-    journal = Journal(old, Clock())
-    with pytest.raises(JournalError):
-        journal.verify()
-    journal.close()
-
-
-@pytest.mark.parametrize(
-    "fails", ["ALTER", "CREATE TABLE signed", "UPDATE row_set", "PRAGMA user_version=2"]
-)
-def test_a_crash_while_a_file_is_brought_up_to_date_leaves_it_as_it_was(
-    old: Path, fails: str, monkeypatch: pytest.MonkeyPatch
-):
-    honest = sqlite3.connect
-
-    def connect(*given: object, **named: object) -> object:
-        return FullDisk(honest(*given, **named), fails)  # type: ignore[call-overload]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", connect)
-        with pytest.raises(JournalError, match="disk is full"):
-            Journal(old, Clock())
-    connection = honest(old)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    assert connection.execute("SELECT count(*) FROM line").fetchone() == (6,)
-    connection.close()
-    journal = Journal(old, Clock())
-    journal.verify()
-    journal.close()
