@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,48 +11,12 @@ import pytest
 from ledger.checkpoint import Checkpoint, sign
 from ledger.entry import Entry
 from ledger.errors import EncodingError, EvidenceError, LedgerError, ProofError, TrustError
-from ledger.keys import SigningKey
-from ledger.merkle import Tree, leaf_hash
-from ledger.non_use import Exhibit, NonUse, Proof, _check_absent, _neighbours, make, verify
+from ledger.non_use import Proof, _check_absent, _neighbours, make, verify
 from ledger.statements import Asset, Epoch, Statement, TaggedAsset, UseIndex
 from ledger.trust import Policy
 from ledger.use_index import disclose, root_of, sorted_tags, tag, tree_of
-from tests.world import LOG_NAME, Provider, World, key_of, tag_key_of
-
-LENGTH = 16
-Change = Callable[[Proof], Proof]
-
-
-@dataclass
-class Stage:
-    """A log in which each epoch from the second on has one use that leaves one provider out."""
-
-    world: World
-    idle: dict[int, Provider]
-
-    def keys(self) -> dict[str, bytes]:
-        return {item.asset: tag_key_of(item.name) for item in self.world.providers}
-
-    def prove(self, index: int) -> Exhibit:
-        log = self.world.log
-        (entry,) = log.entry_bytes(index, index + 1)
-        return Exhibit(
-            entry, log.opening(index), tree_of_log(self.world).inclusion(index, log.size)
-        )
-
-    def make(self, number: int, provider: Provider | None = None) -> Proof:
-        log, found = self.world.log, provider or self.idle[number]
-        return make(log.history, found.asset, number, self.keys(), self.prove, log.checkpoint())
-
-
-def tree_of_log(world: World) -> Tree:
-    return Tree.from_leaf_hashes(map(leaf_hash, world.log.entry_bytes(0, world.log.size)))
-
-
-def use(world: World, parties: Sequence[Provider]) -> None:
-    everybody, world.providers = world.providers, list(parties)
-    world.one_use()
-    world.providers = everybody
+from tests.idle import LENGTH, Stage, check, evidence_about, fill, tree_of_log, use
+from tests.world import LOG_NAME, World, key_of, tag_key_of
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +33,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return Stage(world, idle)
 
 
-def fill(world: World) -> None:
-    while world.log.size % LENGTH:
-        world.put(world.offer(world.providers[0]))
-
-
 @pytest.fixture(scope="module")
 def number(stage: Stage) -> int:
     return min(stage.idle)
@@ -82,11 +41,6 @@ def number(stage: Stage) -> int:
 @pytest.fixture(scope="module")
 def proof(stage: Stage, number: int) -> Proof:
     return stage.make(number)
-
-
-def check(proof: Proof, *keys: SigningKey) -> NonUse:
-    trusted = keys or (key_of(LOG_NAME),)
-    return verify(proof.to_bytes(), Policy.of(*(key.verify_key for key in trusted)))
 
 
 def test_an_unused_asset_is_shown_to_be_unused(stage: Stage):
@@ -129,19 +83,6 @@ def test_a_proof_about_a_used_asset_is_refused_however_it_is_put_together(
     lying = replace(proof, asset=used.asset, key=own, evidence=evidence)
     with pytest.raises(ProofError, match="counts 1 uses"):
         check(lying)
-
-
-def evidence_about(stage: Stage, provider: Provider, number: int) -> tuple[Exhibit, ...]:
-    """What a proof about this asset needs, whether it was used or not."""
-    history = stage.world.log.history
-    wanted = {history.by_id[provider.asset].index, history.by_id[provider.id].index}
-    for logged in history.by_index.values():
-        item = logged.statement
-        close = isinstance(item, Epoch) and (item.asset, item.number) == (provider.asset, number)
-        index = isinstance(item, UseIndex) and item.number == number
-        if close or index or item.kind == "schedule" or logged is history.operator:
-            wanted.add(logged.index)
-    return tuple(stage.prove(index) for index in sorted(wanted))
 
 
 # One thing changed.
@@ -297,40 +238,6 @@ def test_every_place_in_an_index_of_any_size_is_shown(size: int, place: int):
         _check_absent(own, neighbours, replace(index, root="sha256:" + 64 * "a"))
 
 
-# A dishonest operator or node.
-
-
-def test_an_index_that_omits_the_asset_is_contradicted_by_the_node(stage: Stage, tmp_path: Path):
-    world = World(tmp_path / "world", 4, terms={"minimum_parties": 2})
-    world.put(world.schedule(epoch_entries=LENGTH))
-    fill(world)
-    number, victim = world.log.size // LENGTH, world.providers[0]
-    use(world, world.providers)
-    fill(world)
-    world.close_epochs(number)
-    for provider in world.providers:
-        world.put(world.epoch(provider))
-    others = world.providers[1:]
-    tags = sorted_tags(tag(tag_key_of(item.name), item.asset, number) for item in others)
-    # Said to have four tags it is not even against a rule, without the keys.
-    forged = world.use_index(number=number, root=root_of(tags), tags=3)
-    world.insecure_put(forged)
-    lying = Stage(world, {number: victim})
-    with pytest.raises(ProofError, match="was used in epoch"):
-        lying.make(number)
-    own = disclose(tag_key_of(victim.name), number)
-    put_together = Proof(
-        victim.asset,
-        own,
-        _neighbours(tags, own.tag(victim.asset)),
-        evidence_about(lying, victim, number),
-        world.log.checkpoint(),
-    )
-    with pytest.raises(ProofError, match="the asset's node counts 1 uses"):
-        check(put_together)
-    del stage
-
-
 def test_an_index_with_another_root_cannot_be_used(stage: Stage, number: int):
     keys = stage.keys()
     stranger = next(item for item in stage.world.providers if item is not stage.idle[number])
@@ -340,63 +247,12 @@ def test_an_index_with_another_root_cannot_be_used(stage: Stage, number: int):
         make(log.history, stage.idle[number].asset, number, keys, stage.prove, log.checkpoint())
 
 
-def test_a_close_that_the_node_did_not_sign_is_refused(stage: Stage, tmp_path: Path):
-    world = World(tmp_path / "world", 2)
-    world.put(world.schedule(epoch_entries=LENGTH))
-    fill(world)
-    provider = world.providers[0]
-    statement = world.epoch(provider)
-    close = world.log.index_of(world.insecure_put(statement.sign(world.operator.key)))
-    world.put(world.use_index())
-    lying = Stage(world, {0: provider})
-    evidence = [
-        lying.prove(index)
-        for index in sorted(
-            {
-                *(
-                    logged.index
-                    for logged in world.log.history.by_index.values()
-                    if logged.statement.kind in ("schedule", "use_index")
-                ),
-                world.log.index_of(world.operator.id),
-                world.log.index_of(provider.id),
-                world.log.index_of(provider.asset),
-                close,
-            }
-        )
-    ]
-    own = disclose(tag_key_of(provider.name), 0)
-    forged = Proof(provider.asset, own, (), tuple(evidence), world.log.checkpoint())
-    with pytest.raises(LedgerError, match="sign"):
-        check(forged)
-    del stage
-
-
 def test_a_proof_about_another_asset_than_its_evidence_is_refused(
     stage: Stage, number: int, proof: Proof
 ):
     other = next(item for item in stage.world.providers if item is not stage.idle[number])
     with pytest.raises(ProofError, match="is another than it claims"):
         check(replace(proof, asset=other.asset))
-
-
-def test_an_epoch_that_was_closed_and_indexed_before_its_end_is_refused(tmp_path: Path):
-    world = World(tmp_path / "world", 2)
-    world.put(world.schedule(epoch_entries=LENGTH))
-    provider, early = world.providers[0], world.use_index()
-    while world.log.size % LENGTH < LENGTH - 2:
-        world.put(world.offer(provider))
-    indexes = [
-        world.log.index_of(world.insecure_put(item)) for item in (early, world.epoch(provider))
-    ]
-    assert max(indexes) < LENGTH
-    needed = [world.log.index_of(item) for item in (world.operator.id, provider.id, provider.asset)]
-    schedule = next(item.index for item in world.entries() if item.kind == "schedule")
-    exhibits = map(Stage(world, {}).prove, sorted([*indexes, *needed, schedule]))
-    own = disclose(tag_key_of(provider.name), 0)
-    forged = Proof(provider.asset, own, (), tuple(exhibits), world.log.checkpoint())
-    with pytest.raises(ProofError, match="had not ended"):
-        check(forged)
 
 
 # What cannot be made.
@@ -444,7 +300,7 @@ def test_a_log_without_a_schedule_has_no_epochs(tmp_path: Path):
         Stage(world, {}).make(0, world.providers[0])
 
 
-def test_an_asset_without_a_commitment_cannot_be_shown(stage: Stage, tmp_path: Path):
+def test_an_asset_without_a_commitment_cannot_be_shown(tmp_path: Path):
     world = World(tmp_path / "world", 2)
     world.put(world.schedule(epoch_entries=LENGTH))
     provider = world.providers[0]
@@ -465,7 +321,6 @@ def test_an_asset_without_a_commitment_cannot_be_shown(stage: Stage, tmp_path: P
     made = lying.make(number, provider)
     with pytest.raises(ProofError, match="commits to no tag key"):
         check(made)
-    del stage
 
 
 # Its bytes.
