@@ -17,12 +17,12 @@ from ledger.merkle import (
     CompactRange,
     Tree,
     leaf_hash,
-    node_hash,
     root,
     verify_consistency,
     verify_inclusion,
 )
 from ledger.note import open_note, sign
+from tests import rfc6962
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = st.recursive(
@@ -100,41 +100,6 @@ def test_any_bytes_as_a_note_end_in_a_typed_error(data: bytes):
         open_note(data, [SigningKey.from_seed("key", bytes(32)).verify_key])
 
 
-def naive_root(leaves: Sequence[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1, word for word."""
-    if len(leaves) <= 1:
-        return leaves[0] if leaves else root([])
-    k = naive_split(len(leaves))
-    return node_hash(naive_root(leaves[:k]), naive_root(leaves[k:]))
-
-
-def naive_split(size: int) -> int:
-    k = 1
-    while k * 2 < size:
-        k *= 2
-    return k
-
-
-def naive_path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """PATH of RFC 6962, section 2.1.1."""
-    if len(leaves) == 1:
-        return []
-    k = naive_split(len(leaves))
-    if index < k:
-        return [*naive_path(index, leaves[:k]), naive_root(leaves[k:])]
-    return [*naive_path(index - k, leaves[k:]), naive_root(leaves[:k])]
-
-
-def naive_subproof(old: int, leaves: Sequence[bytes], *, whole: bool) -> list[bytes]:
-    """SUBPROOF of RFC 6962, section 2.1.2."""
-    if old == len(leaves):
-        return [] if whole else [naive_root(leaves)]
-    k = naive_split(len(leaves))
-    if old <= k:
-        return [*naive_subproof(old, leaves[:k], whole=whole), naive_root(leaves[k:])]
-    return [*naive_subproof(old - k, leaves[k:], whole=False), naive_root(leaves[:k])]
-
-
 def flipped(proof: Sequence[bytes], bit: int) -> list[bytes]:
     changed = bytearray(b"".join(proof))
     changed[bit // 8] ^= 1 << bit % 8
@@ -144,7 +109,7 @@ def flipped(proof: Sequence[bytes], bit: int) -> list[bytes]:
 def test_roots_equal_the_recursive_definition():
     tree = Tree.from_leaf_hashes(LEAVES)
     for size in SIZES:
-        expected = naive_root(LEAVES[:size])
+        expected = rfc6962.tree_hash(LEAVES[:size])
         assert tree.root(size) == root(LEAVES[:size]) == expected
         assert CompactRange().extend(LEAVES[:size]).root() == expected
 
@@ -154,7 +119,7 @@ def test_inclusion_proofs_equal_the_recursive_definition():
     for size in SIZES:
         for index in range(size):
             proof = tree.inclusion(index, size)
-            assert list(proof) == naive_path(index, LEAVES[:size])
+            assert list(proof) == rfc6962.path(index, LEAVES[:size])
             verify_inclusion(LEAVES[index], index, size, proof, tree.root(size))
 
 
@@ -163,7 +128,7 @@ def test_consistency_proofs_equal_the_recursive_definition():
     for new in SIZES:
         for old in range(1, new + 1):
             proof = tree.consistency(old, new)
-            assert list(proof) == naive_subproof(old, LEAVES[:new], whole=True)
+            assert list(proof) == rfc6962.subproof(old, LEAVES[:new], whole=True)
             verify_consistency(old, new, proof, tree.root(old), tree.root(new))
 
 

@@ -17,6 +17,7 @@ from ledger.merkle import (
     verify_consistency,
     verify_inclusion,
 )
+from tests.rfc6962 import hash_leaf, path, subproof, tree_hash
 
 MOST = 18
 # The eight inputs and the root that the Certificate Transparency project tests itself with.
@@ -24,50 +25,6 @@ INPUTS = [
     bytes.fromhex(text) for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")
 ] + [bytes(range(0x60, 0x70))]
 ROOT_OF_INPUTS = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
-
-
-def hash_leaf(data: bytes) -> bytes:
-    return hashlib.sha256(bytes([0]) + data).digest()
-
-
-def tree_hash(leaves: list[bytes]) -> bytes:
-    """Section 2.1, over leaf hashes."""
-    if not leaves:
-        return hashlib.sha256().digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    split = split_of(len(leaves))
-    left, right = tree_hash(leaves[:split]), tree_hash(leaves[split:])
-    return hashlib.sha256(bytes([1]) + left + right).digest()
-
-
-def split_of(size: int) -> int:
-    split = 1
-    while split * 2 < size:
-        split *= 2
-    return split
-
-
-def path(index: int, leaves: list[bytes]) -> list[bytes]:
-    """Section 2.1.1."""
-    if len(leaves) == 1:
-        return []
-    split = split_of(len(leaves))
-    if index < split:
-        return [*path(index, leaves[:split]), tree_hash(leaves[split:])]
-    return [*path(index - split, leaves[split:]), tree_hash(leaves[:split])]
-
-
-def subproof(old: int, leaves: list[bytes], *, whole: bool) -> list[bytes]:
-    """Section 2.1.2."""
-    if old == len(leaves):
-        return [] if whole else [tree_hash(leaves)]
-    split = split_of(len(leaves))
-    if old <= split:
-        return [*subproof(old, leaves[:split], whole=whole), tree_hash(leaves[split:])]
-    return [*subproof(old - split, leaves[split:], whole=False), tree_hash(leaves[:split])]
-
-
 LEAVES = [hash_leaf(bytes([number])) for number in range(MOST)]
 
 
