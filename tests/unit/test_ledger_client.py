@@ -16,10 +16,10 @@ from ledger.client import LogClient
 from ledger.encoding import b64encode
 from ledger.errors import LedgerError, LogError, RolledBackError, SplitViewError, TrustError
 from ledger.keys import SigningKey
-from ledger.log import Log
 from ledger.merkle import leaf_hash, root
 from ledger.statements import Grant
 from ledger.tiles import Tile, decode_bundle, encode_bundle
+from tests.log_routes import route_of, shown
 from tests.world import LOG_NAME, World, key_of
 
 
@@ -35,27 +35,13 @@ class Server:
     status: int = 200
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path.removeprefix("/v1/log/")
+        path = route_of(request)
         self.asked.append(path)
         if self.status != 200:
             return httpx.Response(self.status)
-        log: Log = self.world.log
-        if path == "checkpoint":
-            data = self.checkpoint or log.checkpoint()
-        elif path == "openings":
-            start, end = (int(request.url.params[name]) for name in ("start", "end"))
-            found = [
-                {
-                    "index": item.index,
-                    "salt": b64encode(item.salt),
-                    "envelope": b64encode(item.envelope),
-                }
-                for item in log.openings(start, min(end, log.size))
-                if item.index not in self.sealed
-            ]
-            data = json.dumps({"openings": found, "next": None}).encode()
-        else:
-            data = log.tile(path)
+        data = shown(self.world.log, request, self.sealed)
+        if path == "checkpoint" and self.checkpoint is not None:
+            data = self.checkpoint
         for part, lie in self.lies.items():
             if part in path:
                 data = lie(data)

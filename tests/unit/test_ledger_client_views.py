@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from ledger.client import PROOF_FILE, VIEW_FILES, LogClient
 from ledger.cosignature import attach, cosign
-from ledger.encoding import b64encode
 from ledger.errors import (
     LedgerError,
     PolicyError,
@@ -24,6 +22,7 @@ from ledger.errors import (
 from ledger.fork import open_fork
 from ledger.keys import CosigningKey
 from ledger.trust import Policy
+from tests.log_routes import route_of, shown
 from tests.world import Party, World, key_of
 
 
@@ -37,27 +36,14 @@ class Server:
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path.removeprefix("/v1/log/")
+        path = route_of(request)
         self.asked.append(path)
-        log = self.world.log
         try:
-            if path == "checkpoint":
-                data = self.shown or log.checkpoint()
-            elif path == "openings":
-                start, end = (int(request.url.params[name]) for name in ("start", "end"))
-                found = [
-                    {
-                        "index": item.index,
-                        "salt": b64encode(item.salt),
-                        "envelope": b64encode(item.envelope),
-                    }
-                    for item in log.openings(start, min(end, log.size))
-                ]
-                data = json.dumps({"openings": found, "next": None}).encode()
-            else:
-                data = log.tile(path)
+            data = shown(self.world.log, request)
         except LedgerError:
             return httpx.Response(404)
+        if path == "checkpoint" and self.shown is not None:
+            data = self.shown
         return httpx.Response(200, content=self.lie(path, data))
 
 
