@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ledger.audit import command
 from ledger.export import Extras
 from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.use_index import write_tag_keys
@@ -55,16 +54,6 @@ def sealed(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     extras = Extras(sealed=SealedOpenings(world.log, view_keys, rest))
     view_keys.views(world.log).save(base / "views")
     return world.export(base / "export", shown, extras=extras), base / "views"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def ended(*arguments: object) -> tuple[int, str, str]:
-        code = command([str(item) for item in arguments])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return ended
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ledger import checkpoint as checkpoints
-from ledger.audit import command
 from ledger.checkpoint import open_checkpoint
 from ledger.cosignature import attach, cosign
 from ledger.keys import CosigningKey, SigningKey
@@ -43,16 +42,6 @@ def forked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def key(world: World) -> str:
     return world.log.vkey.text
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def ended(*arguments: object) -> tuple[int, str, str]:
-        code = command([str(item) for item in arguments])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return ended
 
 
 def test_an_entry_is_proven_and_checked(
