@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +82,21 @@ class Desk:
     def again(self) -> None:
         self.journal.close()
         self.open()
+
+    def backup(self) -> Path:
+        """Return a copy of the journal as it is now."""
+        path = self.path.with_name("backup.db")
+        self.journal._connection.execute(f"VACUUM INTO '{path}'")
+        return path
+
+    def restore(self, copy: Path) -> Path:
+        """Start again from a copy; return where the journal is that lay in its place."""
+        self.journal.close()
+        data = copy.read_bytes()
+        newest = self.path.rename(self.path.with_name("newest.db"))
+        self.path.write_bytes(data)
+        self.open()
+        return newest
 
     def work(self, *, state: str = "completed", fail: bool = False) -> str:
         """One job at this node, from launch to the line of its end; return the job."""
@@ -351,14 +365,10 @@ def test_receipts_that_the_log_withholds_leave_the_epoch_open(desk: Desk):
 def test_a_cut_journal_signs_nothing_and_says_what_to_do(desk: Desk):
     desk.work()
     desk.round()
-    backup = desk.path.with_name("backup.db")
-    desk.journal._connection.execute(f"VACUUM INTO '{backup}'")
+    backup = desk.backup()
     desk.work()
     desk.round()
-    desk.journal.close()
-    newest = desk.path.rename(desk.path.with_name("newest.db"))
-    shutil.copyfile(backup, desk.path)
-    desk.open()
+    newest = desk.restore(backup)
     before = desk.journal.lines()
     size = desk.world.log.size
     for _ in range(2):
@@ -366,21 +376,15 @@ def test_a_cut_journal_signs_nothing_and_says_what_to_do(desk: Desk):
             desk.round()
         assert cut.value.statement in desk.world.log.history.by_id
     assert (desk.journal.lines(), desk.world.log.size) == (before, size)
-    desk.journal.close()
-    shutil.copyfile(newest, desk.path)
-    desk.open()
+    desk.restore(newest)
     desk.round()
 
 
 def test_a_journal_that_lost_only_a_close_is_found_too(desk: Desk):
     desk.fill(8)
-    backup = desk.path.with_name("backup.db")
-    desk.journal._connection.execute(f"VACUUM INTO '{backup}'")
+    backup = desk.backup()
     desk.round()
-    desk.journal.close()
-    desk.path.unlink()
-    shutil.copyfile(backup, desk.path)
-    desk.open()
+    desk.restore(backup)
     with pytest.raises(JournalCutError, match="epoch:"):
         desk.round()
 
@@ -388,14 +392,10 @@ def test_a_journal_that_lost_only_a_close_is_found_too(desk: Desk):
 def test_the_twin_without_the_comparison_signs_a_second_history(desk: Desk):
     # Why the comparison is there: what an auditor finds where it is left out.
     desk.work()
-    backup = desk.path.with_name("backup.db")
-    desk.journal._connection.execute(f"VACUUM INTO '{backup}'")
+    backup = desk.backup()
     desk.work()
     desk.round()
-    desk.journal.close()
-    desk.path.unlink()
-    shutil.copyfile(backup, desk.path)
-    desk.open()
+    desk.restore(backup)
     desk.work(state="failed")
     desk.books.hand_in()
     codes = [finding.code for finding in missing(desk.world.log.history)]
