@@ -25,6 +25,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -137,8 +138,45 @@ def _read_verify_key(text: str) -> VerifyKey:
     return key
 
 
+class _SecretKey(ABC):
+    """A secret key that rests in a file of its own."""
+
+    @classmethod
+    @abstractmethod
+    def from_text(cls, text: str) -> Self:
+        """Read a key written by `to_text`."""
+
+    @abstractmethod
+    def to_text(self) -> str:
+        """Write the secret key as text."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key file that nobody but its owner can read.
+
+        Raises:
+            InvalidKeyError: when the file is missing, not a regular file, open to group or others,
+                or holds anything but one key. The message names the file and the remedy.
+            UnsupportedKeyError: the library here does not know this kind of key.
+        """
+        text = read_secret(Path(path))
+        try:
+            return cls.from_text(text.removesuffix("\n"))
+        except InvalidKeyError as error:
+            raise type(error)(f"key file {path}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the secret key to a new file with mode 0600 and wait until it is durable.
+
+        Raises:
+            InvalidKeyError: when the file exists already (keys are never overwritten) or cannot be
+                written; the message names the file.
+        """
+        write_secret(Path(path), self.to_text() + "\n")
+
+
 @dataclass(frozen=True, eq=False)
-class SigningKey:
+class SigningKey(_SecretKey):
     """A named secret key. It shows its name, never itself.
 
     Build one with `generate`, `from_text` or `load`.
@@ -177,28 +215,11 @@ class SigningKey:
         Raises:
             InvalidKeyError: for any other form, and when the key id does not belong to the key.
         """
-        if not text.startswith(_PRIVATE):
-            raise InvalidKeyError(f"a signing key must start with {_PRIVATE!r}")
-        text = text.removeprefix(_PRIVATE)
-        name, key_id, _, seed = _split(text, "signing key", (ALGORITHM,), secret=True)
+        name, key_id, _, seed = _split_private(text, "signing key", (ALGORITHM,))
         key = cls.from_seed(name, seed)
         if key.verify_key.key_id.hex() != key_id:
             raise InvalidKeyError(f"signing key of {name!r}: its key id belongs to another key")
         return key
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a key file that nobody but its owner can read.
-
-        Raises:
-            InvalidKeyError: when the file is missing, not a regular file, open to group or others,
-                or holds anything but one key. The message names the file and the remedy.
-        """
-        text = read_secret(Path(path))
-        try:
-            return cls.from_text(text.removesuffix("\n"))
-        except InvalidKeyError as error:
-            raise InvalidKeyError(f"key file {path}: {error}") from None
 
     @cached_property
     def verify_key(self) -> VerifyKey:
@@ -213,15 +234,6 @@ class SigningKey:
         """Write the secret key as `PRIVATE+KEY+name+hex8+base64`; keep it out of logs."""
         secret = b64encode(ALGORITHM + self._private.private_bytes_raw())
         return f"{_PRIVATE}{self.name}+{self.verify_key.key_id.hex()}+{secret}"
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the secret key to a new file with mode 0600 and wait until it is durable.
-
-        Raises:
-            InvalidKeyError: when the file exists already (keys are never overwritten) or cannot be
-                written; the message names the file.
-        """
-        write_secret(Path(path), self.to_text() + "\n")
 
 
 @dataclass(frozen=True)
@@ -298,7 +310,7 @@ class CosignatureKey:
 
 
 @dataclass(frozen=True, eq=False)
-class CosigningKey:
+class CosigningKey(_SecretKey):
     """A cosigner's named secret key. It shows its name, never itself.
 
     Build one with `generate`, `from_seed`, `from_text` or `load`.
@@ -346,29 +358,12 @@ class CosigningKey:
             InvalidKeyError: for any other form, and when the key id does not belong to the key.
             UnsupportedKeyError: the library here knows no ML-DSA-44.
         """
-        if not text.startswith(_PRIVATE):
-            raise InvalidKeyError(f"a cosigning key must start with {_PRIVATE!r}")
         kinds = (COSIGNATURE_ED25519, COSIGNATURE_MLDSA)
-        text = text.removeprefix(_PRIVATE)
-        name, key_id, algorithm, seed = _split(text, "cosigning key", kinds, secret=True)
+        name, key_id, algorithm, seed = _split_private(text, "cosigning key", kinds)
         key = cls.from_seed(name, seed, algorithm)
         if key.verify_key.key_id.hex() != key_id:
             raise InvalidKeyError(f"cosigning key of {name!r}: its key id belongs to another key")
         return key
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a key file that nobody but its owner can read.
-
-        Raises:
-            InvalidKeyError: as `SigningKey.load`.
-            UnsupportedKeyError: the library here knows no ML-DSA-44.
-        """
-        text = read_secret(Path(path))
-        try:
-            return cls.from_text(text.removesuffix("\n"))
-        except InvalidKeyError as error:
-            raise type(error)(f"key file {path}: {error}") from None
 
     @cached_property
     def verify_key(self) -> CosignatureKey:
@@ -385,14 +380,6 @@ class CosigningKey:
         """Write the secret key as `PRIVATE+KEY+name+hex8+base64`; keep it out of logs."""
         secret = b64encode(self.algorithm + self._private.private_bytes_raw())
         return f"{_PRIVATE}{self.name}+{self.verify_key.key_id.hex()}+{secret}"
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the secret key to a new file with mode 0600 and wait until it is durable.
-
-        Raises:
-            InvalidKeyError: as `SigningKey.save`.
-        """
-        write_secret(Path(path), self.to_text() + "\n")
 
 
 def _key_id(name: str, algorithm: bytes, public: bytes) -> bytes:
@@ -424,6 +411,14 @@ def _unsupported(name: str) -> UnsupportedKeyError:
         f"the key of {name!r} is an ML-DSA-44 key, which the `cryptography` library here does not "
         "know: install cryptography 50 or newer"
     )
+
+
+def _split_private(
+    text: str, what: str, algorithms: Collection[bytes]
+) -> tuple[str, str, bytes, bytes]:
+    if not text.startswith(_PRIVATE):
+        raise InvalidKeyError(f"a {what} must start with {_PRIVATE!r}")
+    return _split(text.removeprefix(_PRIVATE), what, algorithms, secret=True)
 
 
 def _split(
