@@ -20,7 +20,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ledger import checkpoint as checkpoints
@@ -139,7 +138,7 @@ class Cosigner:
             raise
 
     def _collect(self, signed: bytes, tree: Tree) -> bytes:
-        answers: queue.SimpleQueue[tuple[_Contact, Future[bytes]]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         waiting = sum(self._ask(contact, signed, tree, answers) for contact in self._contacts)
         until = self._monotonic() + self._timeout
         lines: list[bytes] = []
@@ -154,25 +153,19 @@ class Cosigner:
             if not waiting:
                 raise CosigningError(lacking)
             try:
-                contact, answer = answers.get(timeout=max(0.0, until - self._monotonic()))
+                line = answers.get(timeout=max(0.0, until - self._monotonic()))
             except queue.Empty:
                 raise CosigningError(f"{lacking}, in {self._timeout:g} s") from None
             waiting -= 1
-            try:
-                lines.append(answer.result())
-                contact.tell("")
-            except LedgerError as error:
-                contact.tell(str(error))
-            except Exception:  # noqa: BLE001 - see below
-                # A defect here must not stop the log: it is as good as no answer.
-                _log.exception("witness %s", contact.witness.name)
+            if line is not None:
+                lines.append(line)
 
     def _ask(
         self,
         contact: _Contact,
         signed: bytes,
         tree: Tree,
-        answers: queue.SimpleQueue[tuple[_Contact, Future[bytes]]],
+        answers: queue.SimpleQueue[bytes | None],
     ) -> bool:
         """Ask one witness on a thread of its own, unless two wait for it already."""
         if not contact.places.acquire(blocking=False):
@@ -182,16 +175,21 @@ class Cosigner:
             return False
 
         def work() -> None:
-            answer: Future[bytes] = Future()
+            line = None
+            # What comes after the quorum was met is told as well: nobody waits for it any more.
             try:
                 with contact.turn:
                     contact.since = self._monotonic()
-                    answer.set_result(self._cosignature(contact, signed, tree))
-            except Exception as error:  # noqa: BLE001 - it is raised where the answer is read
-                answer.set_exception(error)
+                    line = self._cosignature(contact, signed, tree)
+                    contact.tell("")
+            except LedgerError as error:
+                contact.tell(str(error))
+            except Exception:  # noqa: BLE001 - see below
+                # A defect here must not stop the log: it is as good as no answer.
+                _log.exception("witness %s", contact.witness.name)
             finally:
                 contact.places.release()
-                answers.put((contact, answer))
+                answers.put(line)
 
         threading.Thread(target=work, name=f"witness {contact.witness.name}", daemon=True).start()
         return True

@@ -328,6 +328,20 @@ def test_a_trouble_is_told_once_and_its_end_too(network: Network, caplog: pytest
     ]
 
 
+def test_a_trouble_that_comes_after_the_quorum_is_told_too(
+    network: Network, caplog: pytest.LogCaptureFixture
+):
+    release = threading.Event()
+    network.replace("west", lambda _body: [release.wait(10), dead(b"")][1])  # type: ignore[func-returns-value]
+    assert cosigner(network, policy_of(2))(signed(tree_of(9)), tree_of(9))
+    assert not caplog.records
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "witness west":
+            thread.join(10)
+    assert [each.getMessage() for each in caplog.records] == ["witness west: connection refused"]
+
+
 def test_a_second_history_gets_no_quorum(network: Network, caplog: pytest.LogCaptureFixture):
     collect = cosigner(network, policy_of(2))
     collect(signed(tree_of(9)), tree_of(9))
