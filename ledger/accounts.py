@@ -72,7 +72,6 @@ class JobAccount:
 
     logged: Logged
     job: Job
-    granted: set[str] = field(default_factory=set)
     ends: dict[str, str] = field(default_factory=dict)
     released: bool = False
     settled: bool = False
@@ -172,8 +171,6 @@ class Accounts:
     def _take_step(self, history: History, logged: Logged, job: JobAccount | None) -> None:
         statement = logged.statement
         if isinstance(statement, Grant):
-            if job is not None:
-                job.granted.add(statement.asset)
             self._count(statement.job, statement.asset, "granted")
         elif isinstance(statement, Receipt):
             # The same end told twice is one.
