@@ -186,9 +186,9 @@ class Accounts:
 
     def _take_sealed(self, history: History, entry: Entry) -> None:
         """Take from a sealed entry's references that the step was made."""
-        asset, job_index = entry.references[0], entry.references[1]
-        if entry.kind != "receipt":
-            asset, job_index = None, entry.references[0]
+        # One that refers wrongly is a finding of the rules, and may refer to nothing at all.
+        first, second, *_ = (*entry.references, None, None)
+        asset, job_index = (first, second) if entry.kind == "receipt" else (None, first)
         known = history.by_index.get(job_index) if job_index is not None else None
         job = self.jobs.get(known.id) if known is not None else None
         if job is None:
