@@ -274,11 +274,14 @@ class History:
         """Return the entries of all agreements that an entry rests on, by public references."""
         found, waiting, seen = set(), [index], {index}
         while waiting:
-            entry = self.entries[waiting.pop()]
+            position = waiting.pop()
+            entry = self.entries[position]
             if entry.kind == "agreement":
-                found.add(entry.index)
+                found.add(position)
             elif entry.kind in ("job", "grant", "receipt", "release", "settlement", "revocation"):
-                fresh = {item for item in entry.references if item is not None} - seen
+                # One that gives itself a later number can refer to what is not there.
+                named = {item for item in entry.references if item is not None and item < position}
+                fresh = named - seen
                 seen |= fresh
                 waiting.extend(fresh)
         return found

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from ledger.errors import LedgerError, RuleError, SignatureError, StatementError
 from ledger.keys import SigningKey
 from ledger.statements import Counts, JournalSpan, Participant, Statement
-from tests.world import World, key_of
+from ledger.verify import verify
+from tests.world import World, chain, insecure_export, key_of
 
 NOBODY = "sha256:" + 64 * "0"
 
@@ -170,6 +172,20 @@ def test_an_erasure_is_written_one_way(world: World):
         world.sign(world.shred([1, 1], "job"))
     with pytest.raises(StatementError, match="none of"):
         world.sign(world.shred([1], "participant"))
+
+
+@pytest.mark.parametrize("lie", [{"index": 10_000, "references": (9_999,)}, {}])
+def test_an_erased_entry_may_refer_to_what_is_not_there(world: World, lie: dict[str, Any]):
+    """Looking for its agreements once ended where an entry gave itself a later number."""
+    (job,) = entries_of(world, "job")
+    revoke_agreements(world)
+    world.put(world.shred([job], "job"))
+    entries = world.entries()
+    entries[job] = replace(entries[job], **lie)
+    folder = insecure_export(world.folder / "x", world.log_key, chain(entries), world.openings())
+    codes = {(item.code, item.where) for item in verify(folder, world.log.vkey).findings}
+    assert (("chain_broken", f"entry {job}") in codes) == bool(lie)
+    assert bool(codes) == bool(lie)
 
 
 # New keys.
