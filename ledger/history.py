@@ -187,9 +187,8 @@ class History:
                 self.shredded.setdefault(index, logged.index)
 
     def _record_receipt(self, logged: Logged, receipt: Receipt) -> None:
-        asset = self.by_id.get(receipt.asset)
-        if asset is not None:
-            self.receipts.setdefault(asset.index, []).append(logged)
+        # The asset is there: it names the key of the node whose signature was verified.
+        self.receipts.setdefault(self.by_id[receipt.asset].index, []).append(logged)
         # What was said twice was used once.
         twice = self.broken.get(logged.id) == "duplicate_receipt"
         if receipt.state == "completed" and not twice:
@@ -353,10 +352,9 @@ class History:
 
     def last_close(self, asset: str) -> tuple[Logged, Epoch] | None:
         """Return the newest close of an asset's node."""
-        for logged in reversed(self.closes.get(asset, ())):
-            if isinstance(logged.statement, Epoch):
-                return logged, logged.statement
-        return None
+        newest = self.closes.get(asset, [])[-1:]
+        found = [(item, item.statement) for item in newest if isinstance(item.statement, Epoch)]
+        return found[0] if found else None
 
     def uses(self, asset_index: int, asset: str, start: int, stop: int) -> list[Logged]:
         """Return the receipts of an asset, with contributions, logged in a range of entries.

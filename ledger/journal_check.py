@@ -239,10 +239,9 @@ class _Check:
             return f"line {line.sequence} of the {self.place} says something else of it"
         return None
 
-    def _receipts(self) -> Iterator[tuple[Logged, Receipt]]:
-        for logged in self.history.receipts.get(self.index, []):
-            if isinstance(logged.statement, Receipt):
-                yield logged, logged.statement
+    def _receipts(self) -> list[tuple[Logged, Receipt]]:
+        found = self.history.receipts.get(self.index, [])
+        return [(item, item.statement) for item in found if isinstance(item.statement, Receipt)]
 
     def _is_known(self, statement_id: str) -> bool:
         history = self.history

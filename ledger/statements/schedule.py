@@ -32,10 +32,6 @@ class Schedule(Statement):
         """Return the index of an epoch's first entry; that of the next epoch is its end."""
         return number * self.epoch_entries
 
-    def due(self, number: int) -> int:
-        """Return the size of the log from which on the closes of an epoch are missing."""
-        return self.start(number + 1) + self.grace_entries
-
     def ended(self, size: int) -> int:
         """Return how many epochs a log of this size has behind it, closes due or not."""
         return size // self.epoch_entries
