@@ -77,6 +77,7 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> bytes:
         (rewritten(lambda value: value.update(references={})), "references are a list"),
         (rewritten(lambda value: value.update(references=[True])), "reference is not a whole"),
         (rewritten(lambda value: value.update(references=[-1])), "reference is not a whole"),
+        (rewritten(lambda value: value.update(references=[None, -1])), "reference is not a whole"),
         (rewritten(lambda value: value.update(references=[7])), "to itself or to a later entry"),
         (rewritten(lambda value: value.update(references=[8])), "to itself or to a later entry"),
         (rewritten(lambda value: value.update(references=[0] * (MAX_REFERENCES + 1))), "at most"),

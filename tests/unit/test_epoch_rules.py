@@ -80,6 +80,19 @@ def test_a_close_names_the_one_before_it(world: World):
     assert world.put(world.epoch(world.providers[0], previous=first))
 
 
+def test_a_close_after_a_sealed_one_is_not_judged(world: World):
+    world.close_epochs()
+    closes = world.log.history.closes[world.providers[0].asset]
+    assert len(closes) == 3
+    assert world.audit().unchecked == 0
+    for sealed, later in ((closes[0], 2), (closes[1], 1), (closes[2], 0)):
+        opened = [index for index in range(world.log.size) if index != sealed.index]
+        verdict = world.audit(opened)
+        # Only the one that comes right after it rests on it.
+        assert (verdict.status, verdict.sealed) == ("sound", 1)
+        assert verdict.unchecked == min(later, 1)
+
+
 def test_the_uses_of_a_close_are_those_in_the_log(world: World):
     provider = world.providers[0]
     uses = []

@@ -61,6 +61,8 @@ def test_a_node_with_two_journals_is_found(tmp_path: Path, world: World):
     (found,) = held.contradictions()
     assert found.code == "journal_fork"
     assert len(list(held.pieces())) == 1
+    # The log is held against the first; the other is kept as what contradicts it.
+    assert [data for _, data in held.evidence().journals] == [world.journal(provider)]
 
 
 def test_files_outside_their_format_are_refused(tmp_path: Path, world: World):

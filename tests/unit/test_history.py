@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,9 @@ from ledger.errors import EvidenceError, RuleError
 from ledger.history import History
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
-from ledger.statements import Agreement, Asset, Grant, Offer
-from tests.world import World
+from ledger.statements import Agreement, Asset, Grant, Offer, TaggedAsset
+from ledger.verify import audit
+from tests.world import Provider, World
 
 FIRST = Entry(0, NO_PREDECESSOR, 10, "participant", (), bytes(32))
 LEAF = leaf_hash(FIRST.to_bytes())
@@ -120,3 +122,55 @@ def test_a_revocation_that_broke_a_rule_ends_nothing(tmp_path: Path):
     world.insecure_put(world.revoke(stranger, first.offer))
     assert first.offer not in world.log.history.revoked
     assert list(world.log.history.broken.values()) == ["not_owner"]
+
+
+class Untagged(World):
+    """A world in which the first provider's asset has no tag key, as in the first format."""
+
+    def asset(self, provider: Provider, **changes: Any) -> Asset:
+        tagged = vars(super().asset(provider, **changes))
+        if provider is not self.providers[0]:
+            return TaggedAsset(**tagged)
+        return Asset(**{name: tagged[name] for name in tagged if name != "tag_commitment"})
+
+
+def test_an_index_has_the_used_assets_that_have_a_tag_key(tmp_path: Path):
+    tagged, untagged = World(tmp_path / "tagged", 2), Untagged(tmp_path / "untagged", 2)
+    for world in (tagged, untagged):
+        world.one_use()
+    both = {provider.asset for provider in tagged.providers}
+    assert tagged.log.history.used_assets(0, tagged.log.size) == both
+    assert untagged.log.history.used_assets(0, untagged.log.size) == {untagged.providers[1].asset}
+
+
+def test_a_receipt_of_a_sealed_asset_is_no_use_that_can_be_indexed(tmp_path: Path):
+    world = World.with_one_use(tmp_path / "world", 2)
+    first, second = world.providers
+    opened = [index for index in range(world.log.size) if index != world.log.index_of(first.asset)]
+    done = audit(world.export(tmp_path / "x", opened), world.log.vkey)
+    # Without the asset's own entry nobody knows its node's key.
+    assert [item.code for item in done.verdict.missing] == ["sealed_evidence"]
+    assert done.history.used_assets(0, world.log.size) == {second.asset}
+
+
+def test_an_index_that_goes_back_moves_nothing(tmp_path: Path):
+    world = World.with_every_kind(tmp_path)
+    history = world.log.history
+    before = (history.next_use_index, len(history.use_indexes))
+    world.insecure_put(world.use_index(number=0))
+    assert "index_gap" in history.broken.values()
+    assert (history.next_use_index, len(history.use_indexes)) == before
+    world.close_epochs()
+    assert history.next_use_index > before[0]
+
+
+def test_a_close_that_goes_back_is_not_the_newest(tmp_path: Path):
+    world = World.with_every_kind(tmp_path)
+    history, provider = world.log.history, world.providers[0]
+    newest = history.last_close(provider.asset)
+    assert newest is not None
+    assert newest[1].number > 0
+    assert history.last_close(world.providers[0].offer) is None
+    first = next(item.statement for item in history.closes[provider.asset])
+    world.insecure_put(replace(first, issued=world.clock()))  # type: ignore[call-arg]
+    assert history.last_close(provider.asset) == newest

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.finding import Finding
+from ledger.ids import short
 from ledger.journal import JournalLine, next_head, write_journal
 from ledger.journal_check import GRACE_MILLISECONDS, check_journal
 from ledger.statements import Counts, Receipt
+from ledger.verify import audit
 from tests.world import SECOND, World
 
 Change = Callable[[list[JournalLine]], list[JournalLine]]
@@ -178,3 +181,27 @@ def test_a_journal_fetched_earlier_is_no_shorter_journal(world: World):
     early = world.journal(world.providers[0])
     world.one_use()
     assert codes(world, early) == []
+
+
+def test_lines_about_what_may_be_sealed_are_told_together(world: World, tmp_path: Path):
+    """Nobody knows which of the lines a sealed entry is about, so none is named as the lie."""
+    provider = world.providers[0]
+    job, grants = world.granted_job()
+    ghosts = ["job:" + 64 * letter for letter in "ab"]
+    for ghost in ghosts:
+        world.journal_line(provider.asset, "launch", asset=provider.asset, job=ghost)
+    world.put(world.receipt(provider, job, grants[0]))
+    settle(world)
+
+    def findings(*sealed: int) -> list[Finding]:
+        opened = [index for index in range(world.log.size) if index not in sealed]
+        folder = world.export(tmp_path / f"without {len(sealed)}", opened)
+        history = audit(folder, world.log.vkey).history
+        return check_journal(history, world.journal(provider), "journals/000").findings
+
+    assert [item.code for item in findings()] == ["unlogged_job", "unlogged_job"]
+    steps = [entry for entry in world.entries() if world.log.index_of(job) in entry.references]
+    hidden = [world.log.index_of(job), *(entry.index for entry in steps)]
+    (found,) = [item for item in findings(*hidden) if item.code == "unlogged_job"]
+    assert (found.where, found.entries) == (f"journal of {short(provider.asset)}", ())
+    assert "in 2 of 3 lines" in found.message

@@ -80,6 +80,24 @@ def test_optional_files_are_numbered_without_a_gap():
             read_tables(manifest(), *tables(OPENNESS, wrong))
 
 
+def test_nothing_stands_between_the_lines_of_a_table():
+    files, found = tables()
+    for table, line in ((files, 1), (files, 3), (found, 1), (found, 2)):
+        lines = table.splitlines(keepends=True)
+        wrong = b"".join([*lines[: line - 1], b"?\n", *lines[line - 1 :]])
+        given = (wrong, found) if table is files else (files, wrong)
+        with pytest.raises(EncodingError, match=f"line {line} is not"):
+            read_tables(manifest(), *given)
+
+
+def test_a_size_that_nobody_could_export_is_refused_at_once():
+    """The files of such a log are never named: there are more than fit into the memory."""
+    large = Openness(MAX_SIZE)
+    files, _ = tables()
+    with pytest.raises(EncodingError, match=f"not the files of a log of {MAX_SIZE}"):
+        read_tables(manifest(large), files, spans_table(large))
+
+
 def test_a_thousand_and_one_journals_are_too_many():
     paths = [numbered_path("journals", number) for number in range(1001)]
     assert len(read_tables(manifest(), *tables(OPENNESS, *paths[:1000])).files) > 1000

@@ -283,3 +283,21 @@ def test_a_bundle_with_a_wrong_frame(raw: list[bytes], tmp_path: Path):
     for wrong in (encode_bundle(raw[1280:])[:-1], encode_bundle(raw[1280:-1])):
         verdict = check(write(tmp_path / str(len(wrong)), raw, {path: wrong}))
         assert found(verdict) == [("damaged", path)]
+
+
+@pytest.mark.parametrize("place", [0, 255, 256, SIZE - 1])
+def test_references_lead_back_alone(raw: list[bytes], tmp_path: Path, place: int):
+    wrong = [*raw]
+    entry = Entry.from_bytes(raw[place])
+    wrong[place] = replace(entry, references=(place,)).to_bytes()
+    assert ("malformed_entry", f"entry {place}") in found(check(write(tmp_path / "x", wrong)))
+
+
+def test_nothing_lies_between_two_entries(raw: list[bytes], tmp_path: Path):
+    path = Tile(None, 5, SIZE - 1280).path
+    bundle = encode_bundle(raw[1280:])
+    place = 2 + len(raw[1280])
+    for number, cut in enumerate((0, place, len(bundle))):
+        wrong = bundle[:cut] + b"\0\0" + bundle[cut:]
+        verdict = check(write(tmp_path / f"{number}", raw, {path: wrong}))
+        assert found(verdict) == [("damaged", path)]

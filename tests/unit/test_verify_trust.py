@@ -239,3 +239,21 @@ def test_witnesses_and_what_was_kept_are_told_together(world: World, tmp_path: P
         "a quorum of witnesses saw it at 1970-01-01 00:01:00Z; "
         f"it is not older than the {world.log.size} entries that you kept"
     )
+
+
+@pytest.mark.parametrize("key", [OLD, NEW])
+def test_the_key_that_an_export_claims_is_the_one_that_signed(
+    world: World, tmp_path: Path, key: SigningKey
+):
+    def claim(files: dict[str, bytes]) -> None:
+        files[CLAIMED_KEY] = key.verify_key.text.encode() + b"\n"
+
+    verdict = verify(write(tmp_path / "x", world, change=claim), OLD.verify_key)
+    assert found(verdict) == ([] if key is OLD else [("damaged", CLAIMED_KEY)])
+
+
+def test_nothing_lies_beside_what_is_listed(world: World, tmp_path: Path):
+    folder = write(tmp_path / "x", world)
+    assert found(verify(folder, OLD.verify_key)) == []
+    (folder / "tile" / "more").write_bytes(b"")
+    assert found(verify(folder, OLD.verify_key)) == [("unlisted_file", "tile/more")]

@@ -1,0 +1,104 @@
+"""What an entry refers to, and where it stands, whether or not its statement is opened."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ledger.entry import Entry, Opening
+from ledger.errors import StatementError
+from ledger.kind_rules import as_kind
+from ledger.rules import Case
+from ledger.statements import Job, Offer
+from ledger.verify import Verdict, verify
+from tests.world import World, chain, insecure_export
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.with_one_use(tmp_path_factory.mktemp("world"), 2)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[Path]:
+    return (tmp_path / str(number) for number in range(100))
+
+
+def verdict_on(
+    world: World, folder: Path, changed: Entry | None = None, sealed: int | None = None
+) -> Verdict:
+    """What is said of the world's log with one entry changed, the chain mended, one sealed."""
+    entries, openings = world.entries(), world.openings()
+    if changed is not None:
+        entries[changed.index] = changed
+    shown: list[Opening] = [item for item in openings if item.index != sealed]
+    return verify(insecure_export(folder, world.log_key, chain(entries), shown), world.log.vkey)
+
+
+def first(world: World, kind: str) -> Entry:
+    return next(entry for entry in world.entries() if entry.kind == kind)
+
+
+def codes(verdict: Verdict) -> set[tuple[str, str]]:
+    return {(item.code, item.where) for item in verdict.findings}
+
+
+@pytest.mark.parametrize("kind", ["offer", "grant", "release", "settlement"])
+def test_a_sealed_entry_names_all_that_it_rests_on(
+    world: World, folders: Iterator[Path], kind: str
+):
+    entry = first(world, kind)
+    assert codes(verdict_on(world, next(folders), entry, entry.index)) == set()
+    for place in range(len(entry.references)):
+        named = list(entry.references)
+        named[place] = None
+        changed = replace(entry, references=tuple(named))
+        verdict = verdict_on(world, next(folders), changed, entry.index)
+        assert codes(verdict) == {("references_mismatch", f"entry {entry.index}")}
+
+
+def test_a_sealed_refusal_may_lack_job_and_grant_but_not_its_asset(
+    world: World, folders: Iterator[Path]
+):
+    entry = first(world, "receipt")
+    asset, job, grant = entry.references
+    for references, wrong in (
+        ((asset, None, None), False),
+        ((asset, job, None), False),
+        ((None, job, grant), True),
+    ):
+        changed = replace(entry, references=references)
+        found = codes(verdict_on(world, next(folders), changed, entry.index))
+        assert (("references_mismatch", f"entry {entry.index}") in found) == wrong
+
+
+@pytest.mark.parametrize("kind", ["job", "release", "settlement"])
+def test_an_entry_refers_to_as_much_as_its_statement(
+    world: World, folders: Iterator[Path], kind: str
+):
+    """Of what these rest on there may be any number, so only the statement tells how many."""
+    entry = first(world, kind)
+    for references in (entry.references[:-1], (*entry.references, entry.references[-1])):
+        changed = replace(entry, references=references)
+        found = codes(verdict_on(world, next(folders), changed))
+        assert ("references_mismatch", f"entry {entry.index}") in found
+    assert codes(verdict_on(world, next(folders), entry)) == set()
+
+
+def test_a_sealed_entry_stands_where_it_should(world: World, folders: Iterator[Path]):
+    entry = first(world, "settlement")
+    changed = replace(entry, time=world.entries()[entry.index - 1].time - 1)
+    for sealed in (None, entry.index):
+        found = codes(verdict_on(world, next(folders), changed, sealed))
+        assert found == {("time_goes_back", f"entry {entry.index}")}
+    assert codes(verdict_on(world, next(folders), None, entry.index)) == set()
+
+
+def test_a_rule_is_asked_about_its_own_kind_alone(world: World):
+    history = world.log.history
+    logged = history.by_id[world.providers[0].offer]
+    case = Case(history, logged, {})
+    assert as_kind(case, Offer) is logged.statement
+    with pytest.raises(StatementError, match=f"entry {logged.index} is no job"):
+        as_kind(case, Job)
