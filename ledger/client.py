@@ -290,7 +290,7 @@ class LogClient:
         mine, theirs = self._tree(), None
         # Only entries up to the highest checkpoint are known; after a restart, none may be.
         known = self._highest is not None and mine.size == self._highest.size
-        own = TileTree(mine.size, lambda tile: tile_bytes(mine, tile, _no_entries))
+        own = TileTree(mine.size, lambda tile: tile_bytes(mine, tile, lambda *_: ()))
         if self._highest is None or newest.size != self._highest.size:
             theirs = TileTree(newest.size, lambda tile: self._get(f"/v1/log/{tile.path}"))
         try:
@@ -371,10 +371,6 @@ class LogClient:
 def _any_quorum(policy: Policy) -> Policy:
     """Return the policy without its witnesses: a head was verified under the quorum of its day."""
     return replace(policy, witnesses=(), groups=(), quorum=NONE)
-
-
-def _no_entries(_start: int, _stop: int) -> list[bytes]:
-    return []
 
 
 def _openings(data: bytes) -> list[Opening]:

@@ -245,15 +245,15 @@ def disclosure(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _erasures(history: History) -> Iterator[dict[str, Any]]:
-    for shred in sorted(set(history.shredded.values())):
-        logged = history.by_index.get(shred)
-        if logged is not None and isinstance(logged.statement, Shred):
-            yield {
-                "cause": logged.statement.cause,
-                "count": len(logged.statement.entries),
-                "entry": shred,
-                "kind": logged.statement.erased_kind,
-            }
+    said = (history.by_index[index] for index in sorted(set(history.shredded.values())))
+    found = ((item.index, item.statement) for item in said if isinstance(item.statement, Shred))
+    for index, shred in found:
+        yield {
+            "cause": shred.cause,
+            "count": len(shred.entries),
+            "entry": index,
+            "kind": shred.erased_kind,
+        }
 
 
 # Money, and epochs.
