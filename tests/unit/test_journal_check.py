@@ -205,3 +205,13 @@ def test_lines_about_what_may_be_sealed_are_told_together(world: World, tmp_path
     (found,) = [item for item in findings(*hidden) if item.code == "unlogged_job"]
     assert (found.where, found.entries) == (f"journal of {short(provider.asset)}", ())
     assert "in 2 of 3 lines" in found.message
+
+
+@pytest.mark.parametrize(("kind", "told"), [("reply", []), ("launch", ["unlogged_job"])])
+def test_what_a_node_notes_beside_launches_and_ends_is_its_own(
+    world: World, kind: str, told: list[str]
+):
+    provider = world.providers[0]
+    world.journal_line(provider.asset, kind, asset=provider.asset, job="job:" + 64 * "a")
+    settle(world)
+    assert codes(world) == told

@@ -275,3 +275,38 @@ def test_a_bundle_is_asked_for_as_it_stands_in_the_log(world: World, tmp_path: P
     path = Tile(None, 0, world.log.size).path
     assert path in server.asked
     assert len(decode_bundle(world.log.tile(path), world.log.size)) == world.log.size
+
+
+def test_what_rests_on_something_hidden_is_known_and_not_called_broken(
+    world: World, tmp_path: Path
+):
+    second = world.providers[1]
+    job, grants = world.granted_job()
+    server = Server(world, sealed={world.log.index_of(second.asset)})
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    assert client.broken == []
+    assert {job, *grants, second.offer} <= client.history.by_id.keys()
+    assert second.asset not in client.history.by_id
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_openings_that_nobody_asked_for_are_passed_over(world: World, tmp_path: Path, beyond: int):
+    """They could stand for entries that are read later, or were read before."""
+    client = reader(server := Server(world), tmp_path / "highest")
+    before = client.sync().size
+    asset = world.put(world.asset(world.providers[0], description="Another table"))
+
+    def more(data: bytes) -> bytes:
+        value = json.loads(data)
+        stray = dict(value["openings"][0], index=world.log.size if beyond else 0)
+        return json.dumps({"openings": [*value["openings"], stray]}).encode()
+
+    server.lies["openings"] = more
+    assert client.sync().size == before + 1
+    assert asset in client.history.by_id
+    # The twin: for the very entry that is asked for it is a false statement.
+    world.put(world.offer(world.providers[0]))
+    server.lies["openings"] = salted
+    with pytest.raises(TrustError, match="false statement"):
+        client.sync()

@@ -92,10 +92,10 @@ def test_nothing_stands_between_the_lines_of_a_table():
 
 def test_a_size_that_nobody_could_export_is_refused_at_once():
     """The files of such a log are never named: there are more than fit into the memory."""
-    large = Openness(MAX_SIZE)
     files, _ = tables()
+    large = replace(manifest(), size=MAX_SIZE)
     with pytest.raises(EncodingError, match=f"not the files of a log of {MAX_SIZE}"):
-        read_tables(manifest(large), files, spans_table(large))
+        read_tables(large, files, spans_table(Openness(MAX_SIZE)))
 
 
 def test_a_thousand_and_one_journals_are_too_many():

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ledger.history import History
 from ledger.ids import short
 from ledger.reconcile import Evidence, reconcile
 from ledger.statements import Release
 from ledger.use_index import root_of
-from tests.world import World, key_of, tag_key_of
+from ledger.verify import audit
+from tests.world import World, chain, insecure_export, key_of, tag_key_of
 
 
 @pytest.fixture
@@ -160,3 +162,85 @@ def test_what_is_told_of_a_job_is_told_once(world: World):
     settle(world)
     assert "release_without_receipts" in world.log.history.broken.values()
     assert codes(world) == []
+
+
+def sealed(world: World, *kept_back: int) -> History:
+    opened = [index for index in range(world.log.size) if index not in kept_back]
+    folder = world.folder / f"export {len(list(world.folder.iterdir()))}"
+    return audit(world.export(folder, opened), world.log.vkey).history
+
+
+def test_an_index_that_broke_a_rule_is_not_recomputed(world: World):
+    """The rules name it already, and its epoch may be none."""
+    world.close_epochs()
+    before = reconcile(world.log.history, Evidence(tag_keys=tag_keys(world))).checked["use_indexes"]
+    index = world.use_index(number=len(world.log.history.use_indexes))
+    later = replace(index, root=root_of([bytes(32), bytes([1]) * 32]))
+    world.insecure_put(later)
+    assert "not_seen_yet" in world.log.history.broken.values()
+    result = reconcile(world.log.history, Evidence(tag_keys=tag_keys(world)))
+    assert "wrong_index_root" not in {item.code for item in result.findings}
+    assert result.checked["use_indexes"] == before
+
+
+def test_a_planter_asks_only_after_sealed_jobs_of_its_own(world: World):
+    """An entry shows who asked, so the job of another cannot be the planted one."""
+    job = world.put(world.job())
+    history = sealed(world, world.log.index_of(job))
+    provider, researcher = world.providers[0], world.researcher
+    for planter, code in (
+        (None, "unseen_canary"),
+        (researcher.id, "unseen_canary"),
+        ("participant:" + 64 * "0", "unseen_canary"),
+        (provider.id, "missing_canary"),
+    ):
+        result = reconcile(history, Evidence(canaries=["nonce 99"], planter=planter))
+        assert [item.code for item in (*result.findings, *result.missing)] == [code]
+
+
+def test_a_result_is_not_missed_where_its_release_may_be_sealed(world: World):
+    assert world.use is not None
+    release = world.log.index_of(world.use.release)
+    job = world.log.index_of(world.use.job)
+    got = Evidence(results={world.use.job: "sha256:" + 64 * "0"})
+    for history, code in (
+        (world.log.history, ["wrong_result"]),
+        (sealed(world, release), []),
+        (sealed(world, release, job), []),
+    ):
+        assert [item.code for item in reconcile(history, got).findings] == code
+    # The twin: nothing was released, and nothing is sealed.
+    other, _, _ = world.receipted_job()
+    found = reconcile(world.log.history, Evidence(results={other: "sha256:" + 64 * "0"})).findings
+    assert [item.code for item in found] == ["unlogged_result"]
+    assert found[0].entries == (world.log.index_of(other),)
+
+
+def test_what_stands_in_the_wrong_place_and_cannot_be_read_explains_nothing(world: World):
+    """Its author's entry is sealed, so nobody knows whether anybody said it."""
+    settle(world)
+    assert world.use is not None
+    entries = world.entries()
+    place = world.log.index_of(world.use.grants[0])
+    author = world.log.index_of(world.providers[0].id)
+    openings = [item for item in world.openings() if item.index != author]
+    lie = replace(entries[place], time=entries[place - 1].time - 1)
+    told = []
+    for entry in (entries[place], lie):
+        entries[place] = entry
+        folder = world.folder / f"export at {entry.time}"
+        insecure_export(folder, world.log_key, chain(entries), openings)
+        history = audit(folder, world.log.vkey).history
+        told.append([item.code for item in reconcile(history).findings])
+        assert ("time_goes_back" in history.broken.values()) == (entry is lie)
+    assert told[0] == told[1]
+
+
+def test_what_was_erased_and_is_shown_elsewhere_is_found_without_its_statement(tmp_path: Path):
+    world = World.with_every_kind(tmp_path / "world")
+    erased = next(iter(world.log.history.shredded))
+    history = sealed(world, erased)
+    assert erased not in history.by_index
+    for opened, code in (((erased,), ["not_erased"]), ((erased + 1,), [])):
+        found = reconcile(history, Evidence(opened=opened)).findings
+        assert [item.code for item in found if item.code == "not_erased"] == code

@@ -1,7 +1,7 @@
 """Reading ahead in other processes changes no verdict, and vouches for nothing unverified."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ledger.keys import VerifyKey
 from ledger.manifest import FILE, FILES, SPANS, Contents, read_manifest, read_tables
 from ledger.replay import Part, Reader, Vouched, keys_of
 from ledger.statements import Unverified, read
+from ledger.tiles import encode_bundle
 from ledger.verify import Plan, Verdict, audit, verify
 from tests.world import (
     World,
@@ -268,3 +269,76 @@ def test_a_dead_process_is_no_evidence_against_the_log(
     verdict = verify(folder, world.log.vkey, Plan(processes=2))
     assert verdict.status == "incomplete"
     assert [(i.code, i.where) for i in verdict.missing] == [("check_failed", "entries 256 to 511")]
+
+
+# Openings and bundles that the manifest lists as they are.
+
+
+BUNDLE = "tile/entries/000"
+
+
+def lines_of(world: World, *indexes: int) -> bytes:
+    return b"".join(world.openings()[index].to_bytes() + b"\n" for index in indexes)
+
+
+@pytest.mark.parametrize(
+    ("shown", "told"),
+    [
+        (lambda world: lines_of(world, 0, 1), []),
+        (lambda world: lines_of(world, 0), [("missing_opening", "entry 1")]),
+        (lambda world: lines_of(world, 1)[:-1], "does not end"),
+        (lambda world: lines_of(world, 0, 1, 1), "opens entry 1, which it should not"),
+        (lambda world: lines_of(world, 0, 1, 2), "opens entry 2, which it should not"),
+        (lambda world: lines_of(world, 0, 1) + b"{}\n", "has index, salt and envelope"),
+    ],
+)
+def test_each_entry_declared_open_is_opened_once(
+    world: World, tmp_path: Path, shown: Callable[[World], bytes], told: object
+):
+    openings = world.openings()[:2]
+    folder = insecure_export(
+        tmp_path / "x",
+        world.log_key,
+        world.entries(),
+        openings,
+        changed={"openings/000": shown(world)},
+    )
+    one, two = verdicts(world, folder)
+    assert one == two
+    if isinstance(told, str):
+        (damaged,) = one.findings
+        assert (damaged.code, damaged.where) == ("damaged", "openings/000")
+        assert told in damaged.message
+    else:
+        assert one.findings == []
+        assert [(item.code, item.where) for item in one.missing] == told
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_a_bundle_outside_its_frame_opens_nothing(world: World, tmp_path: Path, cut: int):
+    raw = [item.to_bytes() for item in world.entries()[:256]]
+    data = encode_bundle(raw)
+    folder = insecure_export(
+        tmp_path / "x",
+        world.log_key,
+        world.entries(),
+        world.openings(),
+        changed={BUNDLE: data[: len(data) - cut]},
+    )
+    one, two = verdicts(world, folder)
+    assert one == two
+    found = [(item.code, item.where) for item in one.findings]
+    assert found[:1] == ([("damaged", BUNDLE)] if cut else [])
+    assert (one.status == "sound") == (not cut)
+
+
+def test_a_bundle_that_is_gone_is_missed_and_the_rest_is_read(
+    world: World, folder: Path, tmp_path: Path
+):
+    files = read_files(folder)
+    assert files.pop(BUNDLE)
+    write_files(tmp_path / "x", files)
+    one, two = verdicts(world, tmp_path / "x")
+    assert one == two
+    assert ("missing_file", BUNDLE) in {(item.code, item.where) for item in one.missing}
+    assert one.status != "sound"

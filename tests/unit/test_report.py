@@ -15,7 +15,7 @@ from ledger.encoding import canonical, sha256_text
 from ledger.errors import ReportError, SignatureError, StatementError
 from ledger.export import Extras
 from ledger.finding import Finding
-from ledger.keys import VerifyKey
+from ledger.keys import SigningKey, VerifyKey
 from ledger.mirror import Mirror
 from ledger.monitor import Monitor
 from ledger.report import open_report, payload_of, sign
@@ -165,6 +165,19 @@ def test_without_a_key_nothing_is_sound(world: World, tmp_path: Path):
     )
     assert report["checkpoint"] is None
     assert "Trust not met" in page(report, "sha256:0")
+
+
+def test_a_report_says_how_to_repeat_it(world: World):
+    folder, key = world.folder / "export", world.log.vkey
+    others = Policy.of(key, SigningKey.from_seed(key.name, bytes(32)).verify_key)
+    for policy, given in ((Policy.of(key), f"--key {key.text} "), (others, "--policy POLICY ")):
+        subject = of_export(folder, policy, options=("roster",))
+        report = payload_of(subject, auditor=AUDITOR.verify_key, made=1)
+        assert report["reproduce"] == {
+            "command": f"rongshu audit report FOLDER {given}--roster FILE "
+            "--sign-with AUDITOR.key --out DIR",
+            "digest": subject.digest,
+        }
 
 
 def test_a_reconciliation_never_makes_a_verdict_better(world: World, broken: World):

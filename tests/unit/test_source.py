@@ -1,12 +1,20 @@
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from ledger.encoding import b64encode
+from ledger.entry import Opening
 from ledger.errors import EncodingError, EntryError, TrustError
 from ledger.export import Extras
 from ledger.manifest import JOURNALS, TAG_KEYS, openings_path
 from ledger.monitor import Monitor
-from ledger.source import FolderSource
+from ledger.note import MAX_BYTES
+from ledger.session import Session
+from ledger.source import FolderSource, ServerSource
+from ledger.succession import MAX_LIST, SUCCESSIONS_PATH, write_list
+from ledger.tile_tree import MAX_BUNDLE, MAX_TILE
 from ledger.tiles import Tile
 from ledger.trust import Policy
 from ledger.use_index import write_tag_keys
@@ -114,3 +122,89 @@ def test_an_export_of_the_first_format_can_be_followed(tmp_path: Path):
         monitor.look(source)
         assert monitor.size == source.contents.size > 0
     source.close()
+
+
+# A service.
+
+
+class FakeSession(Session):
+    """Answers from a list, and remembers what it was asked, and how much it would read."""
+
+    def __init__(self, **answers: bytes) -> None:
+        self.answers, self.asked, self.closed = answers, list[tuple[str, int]](), False
+
+    def get(self, path: str, limit: int) -> bytes:
+        self.asked.append((path, limit))
+        return next(data for part, data in self.answers.items() if part in path)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def page(openings: Sequence[Opening]) -> bytes:
+    listed = [
+        {
+            "index": item.index,
+            "salt": b64encode(item.salt),
+            "envelope": b64encode(item.envelope),
+        }
+        for item in openings
+    ]
+    return json.dumps({"openings": listed, "next": None}).encode()
+
+
+def test_a_service_is_asked_for_one_thing_at_a_time_and_no_more_than_it_may_have(world: World):
+    session = FakeSession(
+        checkpoint=world.log.checkpoint(), tile=b"a tile", successions=write_list([b"a note"])
+    )
+    source = ServerSource(session, scoped=True)
+    assert source.checkpoint() == world.log.checkpoint()
+    assert source.tile(Tile(None, 0, 7)) == source.tile(Tile(0, 0, 7)) == b"a tile"
+    assert source.successions() == (b"a note",)
+    assert session.asked == [
+        ("/v1/log/checkpoint", MAX_BYTES),
+        ("/v1/log/tile/entries/000.p/7", MAX_BUNDLE),
+        ("/v1/log/tile/0/000.p/7", MAX_TILE),
+        (SUCCESSIONS_PATH, MAX_LIST),
+    ]
+    # What a service does not say is not made up.
+    assert source.declared(0, 9) == set()
+    assert (source.attachments(JOURNALS), source.attachments(TAG_KEYS)) == ({}, {})
+    source.close()
+    assert session.closed
+
+
+def test_openings_are_asked_for_page_by_page_and_by_whom_they_are_shown(world: World):
+    openings = world.openings()
+    session = FakeSession(openings=page(()))
+    assert ServerSource(session, scoped=False).openings(0, 300) == {}
+    assert session.asked == []
+    assert ServerSource(session, scoped=True).openings(0, 300) == {}
+    assert [path for path, _ in session.asked] == [
+        "/v1/log/openings?start=0&end=256",
+        "/v1/log/openings?start=256&end=300",
+    ]
+    session = FakeSession(openings=page(openings[2:4]))
+    found = ServerSource(session, scoped=True).openings(2, 4)
+    assert found == {item.index: item.to_bytes() for item in openings[2:4]}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (lambda shown: page(shown[1:]), "opens entry 4, which nobody asked for"),
+        (lambda shown: page([*shown[:2], shown[0]]), "opens entry 2, which nobody asked for"),
+        (lambda shown: page(shown)[:-1], "no JSON"),
+        (lambda _: b"[" * 100_000, "no JSON"),
+        (lambda _: b"[]", "no list of openings"),
+        (lambda _: b'{"openings":{}}', "no list of openings"),
+        (lambda shown: page([shown[0]] * 257), "no list of openings"),
+    ],
+)
+def test_a_page_of_other_openings_is_refused(
+    world: World, data: Callable[[Sequence[Opening]], bytes], told: str
+):
+    shown = world.openings()[2:5]
+    session = FakeSession(openings=data(shown))
+    with pytest.raises((EncodingError, EntryError), match=told):
+        ServerSource(session, scoped=True).openings(2, 4)

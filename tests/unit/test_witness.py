@@ -1,5 +1,6 @@
 """The witness's rule book: each rule with its status, and what is remembered afterwards."""
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import note
+from ledger import durable, note
 from ledger.checkpoint import Checkpoint, sign
 from ledger.cosignature import attach, cosign, verify_cosignature
 from ledger.errors import InvalidKeyError, WitnessError
@@ -396,3 +397,54 @@ def test_the_race_bites_without_the_lock(tmp_path: Path, clock: Watch):
     witness.add_checkpoint(request(0, 30))
     witness.seen = lambda _origin: stale  # type: ignore[method-assign]
     assert witness.add_checkpoint(request(0, 30, FORK))
+
+
+# --- a disk that refuses
+
+
+def test_a_folder_that_cannot_be_made_holds_no_witness(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InvalidKeyError, match="cannot be made"):
+        Witness.create(tmp_path / "file" / "witness", [KEY])
+    Witness.create(tmp_path / "folder" / "witness", [KEY])
+
+
+def test_without_its_lock_nothing_is_cosigned(witness: Witness, tmp_path: Path):
+    state, aside = tmp_path / "witness/state", tmp_path / "aside"
+    state.rename(aside)
+    state.write_text("in the way")
+    with pytest.raises(WitnessError) as caught:
+        witness.add_checkpoint(request(0, 8))
+    assert caught.value.status == 500
+    state.unlink()
+    aside.rename(state)
+    assert times(request(0, 8), witness.add_checkpoint(request(0, 8)), KEY.verify_key) == [START]
+
+
+def test_what_is_not_on_the_disk_is_not_cosigned(witness: Witness, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(durable, "replace", full)
+        error = refused(witness, request(0, 8))
+        assert (error.status, "No space left" in str(error)) == (500, True)
+        with pytest.raises(WitnessError, match="No space left"):
+            witness.trust(OTHER.verify_key)
+    assert witness.origins() == [LOG.name]
+    assert witness.add_checkpoint(request(0, 8))
+
+
+@pytest.mark.parametrize(("length", "told"), [(255, ""), (256, "256 bytes")])
+def test_a_name_too_long_to_be_cosigned(tmp_path: Path, clock: Watch, length: int, told: str):
+    Witness.create(tmp_path / "witness", [PQ_KEY])
+    witness = Witness(tmp_path / "witness", clock)
+    log = SigningKey.from_seed("x" * length, hashlib.sha256(b"long").digest())
+    witness.trust(log.verify_key)
+    body = request(0, 8, key=log)
+    if not told:
+        assert times(body, witness.add_checkpoint(body), PQ_KEY.verify_key) == [START]
+        return
+    with pytest.raises(WitnessError, match=told) as caught:
+        witness.add_checkpoint(body)
+    assert caught.value.status == 500
