@@ -117,7 +117,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_alone_it_prints_help(checkout: Checkout):
     answer = checkout.run()
     assert answer.returncode == 0
-    for word in ("demo", "test", "check", "bench", "shell", "rongshu"):
+    for word in ("demo", "test", "coverage", "check", "bench", "shell", "rongshu"):
         assert f"./run {word}" in answer.stdout
     assert not checkout.calls()
 
@@ -281,6 +281,34 @@ def test_every_check_runs_and_one_failure_fails_all(checkout: Checkout):
         assert f"did {line}" in answer.stdout
     checkout.script(tools / "mypy", "#!/bin/sh\n")
     assert checkout.run("check").returncode == 0
+
+
+@pytest.mark.parametrize("fails", ["", "run", "combine", "report"])
+def test_coverage_asks_the_tests_of_the_ledger_alone_and_ends_in_its_verdict(
+    checkout: Checkout, fails: str
+):
+    checkout.run("rongshu")
+    tests = checkout.root / "tests"
+    for name, line in (
+        ("unit/test_note.py", "from ledger import note"),
+        ("unit/test_guard.py", "from ledger import note\nfrom federated.node import guard"),
+        ("unit/test_app.py", "import marketplace.app"),
+        ("conformance/test_vectors.py", "import ledger  # not from privacy"),
+    ):
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        (tests / name).write_text(f"{line}\n")
+    (checkout.bin / "grep").symlink_to(shutil.which("grep") or "/bin/grep")
+    python = checkout.root / ".venv/bin/python"
+    failing = f'case "$*" in "-m coverage {fails or "none"}"*) exit 3 ;; esac\n'
+    checkout.script(python, FAKE_PYTHON + failing)
+    checkout.calls()
+    assert checkout.run("coverage").returncode == (3 if fails else 0)
+    calls = checkout.calls()
+    (measured,) = [call for call in calls if call.startswith("-m coverage run")]
+    assert measured.endswith("not slow tests/unit/test_note.py tests/conformance/test_vectors.py")
+    steps = [call.split()[2] for call in calls]
+    expected = ["erase", "run", "combine", "report"]
+    assert steps == expected[: expected.index(fails) + 1 if fails else None]
 
 
 def test_it_is_posix_shell():
