@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ MAX_SQL_INTEGER = (1 << 63) - 1
 POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
 # "rongshu" and a number: the advisory lock of whoever writes; the log has one of its own.
 WRITE_LOCK = int.from_bytes(b"rongshu\x02", "big", signed=True)
+# Mark of a connection that holds its process's turn to write.
+_TURN = "turn"
 # What PostgreSQL says when a lock could not be had in time, or a deadlock was broken.
 _BUSY_STATES = ("55P03", "40P01", "40001")
 
@@ -73,6 +76,7 @@ def make_engine(where: Path | str, busy_seconds: int = 30) -> sa.Engine:
 
 
 def _sqlite(path: Path, busy_seconds: int) -> sa.Engine:
+    turn = threading.Lock()
     engine = sa.create_engine(
         f"sqlite:///{path}", pool_size=16, max_overflow=48, connect_args={"timeout": busy_seconds}
     )
@@ -91,10 +95,22 @@ def _sqlite(path: Path, busy_seconds: int) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get(READ_ONLY, False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # SQLite lets writers ask again after ever longer pauses, and whoever asks first gets the
+        # lock: the writers of this process queue instead. Those of others are waited for below.
+        if _TURN not in connection.info and turn.acquire(timeout=busy_seconds):
+            connection.info[_TURN] = True
         # A transaction that reads first and writes later can fail at the write when another one
         # committed between; taking the lock first makes it wait at the beginning instead.
-        read_only = connection.get_execution_options().get(READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @sa.event.listens_for(engine, "checkin")
+    def _checkin(_connection: Any, record: Any) -> None:
+        # Given back however the transaction ended. Whoever never got it in time has none to give.
+        if record.info.pop(_TURN, False):
+            turn.release()
 
     return engine
 

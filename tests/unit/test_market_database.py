@@ -1,5 +1,6 @@
 """The database: its revisions, how transactions begin, and which files are refused."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,12 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import (
+    InternalError,
+    OperationalError,
+    PendingRollbackError,
+    ResourceClosedError,
+)
 from sqlmodel import select
 
 from ledger.store import LOG_WRITER, entries, insert_entries
@@ -158,6 +164,38 @@ def test_what_fails_halfway_leaves_nothing(where: Path | str):
         add_and_fail(engine)
     with reading(engine) as session:
         assert session.exec(select(Enrolment)).all() == []
+    engine.dispose()
+
+
+def test_every_writer_of_a_process_gives_its_turn_back(path: Path):
+    """A turn that was kept would let the next writer wait for nothing, for as long as it may."""
+    open_database(path).dispose()
+    engine = make_engine(path, busy_seconds=0)
+
+    def lose_the_connection() -> None:
+        lost = contextlib.suppress(ResourceClosedError, PendingRollbackError)
+        with lost, writing(engine) as session:
+            session.connection().invalidate()
+
+    def break_a_rule() -> None:
+        with pytest.raises(ConflictError):
+            insert(engine, "INSERT INTO enrolment VALUES ('a', 'provider', '', 1, NULL, 'nobody')")
+
+    def fail() -> None:
+        with pytest.raises(ZeroDivisionError):
+            add_and_fail(engine)
+
+    def write() -> None:
+        with writing(engine) as session:
+            assert session.connection().info.get(database._TURN)
+
+    for end in (write, fail, break_a_rule, lose_the_connection, write):
+        end()
+        with writing(engine) as session:
+            assert session.connection().info.get(database._TURN), end.__name__
+            # The twin: whoever comes meanwhile has none.
+            with pytest.raises(BusyError), writing(engine):
+                pass
     engine.dispose()
 
 
