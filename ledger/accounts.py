@@ -2,18 +2,27 @@
 
     accounts = Accounts.of(history)
     accounts.agreements[agreement_id].uses
+    accounts.go_on()                      # the history has grown: count what is new
 
 Decides nothing about single statements; that is in `ledger.rules`. Finds the jobs that stopped on
 their way although nobody said why: every receipt there and no release, a release and no bill.
+
+A job that went all its way is folded: its agreements keep the count, and of the job only its entry
+is remembered. So accounts can be written down (`facts`) and go on from there (`recall`) without
+reading a statement that was counted before.
 """
 
 from __future__ import annotations
 
+import hashlib
+from binascii import a2b_base64, b2a_base64
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ledger.entry import Entry
+from ledger.errors import EvidenceError
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
@@ -25,34 +34,48 @@ STAGES = (
 """How far jobs came under an agreement: jobs that name it, grants, launches by the node's journal,
 ends by receipt, jobs released and jobs billed."""
 
+_NONCE_BYTES = 16
+
+T = TypeVar("T")
+
 
 @dataclass
 class AgreementAccount:
     """What happened under one agreement.
 
     Attributes:
-        index: its entry.
-        uses: completed jobs that the terms permit.
+        logged: its entry.
+        price_cents: what a use costs by its terms.
         stages: how many jobs reached each of `STAGES`.
-        budget_micro: the privacy budget; None where the agreement has none.
         spent_micro: privacy loss that receipts name.
         billed_cents: sum of the prices billed; `fee_cents` and `share_cents` are its parts.
-        due_cents: the agreed price times the jobs released.
     """
 
-    index: int
-    agreement: str
-    asset: str
-    provider: str
-    researcher: str
-    uses: int
+    logged: Logged
     price_cents: int
     stages: Counter[str] = field(default_factory=Counter)
-    budget_micro: int | None = None
     spent_micro: int = 0
     billed_cents: int = 0
     fee_cents: int = 0
     share_cents: int = 0
+
+    @property
+    def index(self) -> int:
+        """Its entry."""
+        return self.logged.index
+
+    @property
+    def agreement(self) -> Agreement:
+        """The agreement itself."""
+        statement = self.logged.statement
+        if not isinstance(statement, Agreement):
+            raise EvidenceError(f"entry {self.index} is no agreement")
+        return statement
+
+    @property
+    def budget_micro(self) -> int | None:
+        """The privacy budget; None where the agreement has none."""
+        return getattr(self.logged.statement, "budget_micro", None)
 
     @property
     def due_cents(self) -> int:
@@ -71,11 +94,19 @@ class JobAccount:
     """
 
     logged: Logged
-    job: Job
+    granted: set[str] = field(default_factory=set)
     ends: dict[str, str] = field(default_factory=dict)
     released: bool = False
     settled: bool = False
     last: int = 0
+
+    @property
+    def job(self) -> Job:
+        """What was asked."""
+        statement = self.logged.statement
+        if not isinstance(statement, Job):
+            raise EvidenceError(f"entry {self.logged.index} is no job")
+        return statement
 
     def is_recent(self, history: History) -> bool:
         """Whether its next step may still come; in a log without a schedule it always may."""
@@ -86,40 +117,96 @@ class JobAccount:
         """Return the agreement under which the job uses an asset."""
         return dict(zip(self.job.assets, self.job.agreements, strict=True)).get(asset)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it went all its way, and nothing else happened to it."""
+        assets = self.job.assets
+        return (
+            self.settled
+            and self.released
+            and self.granted == set(assets)
+            and self.ends == dict.fromkeys(assets, "completed")
+        )
 
-@dataclass
+
+class Lazy(Mapping[str, T]):
+    """Accounts by id in the order of the log, each made when somebody looks at it."""
+
+    def __init__(self, known: Mapping[str, int], find: Callable[[str], T]) -> None:
+        self._known = known
+        self._find = find
+
+    def __getitem__(self, name: str) -> T:
+        """Return one; KeyError where there is none."""
+        if name not in self._known:
+            raise KeyError(name)
+        return self._find(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class Accounts:
     """All agreements and jobs, and the money by account.
 
     Attributes:
-        agreements: by id, in the order of the log.
-        jobs: by id, in the order of the log.
+        size: entries that were counted.
         postings: balance of each account of the bills, in cents; together they are 0.
+
+    Args:
+        history: the log; `go_on` counts what it has grown by.
     """
 
-    agreements: dict[str, AgreementAccount] = field(default_factory=dict)
-    jobs: dict[str, JobAccount] = field(default_factory=dict)
-    postings: Counter[str] = field(default_factory=Counter)
+    def __init__(self, history: History) -> None:
+        self.size = 0
+        self.postings: Counter[str] = Counter()
+        self._history = history
+        # Entries by id, in the order in which they were first logged.
+        self._agreements: dict[str, int] = {}
+        self._jobs: dict[str, int] = {}
+        self._nonces = bytearray()
+        # Agreements under which something happened, and jobs that are not folded.
+        self._active: dict[str, AgreementAccount] = {}
+        self._open: dict[str, JobAccount] = {}
 
     @classmethod
     def of(cls, history: History) -> Accounts:
         """Count everything opened; what broke a rule counts as what it says, but once."""
-        accounts = cls()
-        for entry in history.entries:
-            logged = history.by_index.get(entry.index)
-            if logged is not None:
-                accounts._take(history, logged)
-            elif entry.kind in ("receipt", "release", "settlement"):
-                accounts._take_sealed(history, entry)
-        for name, account in accounts.agreements.items():
-            account.spent_micro = history.spent_micro[name]
+        accounts = cls(history)
+        accounts.go_on()
         return accounts
+
+    def go_on(self) -> None:
+        """Count what the history has grown by."""
+        history = self._history
+        for index in range(self.size, history.size):
+            logged = history.by_index.get(index)
+            if logged is not None:
+                self._take(logged)
+            elif history.entries[index].kind in ("receipt", "release", "settlement"):
+                self._take_sealed(history.entries[index], index)
+        self.size = history.size
+
+    @property
+    def agreements(self) -> Mapping[str, AgreementAccount]:
+        """Every agreement by id, in the order of the log."""
+        return Lazy(self._agreements, self._agreement)
+
+    @property
+    def jobs(self) -> Mapping[str, JobAccount]:
+        """Every job by id, in the order of the log."""
+        return Lazy(self._jobs, self._job)
 
     @property
     def totals(self) -> Counter[str]:
         """Sums over all agreements: each stage, and `billed_cents`, `fee_cents`, `share_cents`."""
         sums: Counter[str] = Counter()
-        for item in self.agreements.values():
+        if self._agreements:
+            sums.update(dict.fromkeys(("billed_cents", "fee_cents", "share_cents", "due_cents"), 0))
+        for item in self._active.values():
             sums.update(item.stages)
             sums["billed_cents"] += item.billed_cents
             sums["fee_cents"] += item.fee_cents
@@ -127,10 +214,37 @@ class Accounts:
             sums["due_cents"] += item.due_cents
         return sums
 
-    def start(self, asset: str, jobs: Collection[str]) -> None:
+    def by_nonce(self, nonces: Collection[str]) -> dict[str, str]:
+        """Return the ids of the newest jobs with these nonces."""
+        wanted = {_digest(nonce): nonce for nonce in nonces}
+        found = {}
+        for number, job in enumerate(self._jobs if wanted else ()):
+            digest = bytes(self._nonces[number * _NONCE_BYTES : (number + 1) * _NONCE_BYTES])
+            if digest in wanted:
+                found[wanted[digest]] = job
+        return found
+
+    def forget_starts(self) -> None:
+        """Forget all launches: journals tell them anew each time."""
+        for account in self._active.values():
+            account.stages.pop("started", None)
+
+    def start(self, asset: str, jobs: Iterable[str]) -> None:
         """Count launches that an asset's journal tells."""
         for job in jobs:
-            self._count(job, asset, "started")
+            agreement = self.agreement_of(job, asset)
+            if agreement is not None:
+                self.add_starts(agreement, 1)
+
+    def agreement_of(self, job: str, asset: str) -> str | None:
+        """Return the agreement in the log under which a job in the log uses an asset."""
+        account = self.jobs.get(job)
+        named = account.agreement_of(asset) if account is not None else None
+        return named if named in self._agreements else None
+
+    def add_starts(self, agreement: str, count: int) -> None:
+        """Count launches under an agreement that is in the log."""
+        self._touch(agreement).stages["started"] += count
 
     def stopped_jobs(self, history: History, explained: Collection[str]) -> Iterator[Finding]:
         """Yield a finding for each job that stopped on its way and nobody said why.
@@ -139,38 +253,118 @@ class Accounts:
             history: the log, read to its end; its schedule says when a step is late.
             explained: ids of jobs of which another finding tells already.
         """
-        for job_id, job in self.jobs.items():
+        for job_id, job in self._open.items():
             if job_id not in explained and not job.is_recent(history):
                 finding = _stopped(history, job_id, job)
                 if finding is not None:
                     yield finding
 
-    def _take(self, history: History, logged: Logged) -> None:
+    # Writing down, and going on.
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was counted, as JSON values; launches are not in it."""
+        return {
+            "active": [_row(item) for item in self._active.values()],
+            "agreements": list(self._agreements.values()),
+            "jobs": list(self._jobs.values()),
+            "nonces": b2a_base64(self._nonces, newline=False).decode(),
+            "open": [
+                [
+                    job.logged.index,
+                    sorted(job.granted),
+                    list(job.ends.items()),
+                    job.released,
+                    job.settled,
+                    job.last,
+                ]
+                for job in self._open.values()
+            ],
+            "postings": dict(self.postings),
+            "size": self.size,
+        }
+
+    @classmethod
+    def recall(cls, history: History, facts: Mapping[str, Any]) -> Accounts:
+        """Return the accounts that `facts` wrote down of this history.
+
+        Raises:
+            LookupError, TypeError, ValueError: these are no such facts.
+        """
+        accounts, logged = cls(history), history.by_index
+        accounts.size = facts["size"]
+        accounts.postings.update(facts["postings"])
+        accounts._agreements = {logged[index].id: index for index in facts["agreements"]}
+        accounts._jobs = {logged[index].id: index for index in facts["jobs"]}
+        accounts._nonces = bytearray(a2b_base64(facts["nonces"]))
+        for index, price, billed, fee, share, *counts in facts["active"]:
+            account = AgreementAccount(logged[index], price, Counter(), 0, billed, fee, share)
+            pairs = zip(STAGES, counts, strict=True)
+            account.stages.update({stage: count for stage, count in pairs if count})
+            accounts._active[account.logged.id] = account
+        for index, granted, ends, released, settled, last in facts["open"]:
+            job = JobAccount(logged[index], set(granted), dict(ends), released, settled, last)
+            accounts._open[job.logged.id] = job
+        return accounts
+
+    # One agreement, one job.
+
+    def _agreement(self, name: str) -> AgreementAccount:
+        account = self._active.get(name)
+        if account is None:
+            logged = self._history.by_index[self._agreements[name]]
+            account = AgreementAccount(logged, 0)
+            account.price_cents = account.agreement.price_cents
+        account.spent_micro = self._history.spent_micro[name]
+        return account
+
+    def _touch(self, name: str) -> AgreementAccount:
+        return self._active.setdefault(name, self._agreement(name))
+
+    def _job(self, name: str) -> JobAccount:
+        found = self._open.get(name)
+        if found is not None:
+            return found
+        # It was folded: only one that `is_done` is.
+        index, bill = self._jobs[name], self._history.settled.get(name)
+        job = JobAccount(self._history.by_index[index], released=True, settled=True)
+        job.last = index if bill is None else bill.index
+        job.granted = set(job.job.assets)
+        job.ends = dict.fromkeys(job.job.assets, "completed")
+        return job
+
+    def _step(self, name: str, index: int) -> JobAccount | None:
+        """Return a job to which something happened."""
+        if name not in self._jobs:
+            return None
+        job = self._open.setdefault(name, self._job(name))
+        job.last = index
+        return job
+
+    # Counting.
+
+    def _take(self, logged: Logged) -> None:
         statement = logged.statement
         if isinstance(statement, Agreement):
-            self.agreements[logged.id] = AgreementAccount(
-                logged.index,
-                logged.id,
-                statement.asset,
-                statement.provider,
-                statement.researcher,
-                statement.terms.uses,
-                statement.price_cents,
-                budget_micro=getattr(statement, "budget_micro", None),
-            )
+            self._agreements[logged.id] = logged.index
+            self._active.pop(logged.id, None)
         elif isinstance(statement, Job):
-            self.jobs[logged.id] = JobAccount(logged, statement, last=logged.index)
+            if logged.id not in self._jobs:
+                self._nonces += _digest(statement.nonce)
+            self._jobs[logged.id] = logged.index
+            self._open[logged.id] = JobAccount(logged, last=logged.index)
             for asset in statement.assets:
                 self._count(logged.id, asset, "asked")
         elif isinstance(statement, Grant | Receipt | Release | Settlement):
-            job = self.jobs.get(statement.job)
-            if job is not None:
-                job.last = logged.index
-            self._take_step(history, logged, job)
+            job = self._step(statement.job, logged.index)
+            self._take_step(logged, job)
+            if job is not None and job.is_done:
+                del self._open[statement.job]
 
-    def _take_step(self, history: History, logged: Logged, job: JobAccount | None) -> None:
+    def _take_step(self, logged: Logged, job: JobAccount | None) -> None:
         statement = logged.statement
         if isinstance(statement, Grant):
+            if job is not None:
+                job.granted.add(statement.asset)
             self._count(statement.job, statement.asset, "granted")
         elif isinstance(statement, Receipt):
             # The same end told twice is one.
@@ -181,22 +375,23 @@ class Accounts:
             job.released = True
             for asset in job.job.assets:
                 self._count(statement.job, asset, "released")
-        elif isinstance(statement, Settlement) and history.settled.get(statement.job) is logged:
-            self._take_bill(statement, job)
+        elif isinstance(statement, Settlement):
+            bill = self._history.settled.get(statement.job)
+            if bill is not None and bill.index == logged.index:
+                self._take_bill(statement, job)
 
-    def _take_sealed(self, history: History, entry: Entry) -> None:
+    def _take_sealed(self, entry: Entry, index: int) -> None:
         """Take from a sealed entry's references that the step was made."""
         # One that refers wrongly is a finding of the rules, and may refer to nothing at all.
         first, second, *_ = (*entry.references, None, None)
         asset, job_index = (first, second) if entry.kind == "receipt" else (None, first)
-        known = history.by_index.get(job_index) if job_index is not None else None
-        job = self.jobs.get(known.id) if known is not None else None
+        known = self._history.by_index.get(job_index) if job_index is not None else None
+        job = self._step(known.id, index) if known is not None else None
         if job is None:
             return
-        job.last = entry.index
         job.released |= entry.kind == "release"
         job.settled |= entry.kind == "settlement"
-        listed = history.by_index.get(asset) if asset is not None else None
+        listed = self._history.by_index.get(asset) if asset is not None else None
         if listed is not None:
             job.ends.setdefault(listed.id, "sealed")
 
@@ -204,8 +399,8 @@ class Accounts:
         if job is not None:
             job.settled = True
         for line in bill.lines:
-            account = self.agreements.get(line.agreement)
-            if account is not None:
+            if line.agreement in self._agreements:
+                account = self._touch(line.agreement)
                 account.stages["settled"] += 1
                 account.billed_cents += line.price_cents
                 account.fee_cents += line.fee_cents
@@ -213,11 +408,20 @@ class Accounts:
         for posting in bill.postings:
             self.postings[posting.account] += posting.amount_cents
 
-    def _count(self, job_id: str, asset: str, stage: str) -> None:
-        job = self.jobs.get(job_id)
-        account = self.agreements.get((job.agreement_of(asset) if job else None) or "")
-        if account is not None:
-            account.stages[stage] += 1
+    def _count(self, job: str, asset: str, stage: str) -> None:
+        agreement = self.agreement_of(job, asset)
+        if agreement is not None:
+            self._touch(agreement).stages[stage] += 1
+
+
+def _row(account: AgreementAccount) -> list[int]:
+    stages = (0 if stage == "started" else account.stages[stage] for stage in STAGES)
+    money = account.billed_cents, account.fee_cents, account.share_cents
+    return [account.index, account.price_cents, *money, *stages]
+
+
+def _digest(nonce: str) -> bytes:
+    return hashlib.sha256(nonce.encode()).digest()[:_NONCE_BYTES]
 
 
 def _stopped(history: History, job_id: str, job: JobAccount) -> Finding | None:

@@ -1,8 +1,8 @@
 """What is missing from a log that was read to its end: closes, use indexes, receipts.
 
-Pure functions over a `History`. Each finding names the entries that prove it. Nothing is said of
-what is not due yet: an epoch's closes and index, and the receipts that a close counts, have the
-schedule's grace. A log without a schedule owes nothing.
+Pure functions over a `History` and its tally. Each finding names the entries that prove it. Nothing
+is said of what is not due yet: an epoch's closes and index, and the receipts that a close counts,
+have the schedule's grace. A log without a schedule owes nothing.
 
     for finding in check(history): …
 
@@ -13,17 +13,15 @@ a node's journal sees line by line what is counted here: see `ledger.journal_che
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
+from ledger.receipt_lines import STATES, Closes, ReceiptLines, epoch_of, line_of, other_heads
 from ledger.statements import Asset, Epoch, Receipt, Schedule
-
-STATES = ("completed", "failed", "refused")
+from ledger.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -45,38 +43,43 @@ class Closed:
     missing: tuple[int, ...]
 
 
-def check(history: History, *, journals: Collection[str] = ()) -> list[Finding]:
+def check(
+    history: History, tally: Tally | None = None, *, journals: Collection[str] = ()
+) -> list[Finding]:
     """Return everything that is missing.
 
     Args:
         history: the log, read to its end.
+        tally: of this history; made where it is not given.
         journals: assets whose journals are compared with the log line by line elsewhere; their
             receipts are not counted here.
     """
+    tally = tally or Tally.of(history)
     return [
-        *missing_closes(history),
+        *missing_closes(history, tally),
         *missing_indexes(history),
-        *forked_journals(history),
-        *receipts_of_closes(history, journals=journals),
+        *forked_journals(history, tally),
+        *receipts_of_closes(history, tally, journals=journals),
     ]
 
 
-def closed_epochs(history: History) -> list[Closed]:
+def closed_epochs(history: History, tally: Tally | None = None) -> list[Closed]:
     """Return for each asset which epochs its node closed, in the order of the log."""
     schedule = history.schedule
     if schedule is None:
         return []
+    tally = tally or Tally.of(history)
     return [
-        _closed(history, schedule, logged, logged.statement)
-        for logged in history.by_index.values()
+        _closed(history, schedule, logged, logged.statement, tally.closes.get(logged.id, Closes()))
+        for logged in tally.assets()
         if isinstance(logged.statement, Asset)
     ]
 
 
-def missing_closes(history: History) -> list[Finding]:
+def missing_closes(history: History, tally: Tally | None = None) -> list[Finding]:
     """Return a finding for each asset whose node stopped closing its epochs."""
     findings = []
-    for item in closed_epochs(history):
+    for item in closed_epochs(history, tally):
         closes = history.closes.get(item.asset, [])
         last = closes[-1].statement if closes else None
         after = last.number + 1 if isinstance(last, Epoch) else item.first
@@ -110,44 +113,40 @@ def missing_indexes(history: History) -> list[Finding]:
     return [Finding("missing_index", "use index", message, proof)]
 
 
-def forked_journals(history: History) -> list[Finding]:
+def forked_journals(history: History, tally: Tally | None = None) -> list[Finding]:
     """Return a finding for each receipt that names the same journal line as an earlier one."""
+    tally = tally or Tally.of(history)
     return [
         Finding(
             "journal_fork",
-            f"entry {later.index}",
-            f"names line {_line(later)} of its node's journal, and so does entry {earlier.index}",
-            (later.index, earlier.index),
+            f"entry {later}",
+            f"names line {_line(history, later)} of its node's journal, and so does entry "
+            f"{earlier}",
+            (later, earlier),
         )
-        for receipts in history.receipts.values()
-        for earlier, later in forks(receipts)
+        for asset in history.receipts
+        for earlier, later in tally.lines[asset].forks
     ]
 
 
-def forks(receipts: Iterable[Logged]) -> list[tuple[Logged, Logged]]:
-    """Return pairs of one node's receipts that name one line of its journal."""
-    found = []
-    lines: dict[int, Logged] = {}
-    for logged in receipts:
-        earlier = lines.setdefault(_line(logged), logged)
-        if earlier is not logged:
-            found.append((earlier, logged))
-    return found
-
-
-def receipts_of_closes(history: History, *, journals: Collection[str] = ()) -> list[Finding]:
+def receipts_of_closes(
+    history: History, tally: Tally | None = None, *, journals: Collection[str] = ()
+) -> list[Finding]:
     """Return a finding for each close whose counts are not those of the receipts in the log.
 
     Args:
         history: the log.
+        tally: of this history.
         journals: assets to leave out.
     """
+    tally = tally or Tally.of(history)
     findings: list[Finding] = []
     for asset, closes in history.closes.items():
         listed = history.by_id.get(asset)
         if asset not in journals and listed is not None:
-            receipts = sorted(history.receipts.get(listed.index, []), key=_line)
-            findings.extend(_compare_closes(history, asset, listed.index, closes, receipts))
+            unlike = [closes[place] for place in tally.closes[asset].unlike]
+            lines = tally.lines_of(asset)
+            findings.extend(_compare_closes(history, asset, listed.index, unlike, lines))
     return findings
 
 
@@ -170,13 +169,9 @@ def kept_after_erasure(history: History, opened: Collection[int]) -> list[Findin
     ]
 
 
-def matured(history: History, logged: Logged) -> bool:
-    """Whether what an entry counts must be in the log by now."""
-    schedule = history.schedule
-    return schedule is not None and logged.index + schedule.grace_entries <= history.size
-
-
-def _closed(history: History, schedule: Schedule, listed: Logged, asset: Asset) -> Closed:
+def _closed(
+    history: History, schedule: Schedule, listed: Logged, asset: Asset, closes: Closes
+) -> Closed:
     first = schedule.epoch_of(listed.index)
     ended = min(
         history.revoked.get(listed.id, history.size),
@@ -184,32 +179,19 @@ def _closed(history: History, schedule: Schedule, listed: Logged, asset: Asset) 
     )
     # Of a node whose key ended nothing is owed that could still come when it did.
     due = schedule.overdue(ended)
-    numbers = {
-        logged.statement.number
-        for logged in history.closes.get(listed.id, [])
-        if isinstance(logged.statement, Epoch)
-    }
-    missing = tuple(number for number in range(first, due) if number not in numbers)
-    return Closed(listed.id, first, max(first, due), len(numbers), missing)
+    missing = tuple(closes.missing(first, due))
+    count = sum(len(item) for item in closes.closed)
+    return Closed(listed.id, first, max(first, due), count, missing)
 
 
 def _compare_closes(
-    history: History, asset: str, index: int, closes: list[Logged], receipts: list[Logged]
+    history: History, asset: str, index: int, closes: list[Logged], lines: ReceiptLines
 ) -> Iterator[Finding]:
-    # A sealed receipt may be any of those that seem to lack; so may one that was refused.
-    unknown = len(history.sealed_receipts.get(index, [])) + sum(
-        isinstance(item.statement, Receipt) and item.statement.asset == asset
-        for item in history.refused.values()
-    )
-    lines = [_line(logged) for logged in receipts]
     short_of: list[tuple[Logged, str, int, int]] = []
     for logged in closes:
-        close = logged.statement
-        if not isinstance(close, Epoch) or not matured(history, logged):
-            continue
-        low = bisect_left(lines, close.journal.first)
-        high = bisect_left(lines, close.journal.last + 1)
-        there = Counter(_state(item) for item in receipts[low:high])
+        close = epoch_of(logged)
+        places = lines.between(close.journal.first, close.journal.last)
+        there = lines.counts(places)
         for state in STATES:
             counted = getattr(close.counts, state)
             if there[state] < counted:
@@ -219,11 +201,17 @@ def _compare_closes(
                     "uncounted_receipt",
                     f"entry {logged.index}",
                     f"counts {counted} {state} jobs, the log has {there[state]} receipts of them",
-                    (logged.index, *(r.index for r in receipts[low:high] if _state(r) == state)),
+                    (logged.index, *lines.in_state(places, state)),
                 )
-        # The receipt that was signed next names the very place where the close ended.
-        yield from _compare_heads(logged, close, receipts[high:])
-    if sum(counted - found for _, _, counted, found in short_of) > unknown:
+        for item in other_heads(history, close, lines):
+            yield Finding(
+                "journal_mismatch",
+                f"entry {item.index}",
+                f"names another head of the journal than the close in entry {logged.index}",
+                (item.index, logged.index),
+            )
+    lacking = sum(counted - found for _, _, counted, found in short_of)
+    if short_of and lacking > _unknown_receipts(history, asset, index):
         for logged, state, counted, found in short_of:
             yield Finding(
                 "missing_receipt",
@@ -233,28 +221,17 @@ def _compare_closes(
             )
 
 
-def _compare_heads(logged: Logged, close: Epoch, receipts: list[Logged]) -> Iterator[Finding]:
-    for item in receipts:
-        receipt = item.statement
-        if not isinstance(receipt, Receipt) or receipt.journal.sequence != close.journal.last:
-            return
-        if receipt.journal.head != close.journal.head:
-            yield Finding(
-                "journal_mismatch",
-                f"entry {item.index}",
-                f"names another head of the journal than the close in entry {logged.index}",
-                (item.index, logged.index),
-            )
+def _unknown_receipts(history: History, asset: str, index: int) -> int:
+    """Count the receipts that may be any of those that seem to lack: sealed or refused ones."""
+    return len(history.sealed_receipts.get(index, [])) + sum(
+        isinstance(item.statement, Receipt) and item.statement.asset == asset
+        for item in history.refused.values()
+    )
 
 
-def _line(logged: Logged) -> int:
-    """Return the line of a receipt's end in its node's journal."""
-    statement = logged.statement
-    return statement.journal.sequence + 1 if isinstance(statement, Receipt) else 0
-
-
-def _state(logged: Logged) -> str:
-    return logged.statement.state if isinstance(logged.statement, Receipt) else ""
+def _line(history: History, index: int) -> int:
+    statement = history.by_index[index].statement
+    return line_of(statement) if isinstance(statement, Receipt) else 0
 
 
 def _epochs(numbers: list[int]) -> str:

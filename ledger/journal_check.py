@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ledger import completeness
 from ledger.errors import EvidenceError, LedgerError
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
 from ledger.journal import FINISH, LAUNCH, Journal, JournalLine, read_journal
+from ledger.receipt_lines import ReceiptLines, matured
 from ledger.statements import Epoch, Receipt
+from ledger.tally import Tally
 
 GRACE_MILLISECONDS = 3_600_000
 """Where no schedule says it: how long after its line a receipt may come into the log."""
@@ -49,13 +50,16 @@ class JournalAccount:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_journal(history: History, data: bytes, name: str) -> JournalAccount:
+def check_journal(
+    history: History, data: bytes, name: str, tally: Tally | None = None
+) -> JournalAccount:
     """Compare an exported journal with the log.
 
     Args:
         history: the log, read to its end.
         data: the journal's bytes.
         name: of the file, for messages.
+        tally: of this history; made where it is not given.
     """
     account = JournalAccount()
     try:
@@ -71,7 +75,7 @@ def check_journal(history: History, data: bytes, name: str) -> JournalAccount:
         account.findings.append(Finding("damaged_journal", name, str(error)))
         return account
     account.lines = len(journal.lines)
-    check = _Check(history, journal, account)
+    check = _Check(history, journal, account, tally or Tally.of(history))
     check.read_lines()
     account.findings.extend(check.unlogged_jobs())
     account.findings.extend(check.missing_receipts())
@@ -84,7 +88,9 @@ def check_journal(history: History, data: bytes, name: str) -> JournalAccount:
 class _Check:
     """One comparison; `read_lines` first, then the parts in any order."""
 
-    def __init__(self, history: History, journal: Journal, account: JournalAccount) -> None:
+    def __init__(
+        self, history: History, journal: Journal, account: JournalAccount, tally: Tally
+    ) -> None:
         self.history = history
         self.journal = journal
         self.account = account
@@ -94,19 +100,15 @@ class _Check:
         self.ends: dict[str, JournalLine] = {}
         self.unlogged: set[str] = set()
         # A receipt that names an earlier one's place is told of already.
-        pairs = completeness.forks(history.receipts.get(self.index, []))
-        self.forked = {later.id for _, later in pairs}
+        pairs = tally.lines.get(self.index, ReceiptLines()).forks
+        self.forked = {history.by_index[later].id for _, later in pairs}
         closes = history.closes.get(journal.asset, [])
         self.closes = [
             (logged, logged.statement) for logged in closes if isinstance(logged.statement, Epoch)
         ]
         # The last line of which the log must know by now.
         self.due = max(
-            (
-                close.journal.last
-                for logged, close in self.closes
-                if completeness.matured(history, logged)
-            ),
+            (close.journal.last for logged, close in self.closes if matured(history, logged)),
             default=0,
         )
 

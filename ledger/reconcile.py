@@ -36,6 +36,7 @@ from ledger.statements import (
     Statement,
     UseIndex,
 )
+from ledger.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -86,31 +87,36 @@ class Reconciliation:
 NOTHING = Evidence()
 
 
-def reconcile(history: History, evidence: Evidence = NOTHING) -> Reconciliation:
+def reconcile(
+    history: History, evidence: Evidence = NOTHING, tally: Tally | None = None
+) -> Reconciliation:
     """Hold everything against everything.
 
     Args:
         history: the log, read to its end.
         evidence: what else the auditor has.
+        tally: of this history, so that nothing is read twice; made where it is not given.
     """
-    accounts = Accounts.of(history)
+    tally = tally or Tally.of(history)
+    accounts = tally.accounts
+    accounts.forget_starts()
     findings: list[Finding] = []
     explained = {job for item in history.broken for job in _job_of(history, item)}
     journals = []
     for name, data in evidence.journals:
-        account = check_journal(history, data, name)
+        account = check_journal(history, data, name, tally)
         journals.append(account)
         findings.extend(account.findings)
         accounts.start(account.asset, account.launched)
     compared = {account.asset for account in journals if account.lines}
-    findings.extend(completeness.check(history, journals=compared))
+    findings.extend(completeness.check(history, tally, journals=compared))
     findings.extend(completeness.kept_after_erasure(history, evidence.opened))
     missing: list[Finding] = []
     tags = _TagCheck(history, evidence.tag_keys)
     findings.extend(tags.check(missing))
     known = explained | _named_jobs(history, findings)
     findings.extend(_check_canaries(history, accounts, evidence, known, missing))
-    findings.extend(_check_roster(history, evidence.roster))
+    findings.extend(_check_roster(history, tally, evidence.roster))
     findings.extend(_check_results(history, accounts, evidence.results))
     findings.extend(accounts.stopped_jobs(history, explained | _named_jobs(history, findings)))
     checked = {
@@ -121,7 +127,7 @@ def reconcile(history: History, evidence: Evidence = NOTHING) -> Reconciliation:
         "use_indexes": tags.recomputed,
         "results": len(evidence.results),
     }
-    epochs = tuple(completeness.closed_epochs(history))
+    epochs = tuple(completeness.closed_epochs(history, tally))
     return Reconciliation(
         tuple(findings), tuple(missing), accounts, epochs, tuple(journals), checked
     )
@@ -219,9 +225,10 @@ def _check_canaries(
     explained: Collection[str],
     missing: list[Finding],
 ) -> Iterator[Finding]:
-    by_nonce = {account.job.nonce: job for job, account in accounts.jobs.items()}
+    canaries = tuple(evidence.canaries)
+    by_nonce = accounts.by_nonce(canaries)
     sealed = _sealed_jobs(history, evidence.planter)
-    for canary in evidence.canaries:
+    for canary in canaries:
         account = accounts.jobs.get(by_nonce.get(canary, canary))
         if account is None and sealed:
             message = f"the planted job may be one of {sealed} that stayed sealed"
@@ -243,10 +250,12 @@ def _sealed_jobs(history: History, planter: str | None) -> int:
     return sum(history.entries[index].references[0] == own for index in asked)
 
 
-def _check_roster(history: History, roster: Collection[str] | None) -> Iterator[Finding]:
+def _check_roster(
+    history: History, tally: Tally, roster: Collection[str] | None
+) -> Iterator[Finding]:
     if roster is None:
         return
-    for logged in history.by_index.values():
+    for logged in tally.participants():
         statement = logged.statement
         if not isinstance(statement, Participant):
             continue

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ledger.errors import ReportError, StatementError
@@ -263,24 +264,24 @@ def _money(result: Reconciliation) -> dict[str, Any]:
     accounts = result.accounts
     rows = [
         {
-            "agreement": item.agreement,
-            "asset": item.asset,
+            "agreement": item.logged.id,
+            "asset": item.agreement.asset,
             "billed_cents": item.billed_cents,
             "due_cents": item.due_cents,
             "entry": item.index,
             "fee_cents": item.fee_cents,
-            "provider": item.provider,
-            "researcher": item.researcher,
+            "provider": item.agreement.provider,
+            "researcher": item.agreement.researcher,
             "share_cents": item.share_cents,
             "stages": dict(sorted(item.stages.items())),
-            "uses": item.uses,
+            "uses": item.agreement.terms.uses,
         }
-        for item in accounts.agreements.values()
+        for item in islice(accounts.agreements.values(), MAX_ROWS)
     ]
     return {
-        "agreements": rows[:MAX_ROWS],
+        "agreements": rows,
         "balance_cents": sum(accounts.postings.values()),
-        "others": max(0, len(rows) - MAX_ROWS),
+        "others": max(0, len(accounts.agreements) - MAX_ROWS),
         "totals": dict(sorted(accounts.totals.items())),
     }
 

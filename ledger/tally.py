@@ -1,0 +1,116 @@
+"""What reconciling has taken from the entries so far, so that it need not read them again.
+
+    tally = Tally(history)
+    tally.go_on()                              # take what the history has grown by
+    reconcile(history, evidence, tally)
+    facts = tally.facts()                      # JSON values
+    Tally.recall(history, facts)               # in another process
+
+Decides which numbers are kept of statements that were read once, and how they are written down and
+read back. What they mean is decided in `ledger.accounts` and `ledger.receipt_lines`, which count,
+and in `ledger.completeness` and `ledger.reconcile`, which compare.
+
+A tally says nothing that reading the entries anew would not say: whoever has none, or one that was
+written by another version, begins a new one. Format: FORMATS.md, section "Monitor state".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from ledger.accounts import Accounts
+from ledger.history import History, Logged
+from ledger.receipt_lines import Closes, ReceiptLines
+
+VERSION = 1
+
+
+class Tally:
+    """What was counted of one history.
+
+    Attributes:
+        accounts: agreements, jobs and money.
+        lines: of each asset by its entry: the journal lines that its receipts name.
+        closes: of each asset by its id: the closes of its node.
+
+    Args:
+        history: the log; `go_on` takes what it has grown by.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.accounts = Accounts(history)
+        self.lines: dict[int, ReceiptLines] = {}
+        self.closes: dict[str, Closes] = {}
+        self._history = history
+        self._assets: list[int] = []
+        self._participants: list[int] = []
+
+    @classmethod
+    def of(cls, history: History) -> Tally:
+        """Return the tally of all entries read so far."""
+        tally = cls(history)
+        tally.go_on()
+        return tally
+
+    @property
+    def size(self) -> int:
+        """Entries that were taken."""
+        return self.accounts.size
+
+    def go_on(self) -> None:
+        """Take what the history has grown by."""
+        history = self._history
+        for index in range(self.size, history.size):
+            logged = history.by_index.get(index)
+            kind = "" if logged is None else logged.id.partition(":")[0]
+            if kind == "asset":
+                self._assets.append(index)
+            elif kind == "participant":
+                self._participants.append(index)
+        self.accounts.go_on()
+        for asset, receipts in history.receipts.items():
+            self.lines.setdefault(asset, ReceiptLines()).take(receipts)
+        for name in history.closes:
+            self.closes.setdefault(name, Closes()).take(history, name, self.lines_of(name))
+
+    def lines_of(self, asset: str) -> ReceiptLines:
+        """Return the lines that an asset's receipts name."""
+        listed = self._history.by_id.get(asset)
+        found = None if listed is None else self.lines.get(listed.index)
+        return found or ReceiptLines()
+
+    def assets(self) -> Iterator[Logged]:
+        """Yield every asset that was listed, in the order of the log."""
+        return (self._history.by_index[index] for index in self._assets)
+
+    def participants(self) -> Iterator[Logged]:
+        """Yield everybody who enrolled, in the order of the log."""
+        return (self._history.by_index[index] for index in self._participants)
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "accounts": self.accounts.facts(),
+            "assets": self._assets,
+            "closes": {name: item.facts() for name, item in self.closes.items()},
+            "lines": [[asset, item.facts()] for asset, item in self.lines.items()],
+            "participants": self._participants,
+            "version": VERSION,
+        }
+
+    @classmethod
+    def recall(cls, history: History, facts: Mapping[str, Any]) -> Self:
+        """Return what `facts` wrote down of exactly these entries.
+
+        Raises:
+            LookupError, TypeError, ValueError: these are no such facts.
+        """
+        tally = cls(history)
+        if facts["version"] != VERSION or facts["accounts"]["size"] != history.size:
+            raise ValueError("another version, or of other entries")
+        tally.accounts = Accounts.recall(history, facts["accounts"])
+        tally._assets, tally._participants = list(facts["assets"]), list(facts["participants"])
+        tally.lines = {asset: ReceiptLines.recall(item) for asset, item in facts["lines"]}
+        tally.closes = {name: Closes.recall(item) for name, item in facts["closes"].items()}
+        return tally
