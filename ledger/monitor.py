@@ -23,7 +23,6 @@ from typing import Any
 
 from ledger import durable
 from ledger.checkpoint import Checkpoint
-from ledger.entry import Entry, Opening
 from ledger.errors import (
     EntryError,
     FetchError,
@@ -39,10 +38,10 @@ from ledger.history import History
 from ledger.manifest import MAX_SIZE, Contents, Openness
 from ledger.merkle import CompactRange, Tree, leaf_hash
 from ledger.mirror import Mirror
+from ledger.mirror_reader import MirrorReader, keys_of_history
 from ledger.recall import facts_of, recall
-from ledger.replay import Item, Part, Reader, Replay, keys_of
+from ledger.replay import Replay
 from ledger.source import Source
-from ledger.structure import Bundle
 from ledger.succession import Tenure, changes
 from ledger.tile_tree import TileTree
 from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
@@ -362,12 +361,12 @@ class Monitor:
     # Asking the rules.
 
     def _replay(self, report: Report) -> None:
-        keys = _keys_of_history(self.history)
+        keys = keys_of_history(self.history)
         while self.mirror.replayed < self.size and not self._stuck:
             start = self.mirror.replayed
             first = start // WIDTH
             last = min(-(-self.size // WIDTH), first + BUNDLES_A_COMMIT)
-            reader = _MirrorReader(self.mirror, start, self.size)
+            reader = MirrorReader(self.mirror, start, self.size)
             part_report = Report()
             replay = Replay(self._contents(), part_report, self.history)
             replay.keys += keys
@@ -434,43 +433,6 @@ class Monitor:
     def _contents(self) -> Contents:
         """Return what a replay is told of an export; a monitor has none."""
         return Contents(2, "", self.size, 0, "", {}, Openness(self.size))
-
-
-class _MirrorReader(Reader):
-    """Reads entries from a mirror, and verifies signatures under the keys it was told of."""
-
-    def __init__(self, mirror: Mirror, start: int, stop: int) -> None:
-        self._mirror = mirror
-        self._span = range(start, stop)
-        self._keys = {}
-
-    def read(self, number: int, keys: Sequence[str]) -> Part:
-        """Read those entries of a bundle that are new."""
-        self._learn(keys)
-        part = Part(Bundle(number), complete=True)
-        first = max(self._span.start, number * WIDTH)
-        for index in range(first, min(self._span.stop, (number + 1) * WIDTH)):
-            data, line = self._mirror.read(index)
-            try:
-                part.items.append(self._item(data, line, index))
-            except EntryError as error:
-                part.bundle.report.find("malformed_entry", f"entry {index}", str(error))
-                part.complete = False
-                break
-        return part
-
-    def _item(self, data: bytes, line: bytes, index: int) -> Item:
-        entry, leaf = Entry.from_bytes(data), leaf_hash(data)
-        if not line:
-            return Item(entry, leaf)
-        return self._open(entry, leaf, Opening.from_bytes(line), index)
-
-
-def _keys_of_history(history: History) -> list[str]:
-    """Return the texts of all keys that statements named so far."""
-    named = ("participant:", "asset:", "rotation:")
-    known = [logged for logged in history.by_index.values() if logged.id.startswith(named)]
-    return [text for logged in known for text in keys_of(logged.statement)]
 
 
 def _proven(item: Finding) -> Finding:
