@@ -43,6 +43,7 @@ from ledger.recall import facts_of, recall
 from ledger.replay import Replay
 from ledger.source import Source
 from ledger.succession import Tenure, changes
+from ledger.tally import Tally
 from ledger.tile_tree import TileTree
 from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
 from ledger.trust import Policy, Trusted
@@ -82,6 +83,7 @@ class Monitor:
 
     Attributes:
         history: what the verified entries tell.
+        tally: what reconciling took from them.
         trusted: the highest checkpoint that was verified; None before the first.
         findings: everything found wrong so far, by any look.
         missing: evidence that entries read so far lack.
@@ -102,6 +104,7 @@ class Monitor:
         self.mirror = mirror
         self.plan = plan or Plan()
         self.history = History()
+        self.tally = Tally(self.history)
         self.trusted: Trusted | None = None
         self.findings: list[Finding] = []
         self.missing: list[Finding] = []
@@ -113,7 +116,7 @@ class Monitor:
         self._signed = b""
         self._range = CompactRange()
         self._stuck = False
-        self._remembered_facts: tuple[int, dict[str, Any]] = (0, {})
+        self._remembered_facts: tuple[int, dict[str, Any]] = (-1, {})
         if mirror.remembered:
             self._resume(mirror.remembered)
 
@@ -143,7 +146,7 @@ class Monitor:
             self.missing = [_finding(item) for item in remembered["missing"]]
             self.checked = Counter(remembered["checked"])
             self.unchecked, self._stuck = remembered["unchecked"], remembered["stuck"]
-            self._recall(remembered["facts"])
+            self._recall(remembered["facts"], remembered.get("tally"))
         except (KeyError, TypeError, ValueError, AttributeError, ProofError) as error:
             raise StateError(
                 f"{self.mirror.folder} was not written by this program; move it away"
@@ -156,14 +159,21 @@ class Monitor:
                 f"the checkpoint in {self.mirror.folder} is not that of its entries; move it away"
             )
 
-    def _recall(self, facts: dict[str, Any]) -> None:
+    def _recall(self, facts: dict[str, Any], tally: Any) -> None:
         try:
             self.history = recall(self.mirror, facts)
             self._remembered_facts = (self.history.size, facts)
         except OtherVersionError:
             # The entries are here and tied to the checkpoint: only the rules are asked again.
             self.history, self.unchecked, self._stuck = History(), 0, False
+            self.tally = Tally(self.history)
             self.mirror.restart(self._state())
+            return
+        try:
+            self.tally = Tally.recall(self.history, tally)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            # None yet, or of another version: counted anew, from the statements that are here.
+            self.tally = Tally.of(self.history)
 
     # One look.
 
@@ -376,6 +386,7 @@ class Monitor:
                 replay.take(part)
                 self._stuck = self._stuck or not part.complete
             self._record(start)
+            self.tally.go_on()
             keys = replay.keys
             self.unchecked += replay.unchecked
             part_report.findings = [_proven(item) for item in part_report.findings]
@@ -404,6 +415,15 @@ class Monitor:
             more = more or bool(new)
         return more
 
+    def keep_tally(self) -> None:
+        """Remember what reconciling has found right, so that it is not compared again.
+
+        Raises:
+            StateError: the state cannot be written.
+        """
+        if self.trusted is not None:
+            self._commit()
+
     def _commit(self) -> None:
         self.mirror.commit(self._state())
 
@@ -419,16 +439,15 @@ class Monitor:
             "size": self._range.size,
             "stuck": self._stuck,
             "successions": [item.decode() for item in self._successions],
+            "tally": self.tally.facts(),
             "unchecked": self.unchecked,
         }
 
     def _facts(self) -> dict[str, Any]:
         """Return what the history knows; as it was remembered while nothing was replayed since."""
-        size, facts = self._remembered_facts
-        if size != self.history.size or not facts:
-            facts = facts_of(self.history)
-            self._remembered_facts = (self.history.size, facts)
-        return facts
+        if self._remembered_facts[0] != self.history.size:
+            self._remembered_facts = (self.history.size, facts_of(self.history))
+        return self._remembered_facts[1]
 
     def _contents(self) -> Contents:
         """Return what a replay is told of an export; a monitor has none."""

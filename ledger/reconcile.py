@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from ledger import completeness, use_index
 from ledger.accounts import Accounts
 from ledger.completeness import Closed
+from ledger.encoding import sha256_text
 from ledger.errors import EvidenceError
 from ledger.finding import Finding
 from ledger.history import History
@@ -36,7 +37,7 @@ from ledger.statements import (
     Statement,
     UseIndex,
 )
-from ledger.tally import Tally
+from ledger.tally import Tags, Tally
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def reconcile(
     findings.extend(completeness.check(history, tally, journals=compared))
     findings.extend(completeness.kept_after_erasure(history, evidence.opened))
     missing: list[Finding] = []
-    tags = _TagCheck(history, evidence.tag_keys)
+    tags = _TagCheck(history, evidence.tag_keys, tally.tags)
     findings.extend(tags.check(missing))
     known = explained | _named_jobs(history, findings)
     findings.extend(_check_canaries(history, accounts, evidence, known, missing))
@@ -160,8 +161,9 @@ def _named_jobs(history: History, findings: Iterable[Finding]) -> set[str]:
 class _TagCheck:
     """Recomputes use indexes from the assets' tag keys."""
 
-    def __init__(self, history: History, keys: Mapping[str, bytes] | None) -> None:
+    def __init__(self, history: History, keys: Mapping[str, bytes] | None, known: Tags) -> None:
         self.history = history
+        self.known = known
         self.keys = keys
         self.recomputed = 0
         self._wrong: set[str] = set()
@@ -170,11 +172,24 @@ class _TagCheck:
         """Yield wrong keys and indexes; what lacks evidence is added to `missing`."""
         if self.keys is None:
             return
+        digests = {asset: sha256_text(key) for asset, key in self.keys.items()}
+        self.known.hold_against(digests)
         for asset, key in self.keys.items():
-            yield from self._check_key(asset, key)
+            if asset not in self.known.keys:
+                yield from self._check_key(asset, key)
+                if asset not in self._wrong:
+                    self.known.keys[asset] = digests[asset]
+        yield from self._check_indexes(missing)
+
+    def _check_indexes(self, missing: list[Finding]) -> Iterator[Finding]:
         for logged in self.history.use_indexes:
+            if logged.id in self.history.broken:
+                continue
+            if logged.index in self.known.indexes:
+                self.recomputed += 1
+                continue
             index = logged.statement
-            if isinstance(index, UseIndex) and logged.id not in self.history.broken:
+            if isinstance(index, UseIndex):
                 try:
                     root = self._root(index)
                 except EvidenceError as error:
@@ -188,7 +203,9 @@ class _TagCheck:
                     )
                     continue
                 self.recomputed += 1
-                if root != index.root:
+                if root == index.root:
+                    self.known.indexes.add(logged.index)
+                else:
                     yield Finding(
                         "wrong_index_root",
                         f"entry {logged.index}",

@@ -39,7 +39,7 @@ def of_state(mirror: Mirror, policy: Policy) -> Subject:
     monitor = Monitor(mirror, policy)
     held = Held(mirror.folder)
     evidence = held.evidence()
-    result = reconcile(monitor.history, evidence)
+    result = reconcile(monitor.history, evidence, monitor.tally)
     shredded = monitor.history.shredded
 
     def state_of(index: int) -> str:

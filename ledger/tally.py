@@ -17,6 +17,7 @@ written by another version, begins a new one. Format: FORMATS.md, section "Monit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ledger.accounts import Accounts
@@ -26,6 +27,25 @@ from ledger.receipt_lines import Closes, ReceiptLines
 VERSION = 1
 
 
+@dataclass
+class Tags:
+    """Which use indexes were recomputed, under which tag keys.
+
+    Attributes:
+        keys: digest of the right tag key of each asset, by the asset's id.
+        indexes: entries of use indexes that are those of these keys.
+    """
+
+    keys: dict[str, str] = field(default_factory=dict)
+    indexes: set[int] = field(default_factory=set)
+
+    def hold_against(self, digests: Mapping[str, str]) -> None:
+        """Forget everything unless these keys are the same, and perhaps some more."""
+        if any(digests.get(asset) != digest for asset, digest in self.keys.items()):
+            self.keys.clear()
+            self.indexes.clear()
+
+
 class Tally:
     """What was counted of one history.
 
@@ -33,6 +53,7 @@ class Tally:
         accounts: agreements, jobs and money.
         lines: of each asset by its entry: the journal lines that its receipts name.
         closes: of each asset by its id: the closes of its node.
+        tags: what tag keys have shown to be right.
 
     Args:
         history: the log; `go_on` takes what it has grown by.
@@ -42,6 +63,7 @@ class Tally:
         self.accounts = Accounts(history)
         self.lines: dict[int, ReceiptLines] = {}
         self.closes: dict[str, Closes] = {}
+        self.tags = Tags()
         self._history = history
         self._assets: list[int] = []
         self._participants: list[int] = []
@@ -96,6 +118,7 @@ class Tally:
             "closes": {name: item.facts() for name, item in self.closes.items()},
             "lines": [[asset, item.facts()] for asset, item in self.lines.items()],
             "participants": self._participants,
+            "tags": [self.tags.keys, sorted(self.tags.indexes)],
             "version": VERSION,
         }
 
@@ -113,4 +136,6 @@ class Tally:
         tally._assets, tally._participants = list(facts["assets"]), list(facts["participants"])
         tally.lines = {asset: ReceiptLines.recall(item) for asset, item in facts["lines"]}
         tally.closes = {name: Closes.recall(item) for name, item in facts["closes"].items()}
+        keys, indexes = facts["tags"]
+        tally.tags = Tags(dict(keys), set(indexes))
         return tally

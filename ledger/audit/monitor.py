@@ -206,7 +206,8 @@ class Watch:
         except OSError as error:
             look.miss("unreadable", str(error.filename or "log"), reason(error))
         look.findings += [*self._given, *self._held.contradictions()]
-        result = reconcile(self._monitor.history, self._held.evidence())
+        result = reconcile(self._monitor.history, self._held.evidence(), self._monitor.tally)
+        self._monitor.keep_tally()
         verdict = standing(self._monitor, result, look)
         for title, items in (("finding", verdict.findings), ("missing", verdict.missing)):
             for item in items:
