@@ -562,3 +562,53 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, grown: tuple[World, byt
     monitor, report = look(tmp_path / "state", world)
     assert (report.findings, report.missing, monitor.size) == ([], [], world.log.size)
     assert monitor.history.checked == world.log.history.checked
+
+
+def counted(state: Path, world: World) -> tuple[Any, ...]:
+    """What a monitor that was just started says, and how many statements it reads for that."""
+    with Mirror(state) as mirror:
+        reads: list[int] = []
+        read = mirror.read
+        mirror.read = lambda index: reads.append(index) or read(index)  # type: ignore[method-assign,func-returns-value]
+        monitor = Monitor(mirror, policy(world))
+        result = reconcile(monitor.history, tally=monitor.tally)
+        told = (result.findings, result.accounts.totals, result.epochs, dict(result.checked))
+        return told, len(reads)
+
+
+def test_what_was_counted_is_not_read_again(tmp_path: Path, grown: tuple[World, bytes]):
+    world = grown[0].copy(tmp_path / "world")
+    look(tmp_path / "few", world)
+    for _ in range(2):
+        world.one_use()
+    look(tmp_path / "many", world)
+    (_, few), (told, many) = (counted(tmp_path / name, world) for name in ("few", "many"))
+    assert few == many < 10
+    fresh = reconcile(world.log.history)
+    assert told[:2] == (fresh.findings, fresh.accounts.totals)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tally: tally | {"version": 0},
+        lambda tally: tally | {"accounts": tally["accounts"] | {"size": 3}},
+        lambda tally: tally | {"lines": None},
+        lambda tally: tally | {"accounts": tally["accounts"] | {"jobs": [100_000]}},
+        lambda _: None,
+        lambda _: [],
+    ],
+)
+def test_a_tally_of_another_version_is_counted_anew(
+    tmp_path: Path, grown: tuple[World, bytes], change: Any
+):
+    world, _ = grown
+    look(tmp_path, world)
+    expected, few = counted(tmp_path, world)
+    with Mirror(tmp_path) as mirror:
+        remembered = mirror.remembered
+        remembered["tally"] = change(remembered["tally"])
+        mirror.commit(remembered)
+    found, many = counted(tmp_path, world)
+    assert found == expected
+    assert many > few + 10
