@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from binascii import a2b_base64, b2a_base64
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -229,22 +229,16 @@ class Accounts:
         for account in self._active.values():
             account.stages.pop("started", None)
 
-    def start(self, asset: str, jobs: Iterable[str]) -> None:
-        """Count launches that an asset's journal tells."""
-        for job in jobs:
-            agreement = self.agreement_of(job, asset)
-            if agreement is not None:
-                self.add_starts(agreement, 1)
-
     def agreement_of(self, job: str, asset: str) -> str | None:
         """Return the agreement in the log under which a job in the log uses an asset."""
         account = self.jobs.get(job)
         named = account.agreement_of(asset) if account is not None else None
         return named if named in self._agreements else None
 
-    def add_starts(self, agreement: str, count: int) -> None:
-        """Count launches under an agreement that is in the log."""
-        self._touch(agreement).stages["started"] += count
+    def add_starts(self, counts: Mapping[str, int]) -> None:
+        """Count launches that a journal tells, under agreements that are in the log."""
+        for agreement, count in counts.items():
+            self._touch(agreement).stages["started"] += count
 
     def stopped_jobs(self, history: History, explained: Collection[str]) -> Iterator[Finding]:
         """Yield a finding for each job that stopped on its way and nobody said why.

@@ -20,7 +20,7 @@ from ledger.encoding import sha256_text
 from ledger.errors import EvidenceFileError, JournalFormatError
 from ledger.finding import Finding
 from ledger.ids import parse_id, short
-from ledger.journal import Journal, read_journal
+from ledger.journal import Journal, asset_of, end_of, read_journal
 from ledger.reconcile import Evidence
 from ledger.use_index import read_tag_keys
 
@@ -63,14 +63,18 @@ class Held:
             `contradictions`.
         """
         try:
+            path, known = self._kept(data)
+            if known and self._goes_on(data, known):
+                if data != known:
+                    durable.replace(path, data)
+                return []
             journal = read_journal(data)
         except JournalFormatError as error:
             return [Finding("damaged_journal", name, str(error))]
-        path = self._folder / JOURNALS / parse_id(journal.asset)[1]
-        if not path.exists():
+        if not known:
             durable.replace(path, data)
             return []
-        before = read_journal(path.read_bytes())
+        before = read_journal(known)
         if _begins(journal, before):
             durable.replace(path, data)
             return []
@@ -78,6 +82,19 @@ class Held:
             return []
         durable.replace(path.with_name(f"{path.name}{_OTHER}"), data)
         return []
+
+    def _kept(self, data: bytes) -> tuple[Path, bytes]:
+        """Return where the journal of the same asset is kept, and what is kept there."""
+        path = self._folder / JOURNALS / parse_id(asset_of(data))[1]
+        return path, path.read_bytes() if path.exists() else b""
+
+    def _goes_on(self, data: bytes, known: bytes) -> bool:
+        """Whether the bytes of all lines that are kept come first; the others are read then."""
+        place = end_of(known)
+        if data[: place.length] != known[: place.length]:
+            return False
+        read_journal(data, place)
+        return True
 
     def contradictions(self) -> list[Finding]:
         """Return a finding for each node that wrote two journals."""

@@ -71,12 +71,33 @@ class JournalEnd(Record):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a journal's first lines end.
+
+    Attributes:
+        sequence: how many lines there are up to here.
+        head: hash that covers them.
+        length: bytes of the export up to here, its heading included.
+    """
+
+    sequence: int
+    head: str
+    length: int
+
+
+@dataclass(frozen=True)
 class Journal:
-    """A chained journal, and its end in an envelope that may be anybody's."""
+    """A chained journal, and its end in an envelope that may be anybody's.
+
+    Attributes:
+        lines: all of them; or those after `before`.
+        before: where those end that were read earlier, and are not among `lines`.
+    """
 
     lines: tuple[JournalLine, ...]
     end: JournalEnd
     signature: bytes
+    before: Place
 
     @property
     def asset(self) -> str:
@@ -92,18 +113,29 @@ class Journal:
         envelope.open_(self.signature, END_TYPE, key)
 
     def counts(self, first: int, last: int) -> Counts:
-        """Count launches and ends among lines `first` to `last`, as a close of these lines must."""
-        return count(self.lines[first - 1 : last])
+        """Count launches and ends among lines `first` to `last`, as a close of these lines must.
+
+        Raises:
+            JournalFormatError: some of them were read earlier.
+        """
+        skipped = self.before.sequence
+        if first <= skipped:
+            raise JournalFormatError(f"line {first} of the journal was read before")
+        return count(self.lines[first - 1 - skipped : last - skipped])
 
     def head_at(self, sequence: int) -> str:
         """Return the hash that covers the first `sequence` lines.
 
         Raises:
-            JournalFormatError: there are fewer.
+            JournalFormatError: there are fewer, or they were read earlier.
         """
-        if not 0 <= sequence <= len(self.lines):
-            raise JournalFormatError(f"the journal has {len(self.lines)} lines, not {sequence}")
-        return self.lines[sequence - 1].head if sequence else first_head()
+        place = sequence - self.before.sequence
+        if not 0 <= place <= len(self.lines):
+            raise JournalFormatError(
+                f"the journal has {self.end.sequence} lines, and {self.before.sequence} were read "
+                f"before: there is no line {sequence}"
+            )
+        return self.lines[place - 1].head if place else self.before.head
 
 
 def first_head() -> str:
@@ -144,29 +176,63 @@ def write_journal(asset: str, lines: Sequence[JournalLine], key: SigningKey, *, 
     return b"".join(part + b"\n" for part in parts)
 
 
-def read_journal(data: bytes) -> Journal:
+def beginning() -> Place:
+    """Return the place before the first line."""
+    return Place(0, first_head(), len(HEADING) + 1)
+
+
+def read_journal(data: bytes, after: Place | None = None) -> Journal:
     """Read a journal strictly and recompute its chain.
+
+    Args:
+        data: its bytes, from the first.
+        after: lines that need not be read again; the caller knows that the bytes up to there are
+            those of which this was the place.
 
     Raises:
         JournalFormatError: malformed, a line is missing or was changed; names the line.
     """
-    heading, *rest = data.split(b"\n")
-    if heading != HEADING.encode() or len(rest) < 2 or rest[-1]:
+    heading, *_ = data[: len(HEADING) + 1].split(b"\n")
+    before = after or beginning()
+    *texts, end_text, rest = [b"", *data[before.length :].split(b"\n")]
+    if heading != HEADING.encode() or len(texts) < 1 or rest:
         raise JournalFormatError(f"a journal begins with {HEADING} and ends in a signed line")
     lines: list[JournalLine] = []
-    head = first_head()
-    for number, text in enumerate(rest[:-2], start=1):
+    head = before.head
+    for number, text in enumerate(texts[1:], start=before.sequence + 1):
         line = _read_line(text, number)
         head = next_head(head, number, line.time, line.kind, line.body)
         if line.head != head:
             raise JournalFormatError(f"line {number} of the journal does not continue its chain")
         lines.append(line)
-    end, signature = _read_end(rest[-2])
-    if (end.sequence, end.head) != (len(lines), head):
+    end, signature = _read_end(end_text)
+    if (end.sequence, end.head) != (before.sequence + len(lines), head):
         raise JournalFormatError(
-            f"the journal has {len(lines)} lines, its end is signed for {end.sequence} or others"
+            f"the journal has {before.sequence + len(lines)} lines, its end is signed for "
+            f"{end.sequence} or others"
         )
-    return Journal(tuple(lines), end, signature)
+    return Journal(tuple(lines), end, signature, before)
+
+
+def end_of(data: bytes) -> Place:
+    """Return where the lines of a well-formed journal end, and its signed end begins.
+
+    Raises:
+        JournalFormatError: it does not end in a signed line.
+    """
+    length = data.rfind(b"\n", 0, -1) + 1
+    end, _ = _read_end(data[length:-1])
+    return Place(end.sequence, end.head, length)
+
+
+def asset_of(data: bytes) -> str:
+    """Return the asset that the signed end of a journal names; nothing else of it is read.
+
+    Raises:
+        JournalFormatError: it does not end in a signed line.
+    """
+    end, _ = _read_end(data[data.rfind(b"\n", 0, -1) + 1 : -1])
+    return end.asset
 
 
 def _read_line(text: bytes, number: int) -> JournalLine:

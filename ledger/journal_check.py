@@ -9,18 +9,23 @@ line that the receipt names; every receipt has its line; closes count and cover 
 A journal that was written anew differs from the log at every later place: its first difference is
 reported, not all of them. Where statements stayed sealed, their ids are unknown, and as many lines
 may be about them.
+
+A journal that was found right is not read again up to its mark (`ledger.journal_mark`), unless
+something new touches what lies before that: then all of it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ledger.errors import EvidenceError, LedgerError
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
-from ledger.journal import FINISH, LAUNCH, Journal, JournalLine, read_journal
+from ledger.journal import FINISH, Journal, JournalLine, Place, asset_of, read_journal
+from ledger.journal_mark import Mark, digest_of, endings, launches
 from ledger.receipt_lines import ReceiptLines, matured
 from ledger.statements import Epoch, Receipt
 from ledger.tally import Tally
@@ -37,7 +42,8 @@ class JournalAccount:
         asset: whose node wrote it; empty where that could not be read.
         lines: how many it has.
         launched: ids of the jobs that it launched.
-        ended: ids of the jobs that it ended, with the state of each.
+        starts: how many of them under each agreement in the log.
+        ended: ids of the jobs that it ended, with the state of each; those after the mark.
         unmatched: lines about statements that stayed sealed; they could not be compared.
         findings: in the order of the journal.
     """
@@ -45,6 +51,7 @@ class JournalAccount:
     asset: str = ""
     lines: int = 0
     launched: set[str] = field(default_factory=set)
+    starts: Counter[str] = field(default_factory=Counter)
     ended: dict[str, str] = field(default_factory=dict)
     unmatched: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -61,10 +68,15 @@ def check_journal(
         name: of the file, for messages.
         tally: of this history; made where it is not given.
     """
+    tally = tally or Tally.of(history)
     account = JournalAccount()
     try:
-        journal = read_journal(data)
-        account.asset = journal.asset
+        account.asset = asset_of(data)
+        listed = history.by_id.get(account.asset)
+        mark = tally.marks.pop(account.asset, None)
+        if listed is None or mark is None or mark.listed != listed.index or not mark.is_of(data):
+            mark = Mark(-1 if listed is None else listed.index)
+        journal = read_journal(data, mark.place)
         journal.verify(history.node_key(journal.asset))
     except EvidenceError:
         account.findings.append(
@@ -74,14 +86,18 @@ def check_journal(
     except LedgerError as error:
         account.findings.append(Finding("damaged_journal", name, str(error)))
         return account
-    account.lines = len(journal.lines)
-    check = _Check(history, journal, account, tally or Tally.of(history))
+    account.lines = journal.end.sequence
+    check = _Check(history, journal, account, tally, mark)
+    if mark.place.sequence and check.touches_the_past():
+        # The mark is gone by now: everything is read.
+        return check_journal(history, data, name, tally)
     check.read_lines()
     account.findings.extend(check.unlogged_jobs())
     account.findings.extend(check.missing_receipts())
     account.findings.extend(check.first_difference())
     account.findings.extend(check.wrong_counts())
     account.findings.extend(check.unfinished_jobs())
+    tally.marks[account.asset] = mark if account.findings else check.advance(data)
     return account
 
 
@@ -89,38 +105,126 @@ class _Check:
     """One comparison; `read_lines` first, then the parts in any order."""
 
     def __init__(
-        self, history: History, journal: Journal, account: JournalAccount, tally: Tally
+        self,
+        history: History,
+        journal: Journal,
+        account: JournalAccount,
+        tally: Tally,
+        mark: Mark,
     ) -> None:
         self.history = history
         self.journal = journal
         self.account = account
-        self.index = history.by_id[journal.asset].index
+        self.accounts = tally.accounts
+        self.mark = mark
+        self.index = mark.listed
         self.place = f"journal of {short(journal.asset)}"
-        self.launches: dict[str, JournalLine] = {}
-        self.ends: dict[str, JournalLine] = {}
         self.unlogged: set[str] = set()
+        # Launches and ends that the log may lack, and launches that may not have ended: those that
+        # were open at the mark, and all after it.
+        fresh = launches(journal.lines)
+        self.launches = mark.unknown | fresh
+        self.running = mark.running | fresh
+        self.ends = mark.ends | endings(journal.lines)
         # A receipt that names an earlier one's place is told of already.
-        pairs = tally.lines.get(self.index, ReceiptLines()).forks
-        self.forked = {history.by_index[later].id for _, later in pairs}
+        self.pairs = tally.lines.get(self.index, ReceiptLines()).forks
+        self.forked = {history.by_index[later].id for _, later in self.pairs}
+        entries = history.receipts.get(self.index, [])
+        pending = [history.by_index[index] for index in mark.pending]
+        self.receipts = [
+            (logged, logged.statement)
+            for logged in [*pending, *entries[mark.receipts :]]
+            if isinstance(logged.statement, Receipt)
+        ]
         closes = history.closes.get(journal.asset, [])
         self.closes = [
-            (logged, logged.statement) for logged in closes if isinstance(logged.statement, Epoch)
+            (logged, logged.statement)
+            for logged in closes[mark.closes :]
+            if isinstance(logged.statement, Epoch)
         ]
         # The last line of which the log must know by now.
         self.due = max(
             (close.journal.last for logged, close in self.closes if matured(history, logged)),
             default=0,
         )
+        self.due = max(self.due, mark.place.sequence)
+
+    def touches_the_past(self) -> bool:
+        """Whether something new is about lines before the mark, other than what was open there."""
+        mark, past = self.mark, self.mark.place.sequence
+        fresh = endings(self.journal.lines)
+        waiting = {logged.id for logged, _ in self.receipts}
+        return bool(
+            self.pairs
+            or mark.launched & launches(self.journal.lines).keys()
+            or mark.ends.keys() & fresh.keys()
+            or any(item in self.history.by_id and item not in waiting for item in fresh)
+            or any(close.journal.first <= past for _, close in self.closes)
+            or any(self._is_past(logged, receipt) for logged, receipt in self.receipts)
+        )
+
+    def _is_past(self, logged: Logged, receipt: Receipt) -> bool:
+        """Whether a receipt names a line before the mark, and is not exactly what lacked there."""
+        line = self.mark.ends.get(logged.id)
+        if line is None:
+            return receipt.journal.sequence < self.mark.place.sequence
+        position = receipt.journal.sequence, receipt.journal.head
+        if position != (line.sequence - 1, self.mark.heads[logged.id]):
+            return True
+        return self._wrong_line(logged, receipt.journal.sequence) is not None
 
     def read_lines(self) -> None:
+        """Tell how many jobs were launched, and which ended."""
+        account, mark = self.account, self.mark
         for line in self.journal.lines:
-            job = str(line.body.get("job"))
-            if line.kind == LAUNCH:
-                self.launches.setdefault(job, line)
-            elif line.kind == FINISH:
-                self.ends[str(line.body.get("receipt"))] = line
-                self.account.ended[job] = str(line.body.get("state"))
-        self.account.launched = set(self.launches)
+            if line.kind == FINISH:
+                account.ended[str(line.body.get("job"))] = str(line.body.get("state"))
+        fresh = launches(self.journal.lines).keys()
+        account.launched = mark.launched | fresh
+        account.starts = mark.starts + self._starts([*mark.uncounted, *fresh])
+
+    def _starts(self, jobs: Iterable[str]) -> Counter[str]:
+        named = (self.accounts.agreement_of(job, self.journal.asset) for job in jobs)
+        return Counter(agreement for agreement in named if agreement is not None)
+
+    def advance(self, data: bytes) -> Mark:
+        """Return the mark at the end of the newest close that is due; nothing was found so far."""
+        old, journal, closes = self.mark, self.journal, self.history.closes
+        ended = [close.journal.last for _, close in self.closes]
+        count = sum(last <= min(self.due, journal.end.sequence) for last in ended)
+        firsts = [close.journal.first for _, close in self.closes]
+        follow = all(first == last + 1 for last, first in zip(ended, firsts[1:], strict=False))
+        if (
+            self.pairs
+            or not count
+            or not follow
+            or len(ended) + old.closes != len(closes[journal.asset])
+        ):
+            return old
+        last = ended[count - 1]
+        before = [line for line in journal.lines if line.sequence <= last]
+        length = _after(data, old.place.length, len(before))
+        mark = Mark(old.listed, Place(last, journal.head_at(last), length), digest_of(data, length))
+        fresh, ends = launches(before), old.ends | endings(before)
+        mark.launched = old.launched | fresh.keys()
+        jobs = [*old.uncounted, *fresh]
+        mark.uncounted = {job for job in jobs if not self._starts([job])}
+        mark.starts = old.starts + self._starts(jobs)
+        mark.unknown = {
+            job: line for job, line in (old.unknown | fresh).items() if not self._is_known(job)
+        }
+        done = {str(line.body.get("job")) for line in before if line.kind == FINISH} | old.refused
+        mark.refused = done - mark.launched
+        mark.running = {job: line for job, line in (old.running | fresh).items() if job not in done}
+        mark.ends = {name: line for name, line in ends.items() if not self._is_known(name)}
+        mark.heads = {
+            name: old.heads.get(name) or journal.head_at(line.sequence - 1)
+            for name, line in mark.ends.items()
+        }
+        mark.receipts = len(self.history.receipts.get(self.index, []))
+        mark.pending = [logged.index for logged, _ in self.receipts if logged.id not in ends]
+        mark.closes = old.closes + count
+        return mark
 
     def unlogged_jobs(self) -> list[Finding]:
         """Jobs that were launched, and are not in the log."""
@@ -161,9 +265,9 @@ class _Check:
 
     def first_difference(self) -> list[Finding]:
         """Where the journal and the receipts and closes in the log part ways first."""
-        length = len(self.journal.lines)
+        length = self.journal.end.sequence
         without = []
-        for logged, receipt in self._receipts():
+        for logged, receipt in self.receipts:
             late = receipt.journal.sequence >= length
             if logged.id not in self.ends and logged.id not in self.forked and not late:
                 without.append((logged, receipt))
@@ -187,7 +291,7 @@ class _Check:
     def wrong_counts(self) -> Iterator[Finding]:
         """Closes that count other ends than their lines say, up to the first difference."""
         broken = self._broken_anchor()
-        whole = len(self.journal.lines) if broken is None else broken[0] - 1
+        whole = self.journal.end.sequence if broken is None else broken[0] - 1
         for logged, close in self.closes:
             span = close.journal
             if span.last <= whole and self.journal.counts(span.first, span.last) != close.counts:
@@ -200,9 +304,10 @@ class _Check:
 
     def unfinished_jobs(self) -> Iterator[Finding]:
         """Jobs that were launched and never ended, long after."""
-        for job, line in self.launches.items():
+        for job, line in self.running.items():
             due = line.sequence <= self.due
-            if due and job not in self.account.ended and job not in self.unlogged:
+            ended = job in self.account.ended or job in self.mark.refused
+            if due and not ended and job not in self.unlogged:
                 yield Finding(
                     "unfinished_job",
                     f"line {line.sequence} of the {self.place}",
@@ -213,14 +318,14 @@ class _Check:
     def _broken_anchor(self) -> tuple[int, Logged, str] | None:
         anchors: list[tuple[int, str, Logged]] = [
             (receipt.journal.sequence, receipt.journal.head, logged)
-            for logged, receipt in self._receipts()
-            if logged.id not in self.forked
+            for logged, receipt in self.receipts
+            if logged.id not in self.forked and logged.id not in self.mark.ends
         ]
         anchors += [
             (close.journal.last, close.journal.head, logged) for logged, close in self.closes
         ]
         for sequence, head, logged in sorted(anchors, key=lambda item: item[0]):
-            if sequence > len(self.journal.lines):
+            if sequence > self.journal.end.sequence:
                 if sequence > self.due:
                     return None  # the journal was fetched before that
                 return sequence, logged, f"the {self.place} ends before line {sequence}"
@@ -240,10 +345,6 @@ class _Check:
         if said != (sequence + 1, receipt.job, receipt.state):
             return f"line {line.sequence} of the {self.place} says something else of it"
         return None
-
-    def _receipts(self) -> list[tuple[Logged, Receipt]]:
-        found = self.history.receipts.get(self.index, [])
-        return [(item, item.statement) for item in found if isinstance(item.statement, Receipt)]
 
     def _is_known(self, statement_id: str) -> bool:
         history = self.history
@@ -282,3 +383,10 @@ class _Check:
                 f"the others may be about what stayed sealed",
             )
         ]
+
+
+def _after(data: bytes, start: int, count: int) -> int:
+    """Return where so many lines end that begin at `start`."""
+    for _ in range(count):
+        start = data.index(b"\n", start) + 1
+    return start

@@ -108,7 +108,7 @@ def reconcile(
         account = check_journal(history, data, name, tally)
         journals.append(account)
         findings.extend(account.findings)
-        accounts.start(account.asset, account.launched)
+        accounts.add_starts(account.starts)
     compared = {account.asset for account in journals if account.lines}
     findings.extend(completeness.check(history, tally, journals=compared))
     findings.extend(completeness.kept_after_erasure(history, evidence.opened))

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from ledger.accounts import Accounts
 from ledger.history import History, Logged
+from ledger.journal_mark import Mark
 from ledger.receipt_lines import Closes, ReceiptLines
 
 VERSION = 1
@@ -54,6 +55,7 @@ class Tally:
         lines: of each asset by its entry: the journal lines that its receipts name.
         closes: of each asset by its id: the closes of its node.
         tags: what tag keys have shown to be right.
+        marks: of each asset by its id: how far its journal is the log's.
 
     Args:
         history: the log; `go_on` takes what it has grown by.
@@ -64,6 +66,7 @@ class Tally:
         self.lines: dict[int, ReceiptLines] = {}
         self.closes: dict[str, Closes] = {}
         self.tags = Tags()
+        self.marks: dict[str, Mark] = {}
         self._history = history
         self._assets: list[int] = []
         self._participants: list[int] = []
@@ -117,6 +120,7 @@ class Tally:
             "assets": self._assets,
             "closes": {name: item.facts() for name, item in self.closes.items()},
             "lines": [[asset, item.facts()] for asset, item in self.lines.items()],
+            "marks": {name: item.facts(self._reference) for name, item in self.marks.items()},
             "participants": self._participants,
             "tags": [self.tags.keys, sorted(self.tags.indexes)],
             "version": VERSION,
@@ -138,4 +142,16 @@ class Tally:
         tally.closes = {name: Closes.recall(item) for name, item in facts["closes"].items()}
         keys, indexes = facts["tags"]
         tally.tags = Tags(dict(keys), set(indexes))
+        tally.marks = {
+            name: Mark.recall(item, tally._name) for name, item in facts["marks"].items()
+        }
         return tally
+
+    def _reference(self, name: str) -> int | str:
+        """Return the entry of an id; the id itself where it has none."""
+        logged = self._history.by_id.get(name)
+        return name if logged is None else logged.index
+
+    def _name(self, reference: int | str) -> str:
+        known = self._history.by_index
+        return reference if isinstance(reference, str) else known[reference].id
