@@ -32,13 +32,13 @@ from tests.generated.prefix import Prefix, journals_at
 
 
 class Case:
-    """A market with every fault, and what an auditor is given at each time."""
+    """A market, and what an auditor is given at each time."""
 
-    def __init__(self, market: Market, injector: Injector) -> None:
+    def __init__(self, market: Market, evidence: Evidence) -> None:
         self.market = market
         self.policy = Policy.of(market.log_key.verify_key)
         self.size = market.book.size
-        self._evidence = injector.evidence()
+        self._evidence = evidence
         self._journals = list(self._evidence.journals)
 
     def evidence(self, history: History, size: int, *, journals: bool = True) -> Evidence:
@@ -90,7 +90,14 @@ def _case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     with Market(Plan(seed=2), tmp_path_factory.mktemp("market")) as market:
         injector = Injector(market)
         market.run()
-        yield Case(market, injector)
+        yield Case(market, injector.evidence())
+
+
+@pytest.fixture(scope="module", name="honest")
+def _honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    with Market(Plan(seed=5), tmp_path_factory.mktemp("honest")) as market:
+        market.run()
+        yield Case(market, Evidence(journals=market.journals()))
 
 
 @pytest.fixture(scope="module", name="at_once")
@@ -104,7 +111,7 @@ def test_the_history_has_findings_of_every_kind(at_once: dict[str, Any]):
 
 
 @settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -127,23 +134,41 @@ def test_evidence_that_comes_late_finds_the_same(
 
 
 def test_a_tally_goes_on_from_any_entry(case: Case):
-    """Many ways to split at once: the rules are asked once, each tally is written down often."""
-    draw = random.Random(7)
-    history = History()
-    cuts = [{draw.randrange(case.size) for _ in range(4**power)} for power in range(5)]
-    tallies = [Tally(history) for _ in cuts]
+    split(case, [256, 16, 1], [])
+
+
+def test_a_tally_of_an_honest_history_goes_on_from_any_entry(honest: Case):
+    """Nothing is found, so that journals are read from their marks on."""
+    *_, tally = split(honest, [32], [20, 3])
+    assert sum(mark.place.sequence for mark in tally.marks.values()) > 1_000
+
+
+def split(case: Case, counts: list[int], journals: list[int]) -> list[Tally]:
+    """Many ways to split at once: the rules are asked once, each tally is written down often.
+
+    Args:
+        case: what is read.
+        counts: for each tally, how often it goes on.
+        journals: the same, for tallies that are also held against the journals of that time.
+    """
+    draw, history = random.Random(7), History()
+    tallies = [Tally(history) for _ in (*counts, *journals)]
+    cuts = [{draw.randrange(case.size) for _ in range(count)} for count in (*counts, *journals)]
     for index, data in enumerate(case.market.book.entries):
         step(case, history, index, data)
         for place, cut in enumerate(cuts):
             if index in cut:
+                given = place >= len(counts)
+                evidence = case.evidence(history, index + 1) if given else Evidence()
                 tallies[place].go_on()
-                reconcile(history, Evidence(), tallies[place])
+                reconcile(history, evidence, tallies[place])
                 tallies[place] = again(history, tallies[place])
     evidence = case.evidence(history, case.size)
     expected = told(reconcile(history, evidence))
     for tally in tallies:
         tally.go_on()
         assert told(reconcile(history, evidence, again(history, tally))) == expected
+    return tallies
 
 
 def again(history: History, tally: Tally) -> Tally:

@@ -1,8 +1,10 @@
 """A node's journal against the log: one true journal, and each way in which another lies."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -10,7 +12,8 @@ from ledger.finding import Finding
 from ledger.ids import short
 from ledger.journal import JournalLine, next_head, write_journal
 from ledger.journal_check import GRACE_MILLISECONDS, check_journal
-from ledger.statements import Counts, Receipt
+from ledger.statements import Counts, JournalPosition, Receipt
+from ledger.tally import Tally
 from ledger.verify import audit
 from tests.world import SECOND, World
 
@@ -25,6 +28,8 @@ def world(tmp_path: Path) -> World:
     world.one_use()
     world.one_use()
     settle(world)
+    assert codes(world) == []
+    assert marked(world) == 4
     return world
 
 
@@ -35,9 +40,25 @@ def settle(world: World) -> None:
 
 
 def codes(world: World, data: bytes | None = None) -> list[str]:
+    """What is found by one who reads everything, and by one who read the beginning before."""
     journal = world.journal(world.providers[0]) if data is None else data
     account = check_journal(world.log.history, journal, "journals/000")
+    tally = TALLIES.setdefault(world, Tally(world.log.history))
+    tally.go_on()
+    tally = TALLIES[world] = Tally.recall(world.log.history, json.loads(json.dumps(tally.facts())))
+    again = check_journal(world.log.history, journal, "journals/000", tally)
+    for item in (account, again):
+        item.ended = {}  # what was read now
+    assert account == again
     return [item.code for item in account.findings]
+
+
+TALLIES: WeakKeyDictionary[World, Tally] = WeakKeyDictionary()
+
+
+def marked(world: World) -> int:
+    """How many lines of the first journal need not be read again."""
+    return TALLIES[world].marks[world.providers[0].asset].place.sequence
 
 
 def rewritten(world: World, change: Change) -> bytes:
@@ -215,3 +236,68 @@ def test_what_a_node_notes_beside_launches_and_ends_is_its_own(
     world.journal_line(provider.asset, kind, asset=provider.asset, job="job:" + 64 * "a")
     settle(world)
     assert codes(world) == told
+
+
+def test_what_was_right_is_not_read_again(world: World):
+    world.one_use()
+    before = marked(world)
+    assert codes(world) == []
+    assert marked(world) == before
+    settle(world)
+    assert codes(world) == []
+    assert marked(world) == before + 2
+    # The mark may stand nowhere but at what was right; a damaged one is another journal.
+    TALLIES[world].marks[world.providers[0].asset].digest = 64 * "0"
+    assert codes(world) == []
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 3, 4, 5])
+def test_a_receipt_that_comes_late_is_held_against_every_line(world: World, sequence: int):
+    provider = world.providers[0]
+    job, grants = world.granted_job()
+    receipt = world.receipt(provider, job, grants[0])
+    position = JournalPosition(sequence, "sha256:" + 64 * "0")
+    world.insecure_put(replace(receipt, journal=position))
+    # One that names another's line is a fork, which is told where receipts are counted.
+    expected = [] if sequence in (1, 3) else ["journal_mismatch"]
+    assert codes(world) == expected
+    settle(world)
+    assert codes(world) == expected
+
+
+def test_a_job_that_is_launched_again_is_counted_once(world: World):
+    provider = world.providers[0]
+    (job, _) = next(
+        (line.body["job"], line) for line in world.journals[provider.asset] if "job" in line.body
+    )
+    world.journal_line(provider.asset, "launch", asset=provider.asset, job=job)
+    settle(world)
+    assert codes(world) == []
+
+
+def test_a_refusal_before_the_launch_is_an_end(world: World):
+    provider = world.providers[0]
+    job, _ = world.granted_job()
+    line = {"asset": provider.asset, "job": job}
+    receipt = "receipt:" + 64 * "d"
+    world.journal_line(provider.asset, "finish", **line, receipt=receipt, state="refused")
+    world.log.history.named[receipt] = 1
+    settle(world)
+    assert codes(world) == []
+    world.journal_line(provider.asset, "launch", **line)
+    settle(world)
+    assert codes(world) == []
+
+
+def test_what_lacks_at_the_mark_is_found_when_nothing_sealed_explains_it(world: World):
+    history = world.log.history
+    index = world.log.index_of(world.providers[0].asset)
+    history.sealed_jobs[index] = history.sealed_receipts[index] = [10_000]
+    unlogged(world)
+    settle(world)
+    assert codes(world) == []
+    assert marked(world) == 6
+    unlogged_again = {"asset": world.providers[0].asset, "job": "job:" + 64 * "e"}
+    world.journal_line(world.providers[0].asset, "launch", **unlogged_again)
+    settle(world)
+    assert codes(world)[0] == "unlogged_job"
