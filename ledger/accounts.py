@@ -266,7 +266,7 @@ class Accounts:
                 [
                     job.logged.index,
                     sorted(job.granted),
-                    list(job.ends.items()),
+                    [list(pair) for pair in job.ends.items()],
                     job.released,
                     job.settled,
                     job.last,

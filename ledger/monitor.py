@@ -421,7 +421,7 @@ class Monitor:
         Raises:
             StateError: the state cannot be written.
         """
-        if self.trusted is not None:
+        if self.trusted is not None and self.tally.facts() != self.mirror.remembered.get("tally"):
             self._commit()
 
     def _commit(self) -> None:

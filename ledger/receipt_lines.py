@@ -72,7 +72,7 @@ class ReceiptLines:
 
     def facts(self) -> list[Any]:
         """Return everything as JSON values."""
-        return [self.lines, self.indexes, self.states, self.forks]
+        return [[*self.lines], [*self.indexes], [*self.states], [[*pair] for pair in self.forks]]
 
     @classmethod
     def recall(cls, facts: Sequence[Any]) -> ReceiptLines:
@@ -143,7 +143,7 @@ class Closes:
     def facts(self) -> list[Any]:
         """Return everything as JSON values."""
         spans = [[item.start, item.stop] for item in self.closed]
-        return [self.listed, spans, self.taken, self.compared, self.unlike, self.top]
+        return [self.listed, spans, self.taken, self.compared, [*self.unlike], self.top]
 
     @classmethod
     def recall(cls, facts: Sequence[Any]) -> Closes:

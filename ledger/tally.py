@@ -114,15 +114,15 @@ class Tally:
         return (self._history.by_index[index] for index in self._participants)
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return everything as JSON values, which stay as they are when the tally goes on."""
         return {
             "accounts": self.accounts.facts(),
-            "assets": self._assets,
+            "assets": [*self._assets],
             "closes": {name: item.facts() for name, item in self.closes.items()},
             "lines": [[asset, item.facts()] for asset, item in self.lines.items()],
             "marks": {name: item.facts(self._reference) for name, item in self.marks.items()},
-            "participants": self._participants,
-            "tags": [self.tags.keys, sorted(self.tags.indexes)],
+            "participants": [*self._participants],
+            "tags": [dict(self.tags.keys), sorted(self.tags.indexes)],
             "version": VERSION,
         }
 

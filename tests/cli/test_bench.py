@@ -70,6 +70,7 @@ def test_the_ledger_bench_has_every_row(capsys: pytest.CaptureFixture[str]):
         "full audit": "1/s",
         "peak memory": "MB",
         "bytes per entry": "bytes",
+        "resume": "s",
     }
     appended = [row for name, row in rows.items() if name.startswith("append")]
     assert all(row["details"].keys() & {"verifying", "not available"} for row in appended)

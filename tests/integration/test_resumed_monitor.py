@@ -133,6 +133,22 @@ def test_evidence_that_comes_late_finds_the_same(
     assert case.look(tmp_path, case.size) == at_once
 
 
+def test_what_was_compared_is_remembered_by_the_next_process(honest: Case, tmp_path: Path):
+    for size in (honest.size // 2, honest.size, honest.size):
+        honest.look(tmp_path, size)
+    with Mirror(tmp_path) as mirror:
+        monitor = Monitor(mirror, honest.policy)
+        marks = monitor.tally.marks.values()
+        assert sum(mark.place.sequence for mark in marks) > 1_000
+        # What is written down is what is there: nothing to keep, nothing is written.
+        before = mirror.remembered
+        monitor.keep_tally()
+        assert mirror.remembered is before
+        next(iter(marks)).receipts += 1
+        monitor.keep_tally()
+        assert mirror.remembered is not before
+
+
 def test_a_tally_goes_on_from_any_entry(case: Case):
     split(case, [256, 16, 1], [])
 
