@@ -124,6 +124,10 @@ class History:
     def seal(self, entry: Entry) -> None:
         """Take the last entry as one whose statement nobody opened."""
         self.checked["sealed"] += 1
+        self.pass_over(entry)
+
+    def pass_over(self, entry: Entry) -> None:
+        """Take the last entry as one of which nobody knows what it says, or whether it was said."""
         index, listed = entry.index, entry.references[:1]
         if entry.kind == "job":
             for asset in entry.references:

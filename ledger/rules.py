@@ -111,6 +111,10 @@ def _admit(history: History, entry: Entry, opened: Unverified | None) -> Stateme
     except SignatureError:
         history.refuse(logged, "bad_signature")
         raise
+    except EvidenceError:
+        # Its authors stayed sealed: it may be true. What counts receipts must not call it absent.
+        history.pass_over(entry)
+        raise
     case = Case(history, logged, references)
     try:
         RULES[statement.kind](case)

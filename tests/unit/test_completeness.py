@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger import completeness
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, RuleError
 from ledger.history import History
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
@@ -159,6 +159,40 @@ def test_a_sealed_schedule_leaves_closes_unchecked(world: World):
     world.close_epochs()
     history = replayed(world, lambda kind: kind == "schedule")
     assert history.broken == {}
+
+
+def with_sealed_owner(world: World) -> tuple[History, list[str]]:
+    """The history of an auditor to whom one provider's enrolment stayed closed; rules broken."""
+    history, found = History(), []
+    owner = world.log.index_of(world.providers[0].id)
+    for entry, opening in zip(world.entries(), world.openings(), strict=True):
+        opened = None if entry.index == owner else opening.reveal(entry)
+        try:
+            admit(history, entry, leaf_hash(entry.to_bytes()), opened)
+        except RuleError as error:
+            found.append(error.code)
+        except LedgerError:
+            continue
+    return history, found
+
+
+def test_a_receipt_whose_node_cannot_be_known_is_unknown_not_absent(world: World):
+    world.close_epochs()
+    history, found = with_sealed_owner(world)
+    assert found == []
+    assert history.broken == {}
+    assert history.checked["sealed"] == 1
+    asset = world.log.index_of(world.providers[0].asset)
+    assert asset in history.sealed_receipts
+    assert completeness.check(history) == []
+
+
+def test_what_is_false_is_found_beside_a_sealed_owner(world: World):
+    world.put(world.epoch(world.providers[0]))
+    close = world.epoch(world.providers[1])
+    world.insecure_put(replace(close, uses=close.uses + 1))
+    _, found = with_sealed_owner(world)
+    assert found == ["wrong_uses"]
 
 
 def second_receipt(world: World, position: JournalPosition | None) -> Receipt:
