@@ -53,6 +53,9 @@ CHECKPOINT = "checkpoint"
 BUNDLES_A_COMMIT = 32
 """Entry bundles that are replayed between two commits."""
 
+RULES = 2
+"""Version of what the rules say of the same entries; a state of another is put to them again."""
+
 MAX_KEPT = 1000
 """Most findings that a state remembers."""
 
@@ -146,7 +149,7 @@ class Monitor:
             self.missing = [_finding(item) for item in remembered["missing"]]
             self.checked = Counter(remembered["checked"])
             self.unchecked, self._stuck = remembered["unchecked"], remembered["stuck"]
-            self._recall(remembered["facts"], remembered.get("tally"))
+            self._recall(remembered)
         except (KeyError, TypeError, ValueError, AttributeError, ProofError) as error:
             raise StateError(
                 f"{self.mirror.folder} was not written by this program; move it away"
@@ -159,18 +162,24 @@ class Monitor:
                 f"the checkpoint in {self.mirror.folder} is not that of its entries; move it away"
             )
 
-    def _recall(self, facts: dict[str, Any], tally: Any) -> None:
+    def _recall(self, remembered: dict[str, Any]) -> None:
+        facts = remembered["facts"]
         try:
-            self.history = recall(self.mirror, facts)
+            # Nothing is a fact under other rules.
+            same = remembered.get("rules") == RULES
+            self.history = recall(self.mirror, facts if same else {})
             self._remembered_facts = (self.history.size, facts)
         except OtherVersionError:
-            # The entries are here and tied to the checkpoint: only the rules are asked again.
+            # The entries are here and tied to the checkpoint: only the rules are asked again, and
+            # what they said before does not count.
             self.history, self.unchecked, self._stuck = History(), 0, False
+            self.findings = [item for item in self.findings if not item.where.startswith("entry ")]
+            self.missing = [item for item in self.missing if item.code != "sealed_evidence"]
             self.tally = Tally(self.history)
             self.mirror.restart(self._state())
             return
         try:
-            self.tally = Tally.recall(self.history, tally)
+            self.tally = Tally.recall(self.history, remembered["tally"])
         except (LookupError, TypeError, ValueError, AttributeError):
             # None yet, or of another version: counted anew, from the statements that are here.
             self.tally = Tally.of(self.history)
@@ -436,6 +445,7 @@ class Monitor:
             "findings": [asdict(item) for item in self.findings],
             "missing": [asdict(item) for item in self.missing],
             "range": [item.hex() for item in self._range.hashes],
+            "rules": RULES,
             "size": self._range.size,
             "stuck": self._stuck,
             "successions": [item.decode() for item in self._successions],

@@ -157,6 +157,22 @@ def test_a_state_of_another_version_is_replayed_from_its_own_copy(
         assert Monitor(mirror, policy(world)).history.size == world.log.size
 
 
+def test_what_older_rules_said_is_said_again_or_not(tmp_path: Path, grown: tuple[World, bytes]):
+    world = grown[0].copy(tmp_path / "world")
+    world.insecure_put(replace(world.schedule(), issued=world.clock()))
+    look(tmp_path / "state", world)
+    with Mirror(tmp_path / "state") as mirror:
+        remembered = mirror.remembered | {"rules": 1}
+        for code, where in (("wrong_index", "entry 7"), ("split_view", "checkpoint")):
+            found = {"code": code, "where": where, "message": "", "entries": [7]}
+            remembered["findings"].append(found)
+        mirror.commit(remembered)
+    monitor, _ = look(tmp_path / "state", world)
+    assert sorted(codes(monitor.findings)) == ["second_schedule", "split_view"]
+    monitor, _ = look(tmp_path / "state", world)
+    assert sorted(codes(monitor.findings)) == ["second_schedule", "split_view"]
+
+
 def test_a_history_that_cannot_be_written_down_is_refused():
     history = History()
     history.something = object()  # type: ignore[attr-defined]
