@@ -1,4 +1,4 @@
-"""What an auditor holds besides the log, kept beside its mirror: journals, tag keys, canaries.
+"""What an auditor holds besides the log, beside its mirror: journals, tag keys, canaries, results.
 
     held = Held(Path("state"))
     findings = held.take_journal("journals/000", data) + held.contradictions()
@@ -11,22 +11,24 @@ decided in `ledger.reconcile`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import durable
 from ledger.encoding import sha256_text
-from ledger.errors import EvidenceFileError, JournalFormatError
+from ledger.errors import EncodingError, EvidenceFileError, JournalFormatError, StatementError
 from ledger.finding import Finding
 from ledger.ids import parse_id, short
 from ledger.journal import Journal, asset_of, end_of, read_journal
 from ledger.reconcile import Evidence
+from ledger.record import hex_digest
 from ledger.use_index import read_tag_keys
 
 FOLDER = "evidence"
 JOURNALS = "journals"
 TAG_KEYS, CANARIES, ROSTER = "tag-keys", "canaries", "roster"
+PLANTER, RESULTS = "planter", "results"
 MAX_FILE = 64 << 20
 _MAX_LINE = 1000
 _OTHER = ".other"
@@ -109,7 +111,7 @@ class Held:
         ]
 
     def take(self, name: str, data: bytes) -> None:
-        """Keep tag keys, canaries or a roster in place of what was kept before.
+        """Keep tag keys, canaries, their planter, a roster or results in place of those before.
 
         Raises:
             LedgerError: not in the form of its kind.
@@ -127,12 +129,16 @@ class Held:
 
     def evidence(self) -> Evidence:
         """Return everything held, as `reconcile` takes it; journals are read one at a time."""
-        keys, canaries, roster = (self._read(name) for name in (TAG_KEYS, CANARIES, ROSTER))
+        kept = {name: self._read(name) for name in _READERS}
+        keys, canaries, roster = kept[TAG_KEYS], kept[CANARIES], kept[ROSTER]
+        planter, results = kept[PLANTER], kept[RESULTS]
         return Evidence(
             journals=self._journals(),
             tag_keys=None if keys is None else read_tag_keys(keys),
             canaries=() if canaries is None else read_lines(canaries),
+            planter=None if planter is None else read_planter(planter),
             roster=None if roster is None else frozenset(read_lines(roster)),
+            results={} if results is None else read_results(results),
         )
 
     def _journals(self) -> Iterator[tuple[str, bytes]]:
@@ -163,11 +169,53 @@ def read_lines(data: bytes) -> tuple[str, ...]:
     return tuple(text for text in found if text)
 
 
+def read_planter(data: bytes) -> str:
+    """Read the id of the participant in whose name canaries were planted: one line.
+
+    Raises:
+        EvidenceFileError: it is none.
+    """
+    lines = read_lines(data)
+    try:
+        kinds = [parse_id(line)[0] for line in lines]
+    except EncodingError:
+        kinds = []
+    if kinds != ["participant"]:
+        raise EvidenceFileError("the planter is no id of one participant")
+    return lines[0]
+
+
+def read_results(data: bytes) -> dict[str, str]:
+    """Read what buyers got: on each line the id of a job and the digest of its result.
+
+    Raises:
+        EvidenceFileError: a line is not that, or names a job of an earlier one.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_lines(data), start=1):
+        job, _, result = line.partition(" ")
+        try:
+            hex_digest(result, "result")
+            kind = parse_id(job)[0]
+        except (EncodingError, StatementError):
+            kind = ""
+        if kind != "job" or job in found:
+            raise EvidenceFileError(f"result {number} is not the id of a job and a sha256: digest")
+        found[job] = result
+    return found
+
+
 def _split(data: bytes) -> list[bytes]:
     return data.removesuffix(b"\n").split(b"\n") if data else []
 
 
-_READERS = {TAG_KEYS: read_tag_keys, CANARIES: read_lines, ROSTER: read_lines}
+_READERS: dict[str, Callable[[bytes], object]] = {
+    TAG_KEYS: read_tag_keys,
+    CANARIES: read_lines,
+    PLANTER: read_planter,
+    ROSTER: read_lines,
+    RESULTS: read_results,
+}
 
 
 def _begins(longer: Journal, shorter: Journal) -> bool:

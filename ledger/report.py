@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from ledger.errors import ReportError, StatementError
-from ledger.evidence import Piece
+from ledger.evidence import PLANTER, Piece
 from ledger.finding import Finding
 from ledger.history import History
 from ledger.keys import SigningKey, VerifyKey
@@ -219,7 +219,7 @@ def _reproduce(subject: Subject) -> dict[str, str]:
         trust = f" --key {policy.logs[0].text}"
     else:
         trust = " --policy POLICY"
-    given = "".join(f" --{name} FILE" for name in subject.options)
+    given = "".join(f" --{name} {'ID' if name == PLANTER else 'FILE'}" for name in subject.options)
     command = f"rongshu audit report {what}{trust}{given} --sign-with AUDITOR.key --out DIR"
     return {"command": command, "digest": subject.digest}
 

@@ -138,8 +138,15 @@ CHECKS = (
         "canaries",
         "Are the jobs that the auditor planted in the log?",
         "canaries",
-        "missing_canary",
+        "missing_canary unseen_canary",
         "planted jobs",
+    ),
+    _check(
+        "results",
+        "Did each buyer get the very result that was released?",
+        "compared_results",
+        "wrong_result unlogged_result",
+        "results that buyers got",
     ),
     _check(
         "roster",

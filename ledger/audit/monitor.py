@@ -18,7 +18,7 @@ from ledger.audit.exported import read_file
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
 from ledger.errors import FetchError, LedgerError, StateError, TrustError
-from ledger.evidence import CANARIES, MAX_FILE, ROSTER, TAG_KEYS, Held
+from ledger.evidence import CANARIES, MAX_FILE, PLANTER, RESULTS, ROSTER, TAG_KEYS, Held
 from ledger.finding import Finding, Report
 from ledger.manifest import JOURNALS
 from ledger.mirror import Mirror
@@ -108,7 +108,18 @@ def add_evidence_arguments(parser: argparse.ArgumentParser) -> None:
         "--canaries", metavar="FILE", type=Path, help="ids or nonces of jobs you planted"
     )
     parser.add_argument(
+        "--planter",
+        metavar="ID",
+        help="id of the participant that asked for them: sealed jobs of others cannot be them",
+    )
+    parser.add_argument(
         "--roster", metavar="FILE", type=Path, help="verifier keys that participants gave you"
+    )
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        type=Path,
+        help="results that buyers got: id of the job and sha256: digest, one a line",
     )
 
 
@@ -290,9 +301,12 @@ def take_evidence(arguments: argparse.Namespace, held: Held) -> list[Finding]:
         (TAG_KEYS, arguments.tag_keys),
         (CANARIES, arguments.canaries),
         (ROSTER, arguments.roster),
+        (RESULTS, arguments.results),
     ):
         if path is not None:
             held.take(name, read_file(path, MAX_FILE))
+    if arguments.planter is not None:
+        held.take(PLANTER, f"{arguments.planter}\n".encode())
     return found
 
 

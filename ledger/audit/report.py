@@ -24,7 +24,7 @@ from ledger.errors import (
     SignatureError,
     StatementError,
 )
-from ledger.evidence import CANARIES, ROSTER, TAG_KEYS
+from ledger.evidence import CANARIES, PLANTER, RESULTS, ROSTER, TAG_KEYS
 from ledger.keys import SigningKey, VerifyKey
 from ledger.manifest import FILE
 from ledger.mirror import STATE, Mirror
@@ -184,6 +184,12 @@ def _report_on(arguments: argparse.Namespace, auditor: VerifyKey, made: int) -> 
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    named = {TAG_KEYS: arguments.tag_keys, CANARIES: arguments.canaries, ROSTER: arguments.roster}
-    given = [name for name, path in named.items() if path is not None]
+    named = {
+        TAG_KEYS: arguments.tag_keys,
+        CANARIES: arguments.canaries,
+        PLANTER: arguments.planter,
+        ROSTER: arguments.roster,
+        RESULTS: arguments.results,
+    }
+    given = [name for name, value in named.items() if value is not None]
     return ["journal"] * len(arguments.journal) + given

@@ -3,9 +3,23 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import EvidenceFileError, LedgerError
-from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held, read_lines
+from ledger.evidence import (
+    CANARIES,
+    PLANTER,
+    RESULTS,
+    ROSTER,
+    TAG_KEYS,
+    Held,
+    read_lines,
+    read_planter,
+    read_results,
+)
+from ledger.history import History
 from ledger.journal import write_journal
+from ledger.merkle import leaf_hash
 from ledger.reconcile import reconcile
+from ledger.rules import admit
+from ledger.statements import Release
 from ledger.use_index import write_tag_keys
 from tests.world import World, key_of, tag_key_of
 
@@ -77,3 +91,63 @@ def test_files_outside_their_format_are_refused(tmp_path: Path, world: World):
     assert read_lines(b"") == ()
     assert list(held.pieces()) == []
     assert world.log_key != key_of("nobody")
+
+
+def test_a_planted_job_is_missed_though_jobs_of_others_are_sealed(tmp_path: Path, world: World):
+    """The planter's name tells its own sealed jobs from those of others."""
+    held, history = Held(tmp_path), replayed_without_jobs(world)
+    held.take(CANARIES, b"nonce 99\n")
+    result = reconcile(history, held.evidence())
+    assert (result.findings, [item.code for item in result.missing]) == ((), ["unseen_canary"])
+    held.take(PLANTER, f"{world.providers[0].id}\n".encode())
+    result = reconcile(history, held.evidence())
+    assert ([item.code for item in result.findings], result.missing) == (["missing_canary"], ())
+    held.take(PLANTER, f"{world.researcher.id}\n".encode())
+    result = reconcile(history, held.evidence())
+    assert (result.findings, [item.code for item in result.missing]) == ((), ["unseen_canary"])
+
+
+def replayed_without_jobs(world: World) -> History:
+    """The history of an auditor to whom jobs and what rests on them stay closed."""
+    history = History()
+    for entry, opening in zip(world.entries(), world.openings(), strict=True):
+        closed = entry.kind in ("job", "grant", "receipt", "release", "settlement")
+        opened = None if closed else opening.reveal(entry)
+        admit(history, entry, leaf_hash(entry.to_bytes()), opened)
+    return history
+
+
+def test_results_of_buyers_are_compared(tmp_path: Path, world: World):
+    held, history = Held(tmp_path), world.log.history
+    (job, logged) = next(iter(history.released.items()))
+    release = logged.statement
+    assert isinstance(release, Release)
+    held.take(RESULTS, f"{job} {release.result}\n".encode())
+    result = reconcile(history, held.evidence())
+    assert (result.findings, result.checked["results"]) == ((), 1)
+    held.take(RESULTS, f"{job} sha256:{64 * '0'}\n".encode())
+    assert [item.code for item in reconcile(history, held.evidence()).findings] == ["wrong_result"]
+
+
+JOB = "job:" + 64 * "1"
+DIGEST = "sha256:" + 64 * "2"
+
+
+def test_planter_and_results_are_read_strictly():
+    planter = "participant:" + 64 * "0"
+    assert read_planter(f"{planter}\n".encode()) == planter
+    for wrong in ("", JOB, "somebody", f"{planter}\n{planter}"):
+        with pytest.raises(EvidenceFileError, match="planter"):
+            read_planter(wrong.encode())
+    assert read_results(f"{JOB} {DIGEST}\n".encode()) == {JOB: DIGEST}
+    assert read_results(b"") == {}
+    for wrong in (
+        JOB,
+        f"{JOB}  {DIGEST}",
+        f"{JOB} {DIGEST[:-1]}",
+        f"{DIGEST} {JOB}",
+        f"{planter} {DIGEST}",
+        f"{JOB} {DIGEST}\n{JOB} {DIGEST}",
+    ):
+        with pytest.raises(EvidenceFileError, match="result"):
+            read_results(wrong.encode())

@@ -304,6 +304,30 @@ def test_write_and_check_a_report(
     assert "not an empty folder" in capsys.readouterr().err
 
 
+def test_planter_and_results_are_given_on_the_command_line(
+    tmp_path: Path, world: World, keys: list[Any], capsys: pytest.CaptureFixture[str]
+):
+    export = world.folder / "export"
+    (job, logged) = next(iter(world.log.history.released.items()))
+    signed = ["--sign-with", tmp_path / "auditor.key", "--json"]
+    planter = ["--canaries", tmp_path / "canaries", "--planter", world.researcher.id]
+    for place, digest, code in ((1, logged.statement.payload()["result"], 0), (2, DIGEST, 1)):
+        (tmp_path / "results").write_text(f"{job} {digest}\n")
+        given = [*planter, "--results", tmp_path / "results"]
+        out = tmp_path / f"out{place}"
+        assert command("report", export, *keys, *given, *signed, "--out", out) == code
+        capsys.readouterr()
+        payload = open_report((out / "report.json").read_bytes(), AUDITOR.verify_key)
+        found = [item["code"] for item in payload["findings"]]
+        assert found == ([] if code == 0 else ["wrong_result"])
+        assert "--planter ID --results FILE" in payload["reproduce"]["command"]
+        rows = {row["check"]: row["checked"] for row in payload["checks"]}
+        assert (rows["canaries"], rows["results"]) == (1, 1)
+
+
+DIGEST = "sha256:" + 64 * "0"
+
+
 def test_follow_a_log_and_report_on_what_was_seen(
     tmp_path: Path, world: World, keys: list[Any], capsys: pytest.CaptureFixture[str]
 ):
@@ -343,6 +367,8 @@ def test_wrong_usage_is_told(
         ("monitor", export, *state),
         ("monitor", export, *state, *keys, "--every", "0"),
         ("monitor", export, *state, *keys, "--canaries", tmp_path / "none"),
+        ("monitor", export, *state, *keys, "--planter", "somebody"),
+        ("monitor", export, *state, *keys, "--results", tmp_path / "log.vkey"),
         ("monitor", "http://market.example", *state, *keys, "--api-key", tmp_path / "none"),
     ]
     for words in wrong:
