@@ -27,7 +27,7 @@ from ledger.reconcile import Reconciliation
 from ledger.report_checks import kind_in, table
 from ledger.report_limits import LIMITS
 from ledger.standing import reconciled
-from ledger.statements import Asset, Participant, Schedule, Shred, envelope
+from ledger.statements import Asset, Participant, Rotation, Schedule, Shred, envelope
 from ledger.trust import Policy, Trusted
 from ledger.verdict import Verdict
 
@@ -127,6 +127,7 @@ def payload_of(subject: Subject, *, auditor: VerifyKey, made: int) -> dict[str, 
             for item in subject.evidence
         ],
         "findings": [_finding(item) for item in verdict.findings],
+        "key_changes": _key_changes(subject),
         "log": {
             "fingerprint": verdict.key_fingerprint,
             "key_given": verdict.key_given,
@@ -184,6 +185,45 @@ def _finding(item: Finding) -> dict[str, Any]:
 def _entry(where: str) -> list[int]:
     word, _, number = where.partition(" ")
     return [int(number)] if word == "entry" and number.isdecimal() else []
+
+
+def _key_changes(subject: Subject) -> dict[str, Any]:
+    """Return the changes of the log's key, and those of participants and nodes."""
+    rows = list(_rotations(subject.history))
+    return {
+        "log": subject.verdict.key_changes,
+        "others": max(0, len(rows) - MAX_ROWS),
+        "parties": rows[:MAX_ROWS],
+    }
+
+
+def _rotations(history: History) -> Iterator[dict[str, Any]]:
+    now: dict[str, str] = {}
+    for logged in history.by_index.values():
+        # Asked first: a recalled history reads a statement when somebody looks at it.
+        changes = logged.id.startswith("rotation:") and logged.id not in history.broken
+        rotation = logged.statement if changes else None
+        if isinstance(rotation, Rotation):
+            old = now.get(rotation.subject) or _enrolled_key(history, rotation.subject)
+            now[rotation.subject] = rotation.new_key
+            yield {
+                "by": rotation.by,
+                "entry": logged.index,
+                "name": _name(history, rotation.subject),
+                "new": VerifyKey.from_text(rotation.new_key).fingerprint,
+                "of": "node" if rotation.of_node else "participant",
+                "old": None if old is None else VerifyKey.from_text(old).fingerprint,
+                "time": logged.time,
+            }
+
+
+def _enrolled_key(history: History, subject: str) -> str | None:
+    """Return the first key of a participant or node; None where its entry stayed sealed."""
+    logged = history.by_id.get(subject)
+    statement = None if logged is None else logged.statement
+    if isinstance(statement, Asset):
+        return statement.node_key
+    return statement.key if isinstance(statement, Participant) else None
 
 
 def _key(key: VerifyKey) -> dict[str, str]:

@@ -341,7 +341,36 @@ def _trust(report: Report) -> Iterator[str]:
                 for item in report["participants"]
             ),
         )
+    yield from _key_changes(report["key_changes"])
     yield "</section>\n"
+
+
+def _key_changes(changes: Report) -> Iterator[str]:
+    rows = [
+        ("The log", f"after {item['size']:,} entries", item["old"], item["new"], item["by"])
+        for item in changes["log"]
+    ]
+    rows += [
+        (f"{item['name']} ({item['of']})", f"entry {item['entry']:,}", *_changed(item))
+        for item in changes["parties"]
+    ]
+    if rows:
+        yield from _table(
+            "Changes of keys: whoever has an older fingerprint finds it here",
+            ("Whose", "Where", "Old fingerprint", "New fingerprint", "Vouched for by"),
+            (
+                (_text(whose), _text(where), _code(old), _code(new), _text(f"the old {by}"))
+                for whose, where, old, new, by in (
+                    (*row[:4], "key" if row[4] == "key" else "recovery key") for row in rows
+                )
+            ),
+        )
+    if changes["others"]:
+        yield f"<p>{changes['others']:,} more changes are not listed.</p>\n"
+
+
+def _changed(item: Report) -> tuple[str, str, str]:
+    return item["old"] or "unknown", item["new"], item["by"]
 
 
 def _limits(report: Report) -> Iterator[str]:

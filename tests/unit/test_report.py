@@ -120,7 +120,7 @@ def test_a_monitor_reports_what_the_verifier_does(tmp_path: Path, world: World, 
         with Mirror(tmp_path / str(number)) as mirror:
             state = payload_of(of_state(mirror, policy), auditor=AUDITOR.verify_key, made=1)
         export = report_on(each)
-        for name in ("money", "epochs", "log", "period", "participants", "assumptions"):
+        for name in ("money", "epochs", "log", "period", "participants", "key_changes"):
             assert state[name] == export[name]
         keys = [(item["code"], item["where"], item["entries"]) for item in export["findings"]]
         assert [(i["code"], i["where"], i["entries"]) for i in state["findings"]] == keys
@@ -211,6 +211,37 @@ class Reading(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] != "style":
             self.text.append(data)
+
+
+def test_every_change_of_a_key_is_listed(tmp_path: Path):
+    world = World(tmp_path / "world", 1)
+    provider, keys = world.providers[0], [key_of(f"new{number}") for number in range(2)]
+    twin = world.copy(tmp_path / "twin")
+    twin.export(tmp_path / "twin" / "export")
+    assert report_on(twin)["key_changes"] == {"log": [], "others": 0, "parties": []}
+    before = provider.key.verify_key.fingerprint, world.node_key(provider).verify_key.fingerprint
+    world.put(world.rotate(provider, provider.asset, keys[0], by="recovery"))
+    world.put(world.rotate(provider, provider.id, keys[1]))
+    # A key that was in use already is refused, and replaces none.
+    world.insecure_put(world.rotate(provider, provider.id, keys[0]))
+    world.export(tmp_path / "world" / "export")
+    report = report_on(world)
+    new = [key.verify_key.fingerprint for key in keys]
+    assert [
+        (item["of"], item["by"], item["old"], item["new"])
+        for item in report["key_changes"]["parties"]
+    ] == [
+        ("node", "recovery", before[1], new[0]),
+        ("participant", "key", before[0], new[1]),
+    ]
+    text = page(report, "sha256:abc")
+    assert all(fingerprint in text for fingerprint in (*before, *new))
+    known = {"size": 7, "time": 1, "old": "aaaa", "new": "bbbb", "by": "recovery"}
+    report["key_changes"] |= {"log": [known], "others": 2}
+    text = page(report, "sha256:abc")
+    assert "after 7 entries" in text
+    assert "the old recovery key" in text
+    assert "2 more changes" in text
 
 
 def test_the_page_is_whole_and_shows_what_the_report_says(broken: World):
