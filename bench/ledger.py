@@ -310,6 +310,9 @@ class _Earlier:
     def openings(self, start: int, stop: int) -> dict[int, bytes]:
         return {item.index: item.to_bytes() for item in self._log.openings(start, stop)}
 
+    def sealed(self, _start: int, _stop: int) -> dict[int, bytes]:
+        return {}
+
     def declared(self, start: int, stop: int) -> set[int]:
         return set(range(start, stop))
 

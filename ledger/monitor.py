@@ -47,6 +47,8 @@ from ledger.tally import Tally
 from ledger.tile_tree import TileTree
 from ledger.tiles import WIDTH, Tile, decode_bundle, tile_bytes
 from ledger.trust import Policy, Trusted
+from ledger.unsealing import Unsealing
+from ledger.views import Views
 from ledger.workers import in_order
 
 CHECKPOINT = "checkpoint"
@@ -73,12 +75,14 @@ class Plan:
             called stale; None to ask for no freshness.
         now: the time, Unix seconds.
         progress: called with the number of entries replayed and of all.
+        views: view keys that open what an exported folder encloses, as it is read.
     """
 
     processes: int = 1
     max_age: int | None = None
     now: Callable[[], float] | None = None
     progress: Callable[[int, int], None] | None = None
+    views: Views | None = None
 
 
 class Monitor:
@@ -114,6 +118,7 @@ class Monitor:
         self.checked: Counter[str] = Counter()
         self.unchecked = 0
         self._policy = policy
+        self._unsealing = Unsealing(self.plan.views, mirror.remembered.get("enclosed", ()))
         self._successions: list[bytes] = []
         self._heads: set[int] = set()
         self._signed = b""
@@ -221,6 +226,7 @@ class Monitor:
             raise TrustError(f"the checkpoint is of another log, {newest.origin[:80]!r}")
         self.checked["checkpoints"] += 1
         self._check_age(trusted, report)
+        self._unsealing.begin(newest.origin, report)
         if newest.size < self.size:
             self._rolled_back(newest, report)
         elif newest.size == self.size and self.trusted is not None:
@@ -234,6 +240,7 @@ class Monitor:
             self._keep(signed, trusted)
         self._check_heads(newest.origin, report)
         self._replay(report)
+        self._unsealing.check(self.history, report)
 
     def _learn(self, successions: Sequence[bytes]) -> None:
         fresh = [item for item in successions if item not in self._successions]
@@ -371,6 +378,10 @@ class Monitor:
         openings = source.openings(first, stop)
         for index in sorted(source.declared(first, stop) - set(openings)):
             report.miss("missing_opening", f"entry {index}", "declared open, not opened")
+        unsealed = self._unsealing.open(source, first, fresh, report)
+        if unsealed:
+            self.checked["unsealed"] += len(unsealed)
+        openings |= unsealed
         leaves = [leaf_hash(item) for item in fresh]
         for index, (item, leaf) in enumerate(zip(fresh, leaves, strict=True), first):
             self.mirror.append(item, leaf, openings.get(index, b""))
@@ -440,6 +451,7 @@ class Monitor:
         return {
             "checked": dict(self.checked),
             "checkpoint": self._signed.decode(),
+            "enclosed": self._unsealing.enclosed[:],
             "facts": self._facts(),
             "heads": sorted(self._heads),
             "findings": [asdict(item) for item in self.findings],

@@ -218,10 +218,12 @@ class Reader:
             # By the entry's own number, as it was said; a wrong one is a finding of the rules.
             opening = openings.get(entry.index)
             if opening is None and self._views is not None and entry.index in sealed:
-                opening = self._unseal(report, entry, sealed[entry.index], self._views)
+                opening = self.unseal(report, entry, sealed[entry.index], self._views)
             yield Item(entry, leaf) if opening is None else self._open(entry, leaf, opening, index)
 
-    def _unseal(self, report: Report, entry: Entry, line: bytes, views: Views) -> Opening | None:
+    @staticmethod
+    def unseal(report: Report, entry: Entry, line: bytes, views: Views) -> Opening | None:
+        """Return what view keys open of a sealed entry; report what is wrong with its line."""
         where = f"entry {entry.index}"
         try:
             opening = open_sealed(line, entry, views)

@@ -28,6 +28,7 @@ from ledger.manifest import (
     FILES,
     JOURNALS,
     OPENED,
+    SEALED,
     SPANS,
     SUCCESSION,
     TAG_KEYS,
@@ -37,6 +38,7 @@ from ledger.manifest import (
     openings_path,
     read_manifest,
     read_tables,
+    sealed_path,
 )
 from ledger.session import Session
 from ledger.succession import MAX_LIST, MAX_SUCCESSIONS, SUCCESSIONS_PATH, read_list
@@ -71,6 +73,9 @@ class Source(Protocol):
 
     def openings(self, start: int, stop: int) -> dict[int, bytes]:
         """Return the openings of entries `start` to `stop`, exclusive, each as one line."""
+
+    def sealed(self, start: int, stop: int) -> dict[int, bytes]:
+        """Return the sealed openings of these entries, each as one line, for holders of views."""
 
     def declared(self, start: int, stop: int) -> set[int]:
         """Return the entries among these that are said to be open."""
@@ -126,6 +131,11 @@ class ServerSource:
             data = self._session.get(f"/v1/log/openings?start={first}&end={last}", MAX_PAGE)
             found.update(_page(data, first, last))
         return found
+
+    def sealed(self, start: int, stop: int) -> dict[int, bytes]:
+        """Return none: what is sealed for holders of views stands in exports."""
+        del start, stop
+        return {}
 
     def declared(self, start: int, stop: int) -> set[int]:
         """Return none: the service does not say what it hides."""
@@ -213,6 +223,28 @@ class FolderSource:
                 if index in found or index // WIDTH != number:
                     raise EntryError(f"{path} opens entry {index}, which it should not")
                 found[index] = line
+        return {index: line for index, line in found.items() if start <= index < stop}
+
+    def sealed(self, start: int, stop: int) -> dict[int, bytes]:
+        """Return the sealed openings in the export.
+
+        Raises:
+            OSError: a file is not there.
+            EncodingError: it is not what the manifest lists, or has not one line for each.
+        """
+        found: dict[int, bytes] = {}
+        for number in range(start // WIDTH, (stop - 1) // WIDTH + 1):
+            first = number * WIDTH
+            last = min(first + WIDTH, self.contents.size)
+            states = enumerate(self.contents.openness.within(first, last), first)
+            indexes = [index for index, state in states if state == SEALED]
+            if not indexes:
+                continue
+            path = sealed_path(number)
+            *lines, rest = self._listed(path).split(b"\n")
+            if rest or len(lines) != len(indexes):
+                raise EncodingError(f"{path} has not one line for each of its sealed entries")
+            found.update(zip(indexes, lines, strict=True))
         return {index: line for index, line in found.items() if start <= index < stop}
 
     def declared(self, start: int, stop: int) -> set[int]:

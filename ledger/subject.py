@@ -16,7 +16,7 @@ from pathlib import Path
 from ledger import note
 from ledger.encoding import sha256_text
 from ledger.errors import EncodingError
-from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held
+from ledger.evidence import CANARIES, ROSTER, TAG_KEYS, Held, Piece
 from ledger.finding import Finding, Report
 from ledger.folder import Folder
 from ledger.manifest import CHECKPOINT, CLOSED, ERASED, FILE, JOURNALS, OPENED
@@ -27,6 +27,7 @@ from ledger.report import Subject
 from ledger.standing import standing, with_result
 from ledger.trust import Policy
 from ledger.verify import Audit, Plan, audit
+from ledger.views import Views
 
 
 def of_state(mirror: Mirror, policy: Policy) -> Subject:
@@ -67,6 +68,7 @@ def of_export(
     policy: Policy | None,
     *,
     processes: int = 1,
+    views: Views | None = None,
     take: Callable[[Held], list[Finding]] | None = None,
     options: Sequence[str] = (),
 ) -> Subject:
@@ -76,13 +78,14 @@ def of_export(
         path: the exported folder.
         policy: whom the auditor trusts; None where nobody vouches for the export.
         processes: how many share the work.
+        views: view keys that open what the export encloses.
         take: adds further evidence; returns what is wrong with it.
         options: names of the arguments that gave it.
 
     Raises:
         OSError, EncodingError: there is no manifest to name the export by.
     """
-    done = audit(path, policy, Plan(processes=processes))
+    done = audit(path, policy, Plan(processes=processes, views=views))
     with Folder(path) as folder, tempfile.TemporaryDirectory() as place:
         digest = sha256_text(folder.read(FILE, note.MAX_BYTES))
         held = Held(Path(place))
@@ -91,9 +94,11 @@ def of_export(
         evidence = held.evidence()
         result = reconcile(done.history, evidence)
         found += held.contradictions()
-        pieces = tuple(held.pieces())
+        pieces = (*held.pieces(), *_keys(views))
     size = done.history.size
     states = [] if done.contents is None else done.contents.openness.within(0, size)
+    read = {*done.history.by_index, *(item.index for item in done.history.refused.values())}
+    opened = [OPENED if index in read else state for index, state in enumerate(states)]
     return Subject(
         "export",
         digest,
@@ -101,7 +106,7 @@ def of_export(
         policy,
         with_result(done.verdict, result, found),
         done.history,
-        states.__getitem__,
+        opened.__getitem__,
         result,
         done.trusted,
         pieces,
@@ -125,6 +130,12 @@ def _attached(folder: Folder, done: Audit, held: Held) -> list[Finding]:
         except (EncodingError, OSError) as error:
             found.append(Finding("damaged", TAG_KEYS, str(error)))
     return found
+
+
+def _keys(views: Views | None) -> list[Piece]:
+    """Name the view keys by their digest: they are random, so it shows nothing of them."""
+    data = b"" if views is None else views.to_bytes()
+    return [Piece("views", len(data), sha256_text(data))] if data else []
 
 
 def _given(evidence: Evidence) -> dict[str, int]:

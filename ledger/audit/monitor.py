@@ -17,7 +17,8 @@ from ledger.audit.arguments import add_command, complain
 from ledger.audit.exported import read_file
 from ledger.audit.text import clean, iso, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
-from ledger.errors import FetchError, LedgerError, StateError, TrustError
+from ledger.audit.verify import VIEWS_HELP, read_views
+from ledger.errors import FetchError, LedgerError, StateError, TrustError, ViewError
 from ledger.evidence import CANARIES, MAX_FILE, PLANTER, RESULTS, ROSTER, TAG_KEYS, Held
 from ledger.finding import Finding, Report
 from ledger.manifest import JOURNALS
@@ -29,8 +30,10 @@ from ledger.source import FolderSource, ServerSource, Source
 from ledger.standing import standing
 from ledger.trust import Policy
 from ledger.verdict import Verdict
+from ledger.views import Views
 
 MAX_API_KEY = 4096
+REMOTE = ("http://", "https://")
 
 EXAMPLES = """\
 examples:
@@ -72,6 +75,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--api-key", metavar="FILE", type=Path, help="file with your API key, for statements"
     )
+    parser.add_argument("--views", metavar="FILE", type=Path, help=VIEWS_HELP)
     add_evidence_arguments(parser)
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--once", action="store_true", help="look once and end; the default")
@@ -137,7 +141,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _follow(arguments: argparse.Namespace, mirror: Mirror, policy: Policy) -> int:
     try:
-        plan = Plan(os.cpu_count() or 1, max_age=arguments.max_age, now=time.time)
+        plan = Plan(
+            os.cpu_count() or 1,
+            max_age=arguments.max_age,
+            now=time.time,
+            views=_views(arguments),
+        )
         monitor = Monitor(mirror, policy, plan)
     except TrustError as error:
         sys.stderr.write(f"rongshu audit monitor: {clean(str(error))}\n")
@@ -156,6 +165,17 @@ def _follow(arguments: argparse.Namespace, mirror: Mirror, policy: Policy) -> in
             return code
 
 
+def _views(arguments: argparse.Namespace) -> Views | None:
+    """Return the view keys that were given.
+
+    Raises:
+        LedgerError: they cannot be read, or the source encloses nothing that they could open.
+    """
+    if arguments.views is not None and arguments.source.startswith(REMOTE):
+        raise ViewError("view keys open what an exported folder encloses: name the folder")
+    return read_views(arguments.views, Path(arguments.source))
+
+
 Opener = Callable[[], AbstractContextManager[Source]]
 
 
@@ -167,7 +187,7 @@ def _opener(arguments: argparse.Namespace, policy: Policy) -> Opener:
         ExportError, OSError: the API key cannot be read.
     """
     where: str = arguments.source
-    if not where.startswith(("http://", "https://")):
+    if not where.startswith(REMOTE):
         return lambda: closing(FolderSource(Path(where), policy))
     token = None
     if arguments.api_key is not None:

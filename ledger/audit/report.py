@@ -17,6 +17,7 @@ from ledger.audit.monitor import add_evidence_arguments, take_evidence
 from ledger.audit.page import page
 from ledger.audit.text import clean, reason
 from ledger.audit.trust import add_trust_arguments, read_policy
+from ledger.audit.verify import VIEWS_HELP, read_views
 from ledger.encoding import canonical, sha256_text
 from ledger.errors import (
     LedgerError,
@@ -70,6 +71,7 @@ def add(subparsers: Any) -> None:
         help="an exported folder, or the state folder of a monitor",
     )
     add_trust_arguments(parser, needed=False)
+    parser.add_argument("--views", metavar="FILE", type=Path, help=VIEWS_HELP)
     add_evidence_arguments(parser)
     parser.add_argument(
         "--sign-with", metavar="FILE", type=Path, help="the auditor's signing key (mode 0600)"
@@ -171,12 +173,15 @@ def _report_on(arguments: argparse.Namespace, auditor: VerifyKey, made: int) -> 
     if (folder / STATE).is_file() and not (folder / FILE).exists():
         if policy is None:
             raise ReportError("name the log's key or a policy: the state does not vouch for itself")
+        if arguments.views is not None:
+            raise ReportError("view keys open what an export encloses; give them to the monitor")
         with Mirror(folder) as mirror:
             return payload_of(of_state(mirror, policy), auditor=auditor, made=made)
     subject = of_export(
         folder,
         policy,
         processes=os.cpu_count() or 1,
+        views=read_views(arguments.views, folder),
         take=lambda held: take_evidence(arguments, held),
         options=_options(arguments),
     )
@@ -192,4 +197,5 @@ def _options(arguments: argparse.Namespace) -> list[str]:
         RESULTS: arguments.results,
     }
     given = [name for name, value in named.items() if value is not None]
-    return ["journal"] * len(arguments.journal) + given
+    views = [] if arguments.views is None else ["views"]
+    return views + ["journal"] * len(arguments.journal) + given

@@ -46,6 +46,9 @@ class Prefix:
         erased = self._market.erased
         return {item.index: item.to_bytes() for item in found if item.index not in erased}
 
+    def sealed(self, _start: int, _stop: int) -> dict[int, bytes]:
+        return {}
+
     def declared(self, start: int, stop: int) -> set[int]:
         return set(range(start, stop)) - self._market.erased
 

@@ -61,6 +61,9 @@ class LogSource:
         found = self.log.openings(start, stop)
         return {item.index: item.to_bytes() for item in found if item.index not in self.hidden}
 
+    def sealed(self, _start: int, _stop: int) -> dict[int, bytes]:
+        return {}
+
     def declared(self, start: int, stop: int) -> set[int]:
         return self.said_open & set(range(start, stop))
 
