@@ -16,7 +16,7 @@ from bench import table
 from ledger.collector import look_seldom
 
 FOLDER = Path(__file__).parent
-HARNESS = {"__main__", "cast", "checks", "table"}
+HARNESS = {"__main__", "cast", "checks", "resuming", "table"}
 
 
 def find_benches() -> dict[str, str]:

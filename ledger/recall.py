@@ -34,6 +34,8 @@ from ledger.statements.registry import BY_MEDIA_TYPE
 
 # Read from the mirror, entry by entry.
 _FROM_MIRROR = frozenset({"entries", "by_id", "by_index", "last_leaf"})
+# Nor is what is found again by itself remembered.
+_LEFT_OUT = _FROM_MIRROR | {"signers"}
 
 
 class RecalledEntry(Entry):
@@ -77,7 +79,7 @@ def facts_of(history: History) -> dict[str, Any]:
     Raises:
         StateError: it knows something of a kind that cannot be written down.
     """
-    held = {name: item for name, item in vars(history).items() if name not in _FROM_MIRROR}
+    held = {name: item for name, item in vars(history).items() if name not in _LEFT_OUT}
     return {name: _encode(item, history) for name, item in held.items()}
 
 
@@ -100,7 +102,7 @@ def recall(mirror: Mirror, facts: Mapping[str, Any]) -> History:
             history.by_id[statement_id] = history.by_index[index] = logged
     for leaf in mirror.leaves(max(0, mirror.replayed - 1), mirror.replayed):
         history.last_leaf = leaf
-    expected = set(vars(history)) - _FROM_MIRROR
+    expected = set(vars(history)) - _LEFT_OUT
     if expected != set(facts):
         raise OtherVersionError(f"{mirror.folder} was written by another version of this program")
     for name, item in facts.items():
