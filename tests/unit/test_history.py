@@ -143,14 +143,20 @@ def test_an_index_has_the_used_assets_that_have_a_tag_key(tmp_path: Path):
     assert untagged.log.history.used_assets(0, untagged.log.size) == {untagged.providers[1].asset}
 
 
-def test_a_receipt_of_a_sealed_asset_is_no_use_that_can_be_indexed(tmp_path: Path):
+def test_a_receipt_of_a_sealed_asset_may_be_a_use(tmp_path: Path):
     world = World.with_one_use(tmp_path / "world", 2)
     first, second = world.providers
     opened = [index for index in range(world.log.size) if index != world.log.index_of(first.asset)]
     done = audit(world.export(tmp_path / "x", opened), world.log.vkey)
     # Without the asset's own entry nobody knows its node's key.
     assert [item.code for item in done.verdict.missing] == ["sealed_evidence"]
-    assert done.history.used_assets(0, world.log.size) == {second.asset}
+    used, size = done.history.used_assets, world.log.size
+    of_first, of_second = map(world.log.index_of, world.use.receipts)
+    with pytest.raises(EvidenceError, match="stayed sealed"):
+        used(of_first, of_first + 1)
+    # The twin: where no receipt of it stands, the index can be told.
+    assert used(0, of_first) == set()
+    assert used(of_first + 1, size) == used(of_second, of_second + 1) == {second.asset}
 
 
 def test_an_index_that_goes_back_moves_nothing(tmp_path: Path):

@@ -108,7 +108,9 @@ def shown(history: History) -> dict[str, Any]:
             return value.to_bytes()
         return value
 
-    return {name: plain(item) for name, item in vars(history).items()}
+    # Signers are looked up anew by whoever asks.
+    told = {name: item for name, item in vars(history).items() if name != "signers"}
+    return {name: plain(item) for name, item in told.items()}
 
 
 def codes(items: Sequence[Any]) -> list[str]:
