@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What `cryptography` stands on, and nothing of the service or the node.
 BASE = ("cryptography", "cffi", "pycparser", "typing-extensions")
 # These run where the service or the client is installed.
-NOT_FOR_THE_AUDITOR = {"client", "export", "log", "sealing", "store"}
+NOT_FOR_THE_AUDITOR = {"client", "export", "log", "sealing", "shown", "store"}
 
 pytestmark = [
     pytest.mark.slow,
