@@ -187,6 +187,26 @@ def test_a_statement_that_its_author_did_not_sign_has_no_effect_after_a_restart(
     assert read(forged).id in world.open_log().history.by_id
 
 
+@patch("ledger.log.BATCH", 1)
+def test_a_note_that_the_disk_refuses_costs_time_and_nothing_else(world: World):
+    """Whatever ends the process there: the entries are shown already, and are verified again."""
+    forged = world.offer(world.providers[0]).sign(world.providers[1].key)
+    noted = Record(world.folder / "checkpoints", world.log_key).read().size
+    with patch.object(Record, "note", side_effect=OSError) as refused:
+        ticket = world.log.enqueue(world.sign(world.job()))
+        world.insecure_put(forged)
+    assert refused.called
+    assert ticket.wait(0) < world.log.size
+    assert world.log.trouble is None
+    again, count = count_signatures(world)
+    assert Record(world.folder / "checkpoints", world.log_key).read().size == noted
+    assert again.findings == world.log.findings
+    assert read(forged).id not in again.history.by_id
+    # The twin: noted, they are not verified again.
+    world.put(world.job())
+    assert count_signatures(world)[1] < count
+
+
 def test_whoever_writes_to_the_database_has_nothing_believed(world: World):
     """A wrongly signed entry that the database got behind the log's back."""
     world.one_use()
