@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ledger.entry import Entry
-from ledger.errors import EvidenceError
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
@@ -67,10 +66,7 @@ class AgreementAccount:
     @property
     def agreement(self) -> Agreement:
         """The agreement itself."""
-        statement = self.logged.statement
-        if not isinstance(statement, Agreement):
-            raise EvidenceError(f"entry {self.index} is no agreement")
-        return statement
+        return self.logged.read_as(Agreement)
 
     @property
     def budget_micro(self) -> int | None:
@@ -103,10 +99,7 @@ class JobAccount:
     @property
     def job(self) -> Job:
         """What was asked."""
-        statement = self.logged.statement
-        if not isinstance(statement, Job):
-            raise EvidenceError(f"entry {self.logged.index} is no job")
-        return statement
+        return self.logged.read_as(Job)
 
     def is_recent(self, history: History) -> bool:
         """Whether its next step may still come; in a log without a schedule it always may."""
@@ -342,8 +335,9 @@ class Accounts:
             self._agreements[logged.id] = logged.index
             self._active.pop(logged.id, None)
         elif isinstance(statement, Job):
-            if logged.id not in self._jobs:
-                self._nonces += _digest(statement.nonce)
+            if logged.id in self._jobs:
+                return
+            self._nonces += _digest(statement.nonce)
             self._jobs[logged.id] = logged.index
             self._open[logged.id] = JobAccount(logged, last=logged.index)
             for asset in statement.assets:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
-from ledger.receipt_lines import STATES, Closes, ReceiptLines, epoch_of, line_of, other_heads
+from ledger.receipt_lines import STATES, Closes, ReceiptLines, line_of, other_heads
 from ledger.statements import Asset, Epoch, Receipt, Schedule
 from ledger.tally import Tally
 
@@ -70,9 +70,10 @@ def closed_epochs(history: History, tally: Tally | None = None) -> list[Closed]:
         return []
     tally = tally or Tally.of(history)
     return [
-        _closed(history, schedule, logged, logged.statement, tally.closes.get(logged.id, Closes()))
+        _closed(
+            history, schedule, logged, logged.read_as(Asset), tally.closes.get(logged.id, Closes())
+        )
         for logged in tally.assets()
-        if isinstance(logged.statement, Asset)
     ]
 
 
@@ -189,7 +190,7 @@ def _compare_closes(
 ) -> Iterator[Finding]:
     short_of: list[tuple[Logged, str, int, int]] = []
     for logged in closes:
-        close = epoch_of(logged)
+        close = logged.read_as(Epoch)
         places = lines.between(close.journal.first, close.journal.last)
         there = lines.counts(places)
         for state in STATES:
@@ -230,8 +231,7 @@ def _unknown_receipts(history: History, asset: str, index: int) -> int:
 
 
 def _line(history: History, index: int) -> int:
-    statement = history.by_index[index].statement
-    return line_of(statement) if isinstance(statement, Receipt) else 0
+    return line_of(history.by_index[index].read_as(Receipt))
 
 
 def _epochs(numbers: list[int]) -> str:

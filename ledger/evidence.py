@@ -76,13 +76,9 @@ class Held:
         if not known:
             durable.replace(path, data)
             return []
-        before = read_journal(known)
-        if _begins(journal, before):
-            durable.replace(path, data)
-            return []
-        if _begins(before, journal):
-            return []
-        durable.replace(path.with_name(f"{path.name}{_OTHER}"), data)
+        # One that was fetched earlier is shorter; any other contradicts what is kept.
+        if not _begins(read_journal(known), journal):
+            durable.replace(path.with_name(f"{path.name}{_OTHER}"), data)
         return []
 
     def _kept(self, data: bytes) -> tuple[Path, bytes]:

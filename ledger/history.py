@@ -51,6 +51,16 @@ class Logged:
     id: str
     statement: Statement
 
+    def read_as(self, kind: type[S]) -> S:
+        """Return the statement, which is of this kind.
+
+        Raises:
+            EvidenceError: it is of another.
+        """
+        if not isinstance(self.statement, kind):
+            raise EvidenceError(f"entry {self.index} is no {kind.kind}")
+        return self.statement
+
 
 class Signer(NamedTuple):
     """A key, and those by whose revocation it ends."""
@@ -356,9 +366,8 @@ class History:
 
     def last_close(self, asset: str) -> tuple[Logged, Epoch] | None:
         """Return the newest close of an asset's node."""
-        newest = self.closes.get(asset, [])[-1:]
-        found = [(item, item.statement) for item in newest if isinstance(item.statement, Epoch)]
-        return found[0] if found else None
+        closes = self.closes.get(asset)
+        return (closes[-1], closes[-1].read_as(Epoch)) if closes else None
 
     def uses(self, asset_index: int, asset: str, start: int, stop: int) -> list[Logged]:
         """Return the receipts of an asset, with contributions, logged in a range of entries.
@@ -371,11 +380,7 @@ class History:
         found = self.receipts.get(asset_index, [])
         low = bisect_left(found, start, key=_index)
         high = bisect_left(found, stop, key=_index)
-        return [
-            logged
-            for logged in found[low:high]
-            if isinstance(logged.statement, Receipt) and logged.statement.contributions
-        ]
+        return [logged for logged in found[low:high] if logged.read_as(Receipt).contributions]
 
     def used_assets(self, start: int, stop: int) -> set[str]:
         """Return the assets with a tag key that have a receipt with contributions in a range.

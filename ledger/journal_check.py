@@ -132,16 +132,10 @@ class _Check:
         entries = history.receipts.get(self.index, [])
         pending = [history.by_index[index] for index in mark.pending]
         self.receipts = [
-            (logged, logged.statement)
-            for logged in [*pending, *entries[mark.receipts :]]
-            if isinstance(logged.statement, Receipt)
+            (logged, logged.read_as(Receipt)) for logged in [*pending, *entries[mark.receipts :]]
         ]
         closes = history.closes.get(journal.asset, [])
-        self.closes = [
-            (logged, logged.statement)
-            for logged in closes[mark.closes :]
-            if isinstance(logged.statement, Epoch)
-        ]
+        self.closes = [(logged, logged.read_as(Epoch)) for logged in closes[mark.closes :]]
         # The last line of which the log must know by now.
         self.due = max(
             (close.journal.last for logged, close in self.closes if matured(history, logged)),

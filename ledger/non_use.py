@@ -275,7 +275,7 @@ def make(
         raise EvidenceError(f"the tag keys of {len(lacking)} assets used in epoch {number} lack")
     index = _indexed(history, number)
     tags = sorted_tags(tag(keys[item], item, number) for item in used)
-    if not isinstance(index.statement, UseIndex) or root_of(tags) != index.statement.root:
+    if root_of(tags) != index.read_as(UseIndex).root:
         raise ProofError(f"the index of epoch {number} is not that of the assets used in it")
     size = checkpoints.parse(note.split_unverified(signed)[0]).size
     needed = sorted(_grounds(history, listed, number) | {index.index})
@@ -352,7 +352,7 @@ def _neighbours(tags: Sequence[bytes], own: bytes) -> tuple[Neighbour, ...]:
 
 def _indexed(history: History, number: int) -> Logged:
     for logged in history.use_indexes:
-        if isinstance(logged.statement, UseIndex) and logged.statement.number == number:
+        if logged.read_as(UseIndex).number == number:
             return logged
     raise EvidenceError(f"epoch {number} is not indexed, or its index is not open to you")
 
@@ -363,7 +363,7 @@ def _grounds(history: History, listed: Logged, number: int) -> set[int]:
     closes = (
         logged
         for logged in history.closes.get(listed.id, ())
-        if isinstance(logged.statement, Epoch) and logged.statement.number == number
+        if logged.read_as(Epoch).number == number
     )
     close = next(closes, None)
     if close is None:

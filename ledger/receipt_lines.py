@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.errors import EvidenceError
 from ledger.history import History, Logged
 from ledger.statements import Epoch, Receipt
 
@@ -45,9 +44,8 @@ class ReceiptLines:
     def take(self, receipts: Sequence[Logged]) -> None:
         """Take those of a growing list that are new."""
         for logged in receipts[len(self.lines) :]:
-            receipt = logged.statement
-            if isinstance(receipt, Receipt):
-                self._add(line_of(receipt), logged.index, STATES.index(receipt.state))
+            receipt = logged.read_as(Receipt)
+            self._add(line_of(receipt), logged.index, STATES.index(receipt.state))
 
     def _add(self, line: int, index: int, state: int) -> None:
         place = bisect_right(self.lines, line)
@@ -110,7 +108,7 @@ class Closes:
         """Take closes and receipts that are new, and compare what is due."""
         closes = history.closes[asset]
         for logged in closes[self.taken :]:
-            self._count(epoch_of(logged).number)
+            self._count(logged.read_as(Epoch).number)
         self.taken = len(closes)
         listed = history.by_id.get(asset)
         place = -1 if listed is None else listed.index
@@ -120,7 +118,7 @@ class Closes:
             self.unlike = []
         lines.lowest = None
         while self.compared < len(closes) and matured(history, closes[self.compared]):
-            close = epoch_of(closes[self.compared])
+            close = closes[self.compared].read_as(Epoch)
             if not _agrees(history, close, lines):
                 self.unlike.append(self.compared)
             self.compared += 1
@@ -161,22 +159,13 @@ def other_heads(history: History, close: Epoch, lines: ReceiptLines) -> Iterator
     # The receipt that was signed next names the very place where the close ended.
     for place in lines.between(close.journal.last + 1, close.journal.last + 1):
         logged = history.by_index[lines.indexes[place]]
-        receipt = logged.statement
-        if isinstance(receipt, Receipt) and receipt.journal.head != close.journal.head:
+        if logged.read_as(Receipt).journal.head != close.journal.head:
             yield logged
 
 
 def line_of(receipt: Receipt) -> int:
     """Return the line of a receipt's end in its node's journal."""
     return receipt.journal.sequence + 1
-
-
-def epoch_of(logged: Logged) -> Epoch:
-    """Return the close that the history keeps as one."""
-    statement = logged.statement
-    if not isinstance(statement, Epoch):
-        raise EvidenceError(f"entry {logged.index} is no close")
-    return statement
 
 
 def matured(history: History, logged: Logged) -> bool:

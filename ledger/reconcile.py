@@ -188,30 +188,19 @@ class _TagCheck:
             if logged.index in self.known.indexes:
                 self.recomputed += 1
                 continue
-            index = logged.statement
-            if isinstance(index, UseIndex):
-                try:
-                    root = self._root(index)
-                except EvidenceError as error:
-                    missing.append(
-                        Finding(
-                            "unchecked_index",
-                            f"entry {logged.index}",
-                            f"the index of epoch {index.number}: {error}",
-                            (logged.index,),
-                        )
-                    )
-                    continue
-                self.recomputed += 1
-                if root == index.root:
-                    self.known.indexes.add(logged.index)
-                else:
-                    yield Finding(
-                        "wrong_index_root",
-                        f"entry {logged.index}",
-                        f"the index of epoch {index.number} is not that of the assets used in it",
-                        (logged.index,),
-                    )
+            index, where = logged.read_as(UseIndex), f"entry {logged.index}"
+            try:
+                root = self._root(index)
+            except EvidenceError as error:
+                message = f"the index of epoch {index.number}: {error}"
+                missing.append(Finding("unchecked_index", where, message, (logged.index,)))
+                continue
+            self.recomputed += 1
+            if root == index.root:
+                self.known.indexes.add(logged.index)
+            else:
+                message = f"the index of epoch {index.number} is not that of the assets used in it"
+                yield Finding("wrong_index_root", where, message, (logged.index,))
 
     def _check_key(self, asset: str, key: bytes) -> Iterator[Finding]:
         logged = self.history.by_id.get(asset)
@@ -273,9 +262,7 @@ def _check_roster(
     if roster is None:
         return
     for logged in tally.participants():
-        statement = logged.statement
-        if not isinstance(statement, Participant):
-            continue
+        statement = logged.read_as(Participant)
         # Whoever was asked named the key it has today, which may have replaced the enrolled one.
         if {statement.key, history.participant_key(logged.id).text}.isdisjoint(roster):
             yield Finding(
@@ -291,8 +278,7 @@ def _check_results(
 ) -> Iterator[Finding]:
     for job, digest in results.items():
         logged, account = history.released.get(job), accounts.jobs.get(job)
-        release = None if logged is None else logged.statement
-        if logged is None or not isinstance(release, Release):
+        if logged is None:
             # It may be sealed, and the job too: then nobody can compare.
             if history.sealed_jobs if account is None else account.released:
                 continue
@@ -300,7 +286,7 @@ def _check_results(
             proof = () if asked is None else (asked.index,)
             message = "its buyer got a result that was never released"
             yield Finding("unlogged_result", job, message, proof)
-        elif release.result != digest:
+        elif logged.read_as(Release).result != digest:
             yield Finding(
                 "wrong_result",
                 f"entry {logged.index}",

@@ -8,6 +8,7 @@ import pytest
 
 from ledger.accounts import Accounts
 from ledger.history import History
+from ledger.statements import Job
 from ledger.verify import audit
 from tests.world import World, chain, insecure_export
 
@@ -184,3 +185,22 @@ def test_a_sealed_step_that_refers_wrongly_is_found_and_counts_for_nothing(
     expected = ("references_mismatch", f"entry {wrong}")
     assert expected in named
     Accounts.of(done.history)
+
+
+def test_a_job_that_stands_twice_in_the_log_is_counted_once(world: World):
+    job, other = (world.put(world.job()) for _ in range(2))
+    entries, openings = world.entries(), world.openings()
+    place, index = world.log.index_of(job), len(entries)
+    last = entries[-1].time
+    folder = insecure_export(
+        world.folder / "twice",
+        world.log_key,
+        chain([*entries, replace(entries[place], index=index, time=last)]),
+        [*openings, replace(openings[place], index=index)],
+    )
+    history = audit(folder, world.log.vkey).history
+    assert history.by_index[place].id == history.by_index[index].id == job
+    accounts = Accounts.of(history)
+    named = {history.get(name, Job).nonce: name for name in (job, other)}
+    assert accounts.by_nonce(list(named)) == named
+    assert accounts.totals["asked"] == 2 * len(world.providers)

@@ -102,3 +102,30 @@ def test_a_rule_is_asked_about_its_own_kind_alone(world: World):
     assert as_kind(case, Offer) is logged.statement
     with pytest.raises(StatementError, match=f"entry {logged.index} is no job"):
         as_kind(case, Job)
+
+
+@pytest.mark.parametrize("kind", ["job", "release"])
+def test_an_entry_refers_to_what_its_statement_names(
+    world: World, folders: Iterator[Path], kind: str
+):
+    entry = first(world, kind)
+    swapped = (*entry.references[:-2], *reversed(entry.references[-2:]))
+    assert set(swapped) == set(entry.references) != {None}
+    found = codes(verdict_on(world, next(folders), replace(entry, references=swapped)))
+    assert ("references_mismatch", f"entry {entry.index}") in found
+
+
+def test_an_entry_refers_to_nothing_where_its_statement_names_nothing(
+    world: World, folders: Iterator[Path]
+):
+    world = world.copy(next(folders))
+    refusal = world.receipt(
+        world.providers[0], "job:" + 64 * "0", None, state="refused", reason="not_proven"
+    )
+    index = world.log.index_of(world.put(refusal))
+    entry = world.entries()[index]
+    assert entry.references[2] is None
+    for grant in (None, first(world, "grant").index):
+        changed = replace(entry, references=(*entry.references[:2], grant))
+        found = codes(verdict_on(world, next(folders), changed))
+        assert (("references_mismatch", f"entry {index}") in found) == (grant is not None)

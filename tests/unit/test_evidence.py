@@ -58,7 +58,7 @@ def test_a_journal_that_goes_on_replaces_the_one_before(tmp_path: Path, world: W
     key = world.node_key(provider)
     shorter = write_journal(provider.asset, lines[:1], key, now=0)
     longer = write_journal(provider.asset, lines, key, now=1)
-    for data in (shorter, longer, shorter):
+    for data in (shorter, shorter, longer, shorter):
         assert held.take_journal("journal", data) == []
         assert held.contradictions() == []
     (kept,) = (item for _, item in held.evidence().journals)

@@ -8,10 +8,10 @@ import pytest
 
 from ledger.entry import NO_PREDECESSOR, Entry
 from ledger.errors import EvidenceError, RuleError
-from ledger.history import History
+from ledger.history import History, Logged
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
-from ledger.statements import Agreement, Asset, Grant, Offer, TaggedAsset
+from ledger.statements import Agreement, Asset, Grant, Offer, Schedule, TaggedAsset
 from ledger.verify import audit
 from tests.world import Provider, World
 
@@ -69,6 +69,14 @@ def test_one_bad_entry_does_not_hide_the_next(tmp_path: Path):
     # The enrolment stands in the wrong place, and was said: what rests on it is checked.
     assert codes == [(1, "chain_broken")]
     assert history.broken == {history.by_index[1].id: "chain_broken"}
+
+
+def test_a_statement_is_read_as_what_it_is_alone():
+    schedule = Schedule(epoch_entries=8, grace_entries=4, issued=10)
+    planned = Logged(3, 10, "schedule:" + 64 * "0", schedule)
+    assert planned.read_as(Schedule) is schedule
+    with pytest.raises(EvidenceError, match="entry 3 is no offer"):
+        planned.read_as(Offer)
 
 
 def test_a_life_is_remembered_by_id_index_and_job(tmp_path: Path):

@@ -12,7 +12,7 @@ from ledger.finding import Finding
 from ledger.ids import short
 from ledger.journal import JournalLine, next_head, write_journal
 from ledger.journal_check import GRACE_MILLISECONDS, check_journal
-from ledger.statements import Counts, JournalPosition, Receipt
+from ledger.statements import Counts, JournalPosition, Receipt, read
 from ledger.tally import Tally
 from ledger.verify import audit
 from tests.world import SECOND, World
@@ -301,3 +301,27 @@ def test_what_lacks_at_the_mark_is_found_when_nothing_sealed_explains_it(world: 
     world.journal_line(world.providers[0].asset, "launch", **unlogged_again)
     settle(world)
     assert codes(world)[0] == "unlogged_job"
+
+
+@pytest.mark.parametrize("lie", ["", "head", "sequence", "state"])
+def test_a_receipt_that_lacked_at_the_mark_is_held_against_its_line(world: World, lie: str):
+    history, provider = world.log.history, world.providers[0]
+    # It may be sealed, so nothing is said of it while it lacks, and reading goes on behind it.
+    history.sealed_receipts[world.log.index_of(provider.asset)] = [10_000]
+    job, grants = world.granted_job()
+    receipt = world.receipt(provider, job, grants[0])
+    if lie in ("head", "sequence"):
+        changed = {"head": "sha256:" + 64 * "0", "sequence": receipt.journal.sequence - 1}
+        position = replace(receipt.journal, **{lie: changed[lie]})
+        receipt = replace(receipt, journal=position)
+    world.journal_line(
+        provider.asset, "finish", asset=provider.asset, job=job,
+        state="failed" if lie == "state" else "completed",
+        receipt=read(world.sign(receipt)).id,
+    )  # fmt: skip
+    settle(world)
+    assert codes(world) == []
+    assert marked(world) == 6
+    world.insecure_put(receipt)
+    world.journals[provider.asset].pop()  # the line is there already
+    assert bool(codes(world)) == bool(lie)

@@ -11,6 +11,7 @@ from ledger.journal import (
     HEADING,
     LAUNCH,
     JournalLine,
+    end_of,
     first_head,
     next_head,
     read_journal,
@@ -64,6 +65,14 @@ def test_counts_are_those_of_the_lines():
     assert journal.counts(1, 6) == Counts(2, 1, 1, 1)
     assert journal.counts(2, 4) == Counts(0, 1, 0, 1)
     assert journal.counts(4, 3) == Counts(0, 0, 0, 0)
+
+
+def test_lines_that_were_read_earlier_are_not_counted():
+    place = end_of(write_journal(ASSET, LINES[:2], NODE, now=4))
+    journal = read_journal(DATA, place)
+    assert journal.counts(3, 6) == Counts(1, 1, 1, 1)
+    with pytest.raises(JournalFormatError, match="line 2 of the journal was read before"):
+        journal.counts(2, 6)
 
 
 def test_heads_are_found_by_line():

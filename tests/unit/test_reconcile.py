@@ -7,8 +7,9 @@ import pytest
 
 from ledger.history import History
 from ledger.ids import short
-from ledger.reconcile import Evidence, reconcile
+from ledger.reconcile import Evidence, Reconciliation, reconcile
 from ledger.statements import Release
+from ledger.tally import Tally
 from ledger.use_index import root_of
 from ledger.verify import audit
 from tests.world import World, chain, insecure_export, key_of, tag_key_of
@@ -24,6 +25,10 @@ def world(tmp_path: Path) -> World:
 
 def codes(world: World, **evidence: object) -> list[str]:
     return [item.code for item in reconcile(world.log.history, Evidence(**evidence)).findings]  # type: ignore[arg-type]
+
+
+def codes_of(result: Reconciliation) -> tuple[list[str], list[str]]:
+    return [item.code for item in result.findings], [item.code for item in result.missing]
 
 
 def settle(world: World) -> None:
@@ -244,3 +249,18 @@ def test_what_was_erased_and_is_shown_elsewhere_is_found_without_its_statement(t
     for opened, code in (((erased,), ["not_erased"]), ((erased + 1,), [])):
         found = reconcile(history, Evidence(opened=opened)).findings
         assert [item.code for item in found if item.code == "not_erased"] == code
+
+
+def test_other_tag_keys_than_last_time_are_held_against_everything(world: World):
+    settle(world)
+    tally, right = Tally.of(world.log.history), tag_keys(world)
+    wrong = right | {world.providers[0].asset: bytes(32)}
+    told = []
+    for keys in (right, wrong, right):
+        again = reconcile(world.log.history, Evidence(tag_keys=keys), tally)
+        fresh = reconcile(world.log.history, Evidence(tag_keys=keys))
+        told.append(codes_of(again))
+        assert told[-1] == codes_of(fresh)
+        assert again.checked.get("use_indexes") == fresh.checked.get("use_indexes")
+    assert told == [([], []), (["wrong_tag_key"], told[1][1]), ([], [])]
+    assert "unchecked_index" in told[1][1]

@@ -8,7 +8,7 @@ from ledger.encoding import b64encode
 from ledger.entry import Opening
 from ledger.errors import EncodingError, EntryError, TrustError
 from ledger.export import Extras
-from ledger.manifest import JOURNALS, TAG_KEYS, openings_path
+from ledger.manifest import JOURNALS, TAG_KEYS, Openness, openings_path, sealed_path
 from ledger.monitor import Monitor
 from ledger.note import MAX_BYTES
 from ledger.session import Session
@@ -18,7 +18,14 @@ from ledger.tile_tree import MAX_BUNDLE, MAX_TILE
 from ledger.tiles import Tile
 from ledger.trust import Policy
 from ledger.use_index import write_tag_keys
-from tests.world import World, insecure_export, key_of, tag_key_of
+from tests.world import (
+    World,
+    insecure_export,
+    insecure_manifest,
+    key_of,
+    tag_key_of,
+    write_files,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1"
 
@@ -51,7 +58,7 @@ def test_a_folder_shows_what_is_new_and_what_comes_with_it(world: World, tmp_pat
 
 def test_nothing_is_open_in_a_folder_without_openings(world: World, tmp_path: Path):
     source = source_of(world, world.export(tmp_path / "export", []))
-    assert source.openings(0, 4) == {}
+    assert (source.openings(0, 4), source.sealed(0, 4)) == ({}, {})
     assert source.attachments(TAG_KEYS) == {}
     source.close()
 
@@ -82,6 +89,35 @@ def test_openings_that_are_not_where_they_belong_are_refused(world: World, tmp_p
         with pytest.raises(EntryError, match=told):
             source.openings(0, 4)
         source.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (b"one\ntwo\n", {4: b"two"}),
+        (b"one\n", None),
+        (b"one\ntwo\nthree\n", None),
+        (b"one\ntwo", None),
+        (b"", None),
+    ],
+)
+def test_sealed_openings_have_a_line_each(
+    world: World, tmp_path: Path, lines: bytes, found: dict[int, bytes] | None
+):
+    extras = Extras(sealed={3: b"one", 4: b"two"})
+    honest = world.export(tmp_path / "honest", [], extras=extras)
+    paths = (path for path in honest.rglob("*") if path.is_file())
+    files = {path.relative_to(honest).as_posix(): path.read_bytes() for path in paths}
+    declared = Openness.of(world.log.size, [], [3, 4])
+    signed = insecure_manifest(world.log_key, declared, files | {sealed_path(0): lines})
+    write_files(tmp_path / "export", signed)
+    source = source_of(world, tmp_path / "export")
+    if found is None:
+        with pytest.raises(EncodingError, match="not one line for each of its sealed"):
+            source.sealed(4, 9)
+    else:
+        assert source.sealed(4, 9) == found
+    source.close()
 
 
 def test_a_folder_of_another_log_is_refused(world: World, tmp_path: Path):
@@ -168,7 +204,7 @@ def test_a_service_is_asked_for_one_thing_at_a_time_and_no_more_than_it_may_have
         (SUCCESSIONS_PATH, MAX_LIST),
     ]
     # What a service does not say is not made up.
-    assert source.declared(0, 9) == set()
+    assert (source.declared(0, 9), source.sealed(0, 9)) == (set(), {})
     assert (source.attachments(JOURNALS), source.attachments(TAG_KEYS)) == ({}, {})
     source.close()
     assert session.closed

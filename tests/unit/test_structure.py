@@ -301,3 +301,12 @@ def test_nothing_lies_between_two_entries(raw: list[bytes], tmp_path: Path):
         wrong = bundle[:cut] + b"\0\0" + bundle[cut:]
         verdict = check(write(tmp_path / f"{number}", raw, {path: wrong}))
         assert found(verdict) == [("damaged", path)]
+
+
+def test_an_entry_that_no_frame_can_hold(raw: list[bytes], tmp_path: Path):
+    path = Tile(None, 5, SIZE - 1280).path
+    long = raw[1280].replace(b'"references":[', b'"references":[' + b"0," * (1 << 16))
+    frame = (len(long) % (1 << 16)).to_bytes(2, "big")
+    bundle = frame + long + encode_bundle(raw[1281:])
+    verdict = check(write(tmp_path / "x", raw, {path: bundle}))
+    assert found(verdict) == [("damaged", path)]

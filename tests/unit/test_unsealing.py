@@ -10,6 +10,7 @@ import pytest
 
 from ledger.cli import main
 from ledger.export import Extras
+from ledger.finding import Report
 from ledger.mirror import Mirror
 from ledger.monitor import Monitor, Plan
 from ledger.reconcile import reconcile
@@ -18,6 +19,7 @@ from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.source import FolderSource
 from ledger.standing import standing
 from ledger.trust import Policy
+from ledger.unsealing import Unsealing
 from ledger.verdict import Verdict
 from ledger.verify import Plan as AuditPlan
 from ledger.verify import verify
@@ -174,3 +176,21 @@ def test_view_keys_on_the_command_line(
     assert "give them to the monitor" in capsys.readouterr().err
     assert main(["audit", "monitor", "https://market.example", *state, *key, *views]) == 64
     assert "name the folder" in capsys.readouterr().err
+
+
+def test_what_is_sealed_for_a_leaf_that_is_no_entry_is_left_to_the_rules(
+    world: World, tmp_path: Path
+):
+    """An operator signs a log whose leaf is nonsense, and seals something for it."""
+    folder, report = sealed_export(world, tmp_path / "export"), Report()
+    source = FolderSource(folder, Policy.of(world.log.vkey))
+    unsealing = Unsealing(views_of(world))
+    unsealing.begin(world.log.vkey.name, report)
+    raw = [entry.to_bytes() for entry in world.entries()]
+    (place, *_) = source.sealed(0, len(raw))
+    everything = unsealing.open(source, 0, raw, report)
+    raw[place] = b"{}"
+    rest = unsealing.open(source, 0, raw, report)
+    source.close()
+    assert everything.keys() - rest.keys() == {place}
+    assert (unsealing.enclosed, report.findings, report.missing) == ([], [], [])
