@@ -40,6 +40,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def parents(level: Sequence[bytes]) -> list[bytes]:
+    """Hash each two neighbours into one; a last one without a neighbour has no parent yet."""
+    # The calls of `node_hash`, written out: a million entries make a million of them.
+    sha256 = hashlib.sha256
+    pairs = zip(level[::2], level[1::2], strict=False)
+    return [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+
+
 def root(leaf_hashes: Iterable[bytes]) -> bytes:
     """Return the root over all leaves, using memory for one path only.
 
@@ -138,9 +146,12 @@ class Tree:
         Raises:
             ProofError: when a hash does not have 32 bytes.
         """
-        tree = cls()
-        for leaf in leaves:
-            tree.append(leaf)
+        tree, level = cls(), list(leaves)
+        _check_hashes(level)
+        tree._levels = [level]
+        while len(level) > 1:
+            level = parents(level)
+            tree._levels.append(level)
         return tree
 
     @property

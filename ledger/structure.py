@@ -25,7 +25,7 @@ from ledger.errors import EncodingError, EntryError
 from ledger.finding import Report
 from ledger.folder import Folder
 from ledger.manifest import CHECKPOINT, Contents, File
-from ledger.merkle import HASH_BYTES, CompactRange, Tree, leaf_hash
+from ledger.merkle import HASH_BYTES, CompactRange, Tree, leaf_hash, parents
 from ledger.tiles import WIDTH, Tile, decode_bundle, layout
 
 # Two bytes of length, then exactly the canonical bytes of one entry.
@@ -133,12 +133,9 @@ def check_leaves(
 
 def _subtree(leaves: Sequence[bytes]) -> bytes:
     """Hash a full bundle's leaves to one."""
-    # The calls of `node_hash`, written out: a million entries make a million of them.
-    sha256 = hashlib.sha256
-    level = list(leaves)
+    level = leaves
     while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=True)
-        level = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+        level = parents(level)
     return level[0]
 
 
