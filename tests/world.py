@@ -25,7 +25,6 @@ All keys follow from names, the clock is moved by hand (a second for each statem
 sleeps. A test that wants equal bytes in two runs fixes the salts (`fixed_salts`).
 """
 
-import functools
 import hashlib
 import itertools
 import shutil
@@ -125,12 +124,6 @@ def fixed_salts() -> Iterator[None]:
 def tag_key_of(name: str) -> bytes:
     """The one tag key of a provider's asset in every test."""
     return hashlib.sha256(b"test tag key of " + name.encode()).digest()
-
-
-@functools.cache
-def tag_commitment_of(name: str) -> str:
-    """What an asset says of its tag key; kept, since it hashes the keys of all epochs."""
-    return commit(tag_key_of(name))
 
 
 class Clock:
@@ -418,7 +411,7 @@ class World:
             measurement=measured.sign(self.node_key(provider)),
             valuation=Valuation.of(50_000, measured.quality.score_ppm),
             issued=self.clock(),
-            tag_commitment=tag_commitment_of(provider.name),
+            tag_commitment=commit(tag_key_of(provider.name)),
         )
         return replace(statement, **changes)
 

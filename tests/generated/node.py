@@ -1,6 +1,5 @@
 """A provider's node in a generated history: its journal, and what its next close must say."""
 
-import functools
 import hashlib
 import io
 from dataclasses import dataclass, field
@@ -65,7 +64,7 @@ class Node:
 
     @property
     def tag_commitment(self) -> str:
-        return commitment_of(self.tag_key)
+        return commit(self.tag_key)
 
     def open_spool(self, folder: Path) -> None:
         self.spool = (folder / f"journal of {self.key.name.replace('/', ' ')}").open("w+b")
@@ -109,12 +108,6 @@ def rewritten(data: bytes, key: SigningKey, lines: list[JournalLine], now: int) 
         head = next_head(head, number, line.time, line.kind, line.body)
         chained.append(JournalLine(number, line.time, line.kind, line.body, head))
     return write_journal(read_journal(data).asset, chained, key, now=now)
-
-
-@functools.cache
-def commitment_of(tag_key: bytes) -> str:
-    """It takes a tenth of a second, and every market has the same few keys."""
-    return commit(tag_key)
 
 
 def party(name: str) -> Party:
