@@ -42,10 +42,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def parents(level: Sequence[bytes]) -> list[bytes]:
     """Hash each two neighbours into one; a last one without a neighbour has no parent yet."""
-    # The calls of `node_hash`, written out: a million entries make a million of them.
-    sha256 = hashlib.sha256
-    pairs = zip(level[::2], level[1::2], strict=False)
-    return [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    return list(map(node_hash, level[::2], level[1::2]))
 
 
 def root(leaf_hashes: Iterable[bytes]) -> bytes:
@@ -149,8 +146,7 @@ class Tree:
         tree, level = cls(), list(leaves)
         _check_hashes(level)
         tree._levels = [level]
-        while len(level) > 1:
-            level = parents(level)
+        while level := parents(level):
             tree._levels.append(level)
         return tree
 
@@ -280,8 +276,7 @@ def hash_range(subtree: Callable[[int, int], bytes], start: int, stop: int) -> b
         level = (stop - start).bit_length() - 1
         hashes.append(subtree(level, start >> level))
         start += 1 << level
-    # Most ranges of a proof are one subtree.
-    return hashes[0] if len(hashes) == 1 else _fold(hashes)
+    return _fold(hashes)
 
 
 def split(size: int) -> int:
