@@ -94,19 +94,19 @@ def submit(
             f"{unverified.statement.kind} refers to more than {MAX_REFERENCES} statements; "
             "name fewer assets or receipts"
         )
-    if _is_known(connection, unverified.id, places):
+    needed = set(_needed(unverified.statement))
+    known = _known(connection, needed | {unverified.id}, places)
+    if unverified.id in known:
         return unverified.id
-    for reference in _needed(unverified.statement):
-        if not _is_known(connection, reference, places):
-            raise LogError(f"{unverified.statement.kind} refers to a statement that is not logged")
-    connection.execute(
-        pending.insert().values(
-            statement_id=unverified.id,
-            envelope=envelope,
-            salt=new_salt(),
-            received=now,
-        )
-    )
+    if not needed <= known:
+        raise LogError(f"{unverified.statement.kind} refers to a statement that is not logged")
+    row = {
+        "statement_id": unverified.id,
+        "envelope": envelope,
+        "salt": new_salt(),
+        "received": now,
+    }
+    connection.execute(_INSERT_PENDING, row)
     return unverified.id
 
 
@@ -253,24 +253,40 @@ class Writer:
             held.close()
 
 
-def _is_waiting(connection: sa.Connection, statement_id: str, _places: Mapping[str, int]) -> bool:
-    query = sa.select(pending.c.sequence).where(pending.c.statement_id == statement_id)
-    return connection.execute(query).first() is not None
+# Built once: building such a query takes longer than the database takes to answer it.
+_INSERT_PENDING = pending.insert()
+_SELECT_PENDING = sa.select(pending.c.statement_id).where(
+    pending.c.statement_id.in_(sa.bindparam("names", expanding=True))
+)
+_SELECT_ENTRIES = sa.select(entries.c.statement_id).where(
+    entries.c.index.in_(sa.bindparam("indexes", expanding=True))
+)
 
 
-def _is_logged(connection: sa.Connection, statement_id: str, places: Mapping[str, int]) -> bool:
-    index = places.get(statement_id)
-    query = sa.select(entries.c.statement_id).where(entries.c.index == index)
-    return index is not None and connection.execute(query).scalar() == statement_id
+def _waiting(connection: sa.Connection, names: set[str], _places: Mapping[str, int]) -> set[str]:
+    return set(connection.execute(_SELECT_PENDING, {"names": list(names)}).scalars())
+
+
+def _logged(connection: sa.Connection, names: set[str], places: Mapping[str, int]) -> set[str]:
+    indexes = [places[name] for name in names if name in places]
+    found = connection.execute(_SELECT_ENTRIES, {"indexes": indexes}).scalars()
+    # A place may be that of an entry that is not stored yet.
+    return names.intersection(found)
 
 
 # Waiting first: a statement that moves between the two looks is an entry afterwards, and it had
 # its place before it moved.
-_LOOKS = (_is_waiting, _is_logged)
+_LOOKS = (_waiting, _logged)
 
 
-def _is_known(connection: sa.Connection, statement_id: str, places: Mapping[str, int]) -> bool:
-    return any(look(connection, statement_id, places) for look in _LOOKS)
+def _known(connection: sa.Connection, names: set[str], places: Mapping[str, int]) -> set[str]:
+    """Return those of these statements that wait or are entries."""
+    found: set[str] = set()
+    for look in _LOOKS:
+        rest = names - found
+        if rest:
+            found |= look(connection, rest, places)
+    return found
 
 
 def _needed(statement: Statement) -> list[str]:

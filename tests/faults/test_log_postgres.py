@@ -137,7 +137,7 @@ def test_a_statement_that_moves_while_it_is_looked_for_is_found(world: World):
     name = submit(world, envelope)
     waiting, logged = store._LOOKS
 
-    def then_moved(*asked: Any) -> bool:
+    def then_moved(*asked: Any) -> set[str]:
         found = waiting(*asked)
         world.log.sequence()
         return found
@@ -148,7 +148,7 @@ def test_a_statement_that_moves_while_it_is_looked_for_is_found(world: World):
     # The twin: who looks among the entries first finds it nowhere, and stores it again.
     name = submit(world, envelope := newcomer(world, "second.example"))
 
-    def moved_then(*asked: Any) -> bool:
+    def moved_then(*asked: Any) -> set[str]:
         found = logged(*asked)
         world.log.sequence()
         return found
