@@ -38,6 +38,7 @@ ENTRIES = 100_000
 PRODUCERS = 64
 PAGE = bytes(4096)
 SYNCS = 500
+TRIES = 2  # of a full audit
 POSTGRES = "RONGSHU_TEST_POSTGRES"
 LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
 
@@ -262,8 +263,9 @@ def _restart(log: BenchLog) -> list[Row]:
 def _checks(target: Path, log: Log) -> list[Row]:
     cores, key = os.cpu_count() or 1, log.vkey.text
     structure = check(target, key, "structure", 1)
-    alone = check(target, key, "audit", 1)
-    together = check(target, key, "audit", cores)
+    # In turns, and the quickest of each: whatever else the machine does slows one of them often.
+    tries = [check(target, key, "audit", number) for number in (1, cores) * TRIES]
+    alone, together = (min(tries[first::2], key=lambda item: item.seconds) for first in (0, 1))
     length = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     details = {
         "processes": float(cores),

@@ -45,6 +45,8 @@ BACKLOG = 1 << 14
 SALTS = 64
 # Longest wait of the sequencer between looks at the pending table, seconds.
 INTERVAL = 0.02
+# The same while much is appended, and nobody waits for a pending row.
+BUSY_INTERVAL = 0.1
 # How long it waits after the disk, the database or the witnesses refused, seconds.
 RETRY = 0.5
 
@@ -313,7 +315,7 @@ class Log(Shown):
     def _take_pending(self, batch: Batch) -> None:
         """Make entries of pending rows; while much is appended, not before every batch."""
         busy = batch.rows and self._thread is not None and not self._waiters.has_named
-        if busy and time.monotonic() - self._looked < INTERVAL:
+        if busy and time.monotonic() - self._looked < BUSY_INTERVAL:
             return
         self._looked = time.monotonic()
         # Looked at without the write lock: an idle sequencer must not hold up anybody.
