@@ -55,6 +55,7 @@ def test_a_real_bench_prints_json(capsys: pytest.CaptureFixture[str]):
     assert all(row["value"] > 0 for row in shown["rows"])
 
 
+@pytest.mark.slow
 def test_the_ledger_bench_has_every_row(capsys: pytest.CaptureFixture[str]):
     assert harness.main(["ledger", "--json", "--entries", "200"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
@@ -97,6 +98,7 @@ def test_an_export_that_is_not_sound_is_not_measured(tmp_path: Path):
         check(tmp_path, log.vkey.text, "structure", 1)
 
 
+@pytest.mark.slow
 def test_without_postgresql_the_bench_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

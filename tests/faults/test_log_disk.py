@@ -251,7 +251,7 @@ def test_a_disk_without_room_for_the_next_page_loses_nothing(world: World):
 
     @contextmanager
     def crowded() -> Iterator[None]:
-        room = max(file.stat().st_size for file in world.folder.iterdir()) + 100_001
+        room = max(file.stat().st_size for file in world.folder.iterdir()) + 250_001
         with no_file_grows_beyond(room), patch("ledger.log.RETRY", 0.0):
             retry = patch.object(Log, "_acquire", _die_at_the_fifth_trouble(Log._acquire))
             with retry:

@@ -32,6 +32,8 @@ from tests.generated.injector import Injector
 from tests.generated.market import Market, Plan
 from tests.generated.prefix import Prefix, journals_at
 
+pytestmark = pytest.mark.slow
+
 
 class Case:
     """A market, and what an auditor is given at each time."""
@@ -191,7 +193,6 @@ def split(case: Case, counts: list[int], journals: list[int]) -> list[Tally]:
     return tallies
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("jobs", [3_700, 18_500])
 def test_going_on_costs_what_is_new(tmp_path: Path, jobs: int):
