@@ -104,6 +104,7 @@ class History:
         self.sealed_jobs: dict[int, list[int]] = {}
         self.sealed_closes: dict[int, list[int]] = {}
         self.sealed_schedule = False
+        self.sealed_participant = False
         # Whose signature counts as whose, as far as somebody asked since the last rotation.
         self.signers: dict[Author, Signer] = {}
         self._keys: dict[str, VerifyKey] = {}
@@ -151,6 +152,8 @@ class History:
             self.next_use_index += 1
         elif entry.kind == "schedule":
             self.sealed_schedule = True
+        elif entry.kind == "participant":
+            self.sealed_participant = True
 
     def name(self, references: Mapping[str, int | None]) -> None:
         """Learn the ids of sealed statements from one that refers to them."""

@@ -70,12 +70,13 @@ class Case:
 
 def _participant(case: Case) -> None:
     statement: Participant = as_kind(case, Participant)
-    is_operator = "operator" in statement.roles
-    known = case.history.operator
-    case.require("second_operator", not (is_operator and known), "a log has one operator")
-    case.require("no_operator", is_operator or known is not None, "the operator enrols first")
+    history, is_operator = case.history, "operator" in statement.roles
+    # A sealed one before it was the operator: whoever enrols first is.
+    is_first = history.operator is None and not history.sealed_participant
+    case.require("second_operator", is_first or not is_operator, "a log has one operator")
+    case.require("no_operator", is_operator or not is_first, "the operator enrols first")
     public = VerifyKey.from_text(statement.key).public
-    case.require("duplicate_key", public not in case.history.keys, "this key is enrolled already")
+    case.require("duplicate_key", public not in history.keys, "this key is enrolled already")
 
 
 def _asset(case: Case) -> None:

@@ -293,6 +293,8 @@ def _author_key(history: History, author: Author, logged: Logged) -> VerifyKey:
     signer = history.signers.get(author)
     if signer is None:
         if author.role == "operator" and history.operator is None:
+            if history.sealed_participant:
+                raise EvidenceError("the operator's enrolment stayed sealed")
             raise RuleError("no_operator", f"entry {logged.index}: no operator has enrolled yet")
         signer = history.signer(author)
     for subject in signer.subjects if history.revoked else ():

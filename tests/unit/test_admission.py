@@ -12,7 +12,7 @@ from ledger.kind_rules import as_kind
 from ledger.rules import Case
 from ledger.statements import Job, Offer
 from ledger.verify import Verdict, verify
-from tests.world import World, chain, insecure_export
+from tests.world import Party, World, chain, insecure_export, key_of
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +129,26 @@ def test_an_entry_refers_to_nothing_where_its_statement_names_nothing(
         changed = replace(entry, references=(*entry.references[:2], grant))
         found = codes(verdict_on(world, next(folders), changed))
         assert (("references_mismatch", f"entry {index}") in found) == (grant is not None)
+
+
+def test_an_operator_whose_enrolment_stays_sealed_is_not_called_absent(
+    world: World, folders: Iterator[Path]
+):
+    """An honest log that was exported without its first entry seemed to be forged."""
+    verdict = verdict_on(world, next(folders), sealed=0)
+    assert (verdict.status, verdict.findings) == ("incomplete", [])
+    assert {item.code for item in verdict.missing} == {"sealed_evidence"}
+    assert verdict_on(world, next(folders)).status == "sound"
+
+
+def test_a_second_operator_is_found_though_the_first_stays_sealed(
+    world: World, folders: Iterator[Path]
+):
+    world = world.copy(next(folders))
+    rival = Party("rival.example", key_of("rival.example"))
+    index = world.log.index_of(
+        world.insecure_put(world.participant(rival, "operator").sign(rival.key))
+    )
+    for sealed in (None, 0):
+        found = codes(verdict_on(world, next(folders), sealed=sealed))
+        assert found == {("second_operator", f"entry {index}")}
