@@ -332,8 +332,7 @@ class Accounts:
     def _take(self, logged: Logged) -> None:
         statement = logged.statement
         if isinstance(statement, Agreement):
-            self._agreements[logged.id] = logged.index
-            self._active.pop(logged.id, None)
+            self._agreements.setdefault(logged.id, logged.index)
         elif isinstance(statement, Job):
             if logged.id in self._jobs:
                 return

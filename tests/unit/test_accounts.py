@@ -8,7 +8,7 @@ import pytest
 
 from ledger.accounts import Accounts
 from ledger.history import History
-from ledger.statements import Job
+from ledger.statements import Agreement, Job, Statement
 from ledger.verify import audit
 from tests.world import World, chain, insecure_export
 
@@ -187,20 +187,24 @@ def test_a_sealed_step_that_refers_wrongly_is_found_and_counts_for_nothing(
     Accounts.of(done.history)
 
 
-def test_a_job_that_stands_twice_in_the_log_is_counted_once(world: World):
-    job, other = (world.put(world.job()) for _ in range(2))
+@pytest.mark.parametrize("kind", [Job, Agreement])
+def test_what_stands_twice_in_the_log_is_counted_once(world: World, kind: type[Statement]):
+    """An operator who logs an agreement again once made its bills disappear from the report."""
+    world.one_use()
+    world.put(world.job())
+    honest = Accounts.of(world.log.history)
     entries, openings = world.entries(), world.openings()
-    place, index = world.log.index_of(job), len(entries)
-    last = entries[-1].time
+    place, index = next(e.index for e in entries if e.kind == kind.kind), len(entries)
     folder = insecure_export(
         world.folder / "twice",
         world.log_key,
-        chain([*entries, replace(entries[place], index=index, time=last)]),
+        chain([*entries, replace(entries[place], index=index, time=entries[-1].time)]),
         [*openings, replace(openings[place], index=index)],
     )
     history = audit(folder, world.log.vkey).history
-    assert history.by_index[place].id == history.by_index[index].id == job
+    assert history.by_index[place].id == history.by_index[index].id
     accounts = Accounts.of(history)
-    named = {history.get(name, Job).nonce: name for name in (job, other)}
-    assert accounts.by_nonce(list(named)) == named
-    assert accounts.totals["asked"] == 2 * len(world.providers)
+    assert accounts.totals == honest.totals
+    assert accounts.totals["settled"] == accounts.totals["asked"] / 2 == len(world.providers)
+    for nonce in ("nonce 1", "nonce 2"):
+        assert accounts.by_nonce([nonce]) == honest.by_nonce([nonce]) != {}
