@@ -179,7 +179,7 @@ class Accounts:
             logged = history.by_index.get(index)
             if logged is not None:
                 self._take(logged)
-            elif history.entries[index].kind in ("receipt", "release", "settlement"):
+            elif index not in history.repeats:
                 self._take_sealed(history.entries[index], index)
         self.size = history.size
 
@@ -332,10 +332,8 @@ class Accounts:
     def _take(self, logged: Logged) -> None:
         statement = logged.statement
         if isinstance(statement, Agreement):
-            self._agreements.setdefault(logged.id, logged.index)
+            self._agreements[logged.id] = logged.index
         elif isinstance(statement, Job):
-            if logged.id in self._jobs:
-                return
             self._nonces += _digest(statement.nonce)
             self._jobs[logged.id] = logged.index
             self._open[logged.id] = JobAccount(logged, last=logged.index)
@@ -369,6 +367,8 @@ class Accounts:
 
     def _take_sealed(self, entry: Entry, index: int) -> None:
         """Take from a sealed entry's references that the step was made."""
+        if entry.kind not in ("receipt", "release", "settlement"):
+            return
         # One that refers wrongly is a finding of the rules, and may refer to nothing at all.
         first, second, *_ = (*entry.references, None, None)
         asset, job_index = (first, second) if entry.kind == "receipt" else (None, first)

@@ -22,6 +22,7 @@ broken in the open. Minor: something is late or unclear, and nothing shows that 
 _SERIOUS = frozenset(
     {
         "agreement_mismatch",
+        "duplicate_statement",
         "grant_mismatch",
         "measurement_invalid",
         "not_owner",

@@ -79,6 +79,8 @@ class History:
         self.by_id: dict[str, Logged] = {}
         self.by_index: dict[int, Logged] = {}
         self.broken: dict[str, str] = {}
+        # Entries that repeat a statement, which stands where it stood first.
+        self.repeats: set[int] = set()
         # Statements that nobody signed as they stand, or that point elsewhere than their entries.
         self.refused: dict[str, Logged] = {}
         # Ids of sealed statements, as far as opened ones name them.
@@ -160,6 +162,10 @@ class History:
         for statement_id, index in references.items():
             if index is not None and index not in self.by_index:
                 self.named.setdefault(statement_id, index)
+
+    def repeat(self, entry: Entry) -> None:
+        """Take the last entry as one that repeats a statement."""
+        self.repeats.add(entry.index)
 
     def refuse(self, logged: Logged, code: str) -> None:
         """Remember a statement that does not count as said, so that nobody looks for it."""

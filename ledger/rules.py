@@ -87,7 +87,7 @@ def admit(
             raise
         statement = None
     if misplaced is not None:
-        if opened is not None:
+        if opened is not None and entry.index not in history.repeats:
             history.broken[opened.id] = misplaced.code
         raise misplaced
     return statement
@@ -98,6 +98,11 @@ def _admit(history: History, entry: Entry, opened: Unverified | None) -> Stateme
         _check_reference_kinds(history, entry)
         history.seal(entry)
         return None
+    try:
+        _check_new(history, opened, entry.index)
+    except RuleError:
+        history.repeat(entry)
+        raise
     statement = opened.statement
     logged = Logged(entry.index, entry.time, opened.id, statement)
     try:
@@ -145,6 +150,7 @@ def enter(history: History, entry: Entry, leaf: bytes, opened: Unverified) -> St
     Raises:
         RuleError, EvidenceError, SignatureError: as `admit`; the history is as it was.
     """
+    _check_new(history, opened, entry.index)
     _check_reference_kinds(history, entry)
     statement = opened.statement
     references = _match_references(history, entry, statement)
@@ -168,6 +174,7 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
     Raises:
         RuleError, EvidenceError, SignatureError: as `admit`.
     """
+    _check_new(history, opened, history.size)
     statement = opened.statement
     logged = Logged(history.size, time, opened.id, statement)
     verify_authors(history, logged, opened)
@@ -178,6 +185,15 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
     }
     RULES[statement.kind](Case(history, logged, indexes))
     return statement
+
+
+def _check_new(history: History, opened: Unverified, index: int) -> None:
+    first = history.by_id.get(opened.id)
+    if first is not None:
+        raise RuleError(
+            "duplicate_statement",
+            f"entry {index} ({opened.statement.kind}) repeats entry {first.index}",
+        )
 
 
 # Kinds that the references of each kind of entry may have, for entries that stay sealed too.

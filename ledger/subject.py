@@ -97,7 +97,9 @@ def of_export(
         pieces = (*held.pieces(), *_keys(views))
     size = done.history.size
     states = [] if done.contents is None else done.contents.openness.within(0, size)
-    read = {*done.history.by_index, *(item.index for item in done.history.refused.values())}
+    history = done.history
+    refused = (item.index for item in history.refused.values())
+    read = {*history.by_index, *refused, *history.repeats}
     opened = [OPENED if index in read else state for index, state in enumerate(states)]
     return Subject(
         "export",
@@ -105,7 +107,7 @@ def of_export(
         signed,
         policy,
         with_result(done.verdict, result, found),
-        done.history,
+        history,
         opened.__getitem__,
         result,
         done.trusted,

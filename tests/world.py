@@ -720,6 +720,16 @@ def insecure_export(
     return path
 
 
+def repeating(world: World, path: Path, kind: str) -> Path:
+    """An export in which the first statement of a kind stands once more at the end."""
+    entries, openings = world.entries(), world.openings()
+    first = next(item for item in openings if entries[item.index].kind == kind)
+    index, time = len(entries), entries[-1].time
+    entries.append(replace(entries[first.index], index=index, time=time))
+    openings.append(replace(first, index=index))
+    return insecure_export(path, world.log_key, chain(entries), openings)
+
+
 def insecure_manifest(
     key: SigningKey, openness: Openness, contents: Mapping[str, bytes], **changes: Any
 ) -> dict[str, bytes]:

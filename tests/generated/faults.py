@@ -76,6 +76,21 @@ class TwoReceipts(Fault):
         self.receipts = first
 
 
+class RepeatedGrant(Fault):
+    """The operator logs a grant again, so that it seems to have come later than it did."""
+
+    code = "duplicate_statement"
+
+    def put(self, kind: str, payload: dict[str, Any], *rest: Any, **odd: Any) -> str:
+        name = super().put(kind, payload, *rest, **odd)
+        if kind == "grant":
+            refs, *keys = rest
+            first, (_, envelope) = self.market.at[name], self.market.sign(kind, payload, *keys)
+            self.entries[self.market.log(name, envelope, refs)] = kind
+            self.market.at[name] = first
+        return name
+
+
 class ReusedGrant(Fault):
     """A node computes under the grant of another job."""
 
@@ -707,8 +722,8 @@ class SecondSchedule(Beside):
 
 
 JOBS: tuple[type[Fault], ...] = (
-    OmittedReceipt, TwoReceipts, ReusedGrant, BeyondQuota, Overspent, Unmetered, OtherCode,
-    Unseen, Foreseen, MoreRounds,
+    OmittedReceipt, TwoReceipts, RepeatedGrant, ReusedGrant, BeyondQuota, Overspent, Unmetered,
+    OtherCode, Unseen, Foreseen, MoreRounds,
     RevokedAgreement, ForeignSignature, ForkedJournal, OtherPurpose, ForeignGrant,
     ForeignAgreement, RevokedResearcher, InventedResearcher, ChangedAsset, EarlyRelease,
     OtherContributions, SecondRelease, SwappedResult, SecretResult, Withheld, Unbilled, HalfDone,

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ledger.entry import Entry, Opening
+from ledger.entry import KINDS, Entry, Opening
 from ledger.errors import StatementError
 from ledger.kind_rules import as_kind
+from ledger.reconcile import reconcile
 from ledger.rules import Case
 from ledger.statements import Job, Offer
-from ledger.verify import Verdict, verify
-from tests.world import Party, World, chain, insecure_export, key_of
+from ledger.verify import Verdict, audit, verify
+from tests.world import Party, World, chain, insecure_export, key_of, repeating
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,34 @@ def test_a_second_operator_is_found_though_the_first_stays_sealed(
     for sealed in (None, 0):
         found = codes(verdict_on(world, next(folders), sealed=sealed))
         assert found == {("second_operator", f"entry {index}")}
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.with_every_kind(tmp_path_factory.mktemp("world"))
+
+
+# Its settlement is erased.
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"settlement"}))
+def test_a_statement_stands_once(every: World, folders: Iterator[Path], kind: str):
+    """An operator who logged a grant again once made an honest receipt seem to come before it."""
+    done = audit(repeating(every, next(folders), kind), every.log.vkey)
+    honest, history = every.log.history, done.history
+    again = honest.size
+    assert codes(done.verdict) == {("duplicate_statement", f"entry {again}")}
+    assert (history.repeats, history.broken) == ({again}, honest.broken)
+    places = {name: logged.index for name, logged in honest.by_id.items()}
+    assert {name: logged.index for name, logged in history.by_id.items()} == places
+    assert reconcile(history).findings == reconcile(honest).findings == ()
+
+
+def test_a_repetition_in_the_wrong_place_breaks_nothing_but_itself(
+    every: World, folders: Iterator[Path]
+):
+    entries, openings = every.entries(), every.openings()
+    entries.append(replace(entries[3], index=len(entries)))
+    openings.append(replace(openings[3], index=len(entries) - 1))
+    folder = insecure_export(next(folders), every.log_key, chain(entries), openings)
+    done = audit(folder, every.log.vkey)
+    assert codes(done.verdict) == {("time_goes_back", f"entry {every.log.size}")}
+    assert done.history.broken == every.log.history.broken
