@@ -163,6 +163,11 @@ class History:
             if index is not None and index not in self.by_index:
                 self.named.setdefault(statement_id, index)
 
+    def place(self, statement_id: str) -> int | None:
+        """Return the entry of a statement; of a sealed one where later statements name it."""
+        known = self.by_id.get(statement_id)
+        return self.named.get(statement_id) if known is None else known.index
+
     def repeat(self, entry: Entry) -> None:
         """Take the last entry as one that repeats a statement."""
         self.repeats.add(entry.index)

@@ -188,11 +188,10 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
 
 
 def _check_new(history: History, opened: Unverified, index: int) -> None:
-    first = history.by_id.get(opened.id)
+    first = history.place(opened.id)
     if first is not None:
         raise RuleError(
-            "duplicate_statement",
-            f"entry {index} ({opened.statement.kind}) repeats entry {first.index}",
+            "duplicate_statement", f"entry {index} ({opened.statement.kind}) repeats entry {first}"
         )
 
 

@@ -174,6 +174,22 @@ def test_a_statement_stands_once(every: World, folders: Iterator[Path], kind: st
     assert reconcile(history).findings == reconcile(honest).findings == ()
 
 
+@pytest.mark.parametrize("kind", ["agreement", "grant", "receipt"])
+def test_what_is_sealed_where_it_stood_first_is_known_by_its_name(
+    every: World, folders: Iterator[Path], kind: str
+):
+    place = first(every, kind).index
+    assert codes(verdict_on(every, next(folders), sealed=place)) == set()
+    entries, openings = every.entries(), every.openings()
+    index, opening = len(entries), next(item for item in openings if item.index == place)
+    entries.append(replace(entries[place], index=index, time=entries[-1].time))
+    shown = [*(item for item in openings if item is not opening), replace(opening, index=index)]
+    verdict = verify(
+        insecure_export(next(folders), every.log_key, chain(entries), shown), every.log.vkey
+    )
+    assert codes(verdict) == {("duplicate_statement", f"entry {index}")}
+
+
 def test_a_repetition_in_the_wrong_place_breaks_nothing_but_itself(
     every: World, folders: Iterator[Path]
 ):
