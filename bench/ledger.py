@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -263,19 +264,19 @@ def _restart(log: BenchLog) -> list[Row]:
 def _checks(target: Path, log: Log) -> list[Row]:
     cores, key = os.cpu_count() or 1, log.vkey.text
     structure = check(target, key, "structure", 1)
-    # In turns, and the quickest of each: whatever else the machine does slows one of them often.
+    # In turns, and the mean of each: what else the machine does slows now these, now those.
     tries = [check(target, key, "audit", number) for number in (1, cores) * TRIES]
-    alone, together = (min(tries[first::2], key=lambda item: item.seconds) for first in (0, 1))
+    alone, together = (mean(item.seconds for item in tries[first::2]) for first in (0, 1))
     length = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     details = {
         "processes": float(cores),
-        "seconds": together.seconds,
-        "seconds in one process": alone.seconds,
+        "seconds": together,
+        "seconds in one process": alone,
     }
-    audited, before = log.size / together.seconds, log.size / alone.seconds
+    audited, before = log.size / together, log.size / alone
     return [
         Row("structure check", structure.seconds, "s", details={"entries": float(log.size)}),
         Row("full audit", audited, "1/s", before, details),
-        Row("peak memory", structure.peak, "MB", details={"full audit": together.peak}),
+        Row("peak memory", structure.peak, "MB", details={"full audit": tries[-1].peak}),
         Row("bytes per entry", length / log.size, "bytes"),
     ]
