@@ -26,7 +26,7 @@ case "$*" in
 "-m venv --clear "*)
     rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
 "-m pip config list")
-    printf '%s\\n' "global.index-url='https://index.example/simple'" \\
+    printf '%s\\n' "global.index-url='file:///c/simple'" \\
         "global.extra-index-url='file:///a/simple\\\\nfile:///b/simple'" \\
         "global.find-links='/nowhere /'" ":env:.cert='/etc/cert.pem'" ;;
 "-m pip install"*uv.txt)
@@ -161,7 +161,7 @@ def test_pip_settings_reach_uv(checkout: Checkout):
     checkout.run("rongshu")
     (line,) = [line for line in checkout.calls() if line.startswith("uv ")]
     _, index, extra, links, cert = line.split(" | ")
-    assert index == "https://index.example/simple"
+    assert index == "file:///c/simple"
     assert extra == "file:///a/simple file:///b/simple"
     assert links == "/"  # the folder that is not there is left out
     assert cert == "/etc/cert.pem"
