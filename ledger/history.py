@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from ledger.entry import NO_PREDECESSOR, Entry
-from ledger.errors import EvidenceError, RuleError
+from ledger.errors import EvidenceError, RuleError, StatementError
 from ledger.keys import VerifyKey
 from ledger.statements import (
     Asset,
@@ -55,10 +55,10 @@ class Logged:
         """Return the statement, which is of this kind.
 
         Raises:
-            EvidenceError: it is of another.
+            StatementError: it is of another.
         """
         if not isinstance(self.statement, kind):
-            raise EvidenceError(f"entry {self.index} is no {kind.kind}")
+            raise StatementError(f"entry {self.index} is no {kind.kind}")
         return self.statement
 
 

@@ -321,10 +321,7 @@ def as_kind(case: Case, kind: type[S]) -> S:
     Raises:
         StatementError: it is of another kind.
     """
-    statement = case.logged.statement
-    if not isinstance(statement, kind):
-        raise StatementError(f"entry {case.logged.index} is no {kind.kind}")
-    return statement
+    return case.logged.read_as(kind)
 
 
 RULES: dict[str, Callable[[Case], Any]] = {

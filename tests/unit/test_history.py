@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ledger.entry import NO_PREDECESSOR, Entry
-from ledger.errors import EvidenceError, RuleError
+from ledger.errors import EvidenceError, RuleError, StatementError
 from ledger.history import History, Logged
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
@@ -75,7 +75,7 @@ def test_a_statement_is_read_as_what_it_is_alone():
     schedule = Schedule(epoch_entries=8, grace_entries=4, issued=10)
     planned = Logged(3, 10, "schedule:" + 64 * "0", schedule)
     assert planned.read_as(Schedule) is schedule
-    with pytest.raises(EvidenceError, match="entry 3 is no offer"):
+    with pytest.raises(StatementError, match="entry 3 is no offer"):
         planned.read_as(Offer)
 
 
