@@ -95,9 +95,8 @@ def of_export(
         result = reconcile(done.history, evidence)
         found += held.contradictions()
         pieces = (*held.pieces(), *_keys(views))
-    size = done.history.size
-    states = [] if done.contents is None else done.contents.openness.within(0, size)
     history = done.history
+    states = [] if done.contents is None else done.contents.openness.within(0, history.size)
     refused = (item.index for item in history.refused.values())
     read = {*history.by_index, *refused, *history.repeats}
     opened = [OPENED if index in read else state for index, state in enumerate(states)]
