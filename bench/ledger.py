@@ -39,7 +39,7 @@ ENTRIES = 100_000
 PRODUCERS = 64
 PAGE = bytes(4096)
 SYNCS = 500
-TRIES = 2  # of a full audit
+TRIES = 3  # of a full audit
 POSTGRES = "RONGSHU_TEST_POSTGRES"
 LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
 

@@ -1,20 +1,20 @@
-"""Does work in other processes, and hands the results back in order.
+"""Shares work among processes, and hands the results back in order.
 
     for result in in_order(work, range(count), news, processes=2):
         news.append(…)          # what later tasks should know
 
-Decides what happens when a worker dies or does not answer: `WorkerError`, never a wait without end.
-What the work is, its callers decide. At most a few tasks are on their way at a time, so memory does
-not grow with their number.
+The process that asks takes a share itself whenever it could only wait: what it did needs no way
+back to it. Decides what happens when another one dies or does not answer: `WorkerError`, never a
+wait without end. What the work is, its callers decide. At most a few tasks are on their way at a
+time, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
-import os
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -31,8 +31,8 @@ _AHEAD = 2
 _NEWS = 128
 """Most news with one task: more might fill a pipe whose other end is busy filling its own."""
 
-_ROOM = 1 << 21
-"""Bytes that a pipe may hold: a worker goes on while nobody reads its result."""
+_ROOM = 1 << 20
+"""Bytes that a pipe of results may hold: a worker goes on while nobody reads them."""
 
 R = TypeVar("R")
 Work = Callable[[int, Sequence[Any]], R]
@@ -51,12 +51,12 @@ def in_order(
     Args:
         work: called with a task and with the news that its process has not heard yet.
         tasks: numbers of the tasks.
-        news: grows while the results are consumed; every worker hears of it, in order.
-        processes: how many; 1 does everything in this process.
+        news: grows while the results are consumed; every process hears of it, in order.
+        processes: how many share the work, this one among them.
         patience: seconds.
 
     Raises:
-        WorkerError: a worker died, raised something, or did not answer in time.
+        WorkerError: where several share it, one died, raised something, or did not answer in time.
     """
     if processes == 1 or "fork" not in multiprocessing.get_all_start_methods():
         heard = 0
@@ -65,7 +65,7 @@ def in_order(
             heard += len(fresh)
             yield work(task, fresh)
         return
-    crew = _Crew(work, news, processes, patience)
+    crew = _Crew(work, news, processes - 1, patience)
     try:
         yield from crew.run(tasks)
     finally:
@@ -73,32 +73,36 @@ def in_order(
 
 
 class _Worker:
-    """One process, the pipe to it, and what it was asked."""
+    """Another process, the pipes to it and from it, and what it was asked."""
 
     def __init__(self, work: Work[Any], others: Sequence[_Worker]) -> None:
         # Forked, so that a worker starts at once and knows all that this process knows.
         context = multiprocessing.get_context("fork")
-        self.pipe, inner = context.Pipe()
-        with socket.socket(fileno=os.dup(inner.fileno())) as end:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
-        outer = [self.pipe, *(other.pipe for other in others)]
-        self.process = context.Process(target=_serve, args=(work, inner, outer), daemon=True)
+        asked, self.questions = context.Pipe(duplex=False)
+        self.answers, answered = context.Pipe(duplex=False)
+        with contextlib.suppress(AttributeError, OSError):  # as much as the system grants
+            fcntl.fcntl(answered.fileno(), fcntl.F_SETPIPE_SZ, _ROOM)
+        outer = [end for worker in (self, *others) for end in (worker.questions, worker.answers)]
+        self.process = context.Process(
+            target=_serve, args=(work, asked, answered, outer), daemon=True
+        )
         self.process.start()
-        inner.close()
+        asked.close()
+        answered.close()
         self.tasks: deque[int] = deque()
         self.heard = 0
 
 
 class _Crew:
-    """Workers that share the tasks of one call."""
+    """This process and some workers, who share the tasks of one call."""
 
-    def __init__(
-        self, work: Work[Any], news: Sequence[Any], processes: int, patience: float
-    ) -> None:
+    def __init__(self, work: Work[Any], news: Sequence[Any], workers: int, patience: float) -> None:
+        self.work = work
         self.news = news
+        self.heard = 0
         self.patience = patience
         self.workers: list[_Worker] = []
-        for _ in range(processes):
+        for _ in range(workers):
             self.workers.append(_Worker(work, self.workers))
 
     def run(self, tasks: range) -> Iterator[Any]:
@@ -106,53 +110,88 @@ class _Crew:
         done: dict[int, Any] = {}
         given = 0
         for place, task in enumerate(tasks):
+            if place == 0:
+                # It brings the news that all others need, so nobody else has anything to do yet.
+                done[task] = self._do(task)
+                given = 1
             while task not in done:
-                # The first result brings the news that all others need: it is waited for alone.
-                ahead = _AHEAD * len(self.workers) if place else 1
-                while given < min(len(tasks), place + ahead):
-                    worker = min(self.workers, key=lambda item: len(item.tasks))
-                    self._give(worker, tasks[given])
+                soon = min(len(tasks), place + 2 * _AHEAD * (len(self.workers) + 1))
+                while given < soon and (free := self._free()) is not None:
+                    self._give(free, tasks[given])
                     given += 1
-                self._collect(done)
+                if self._collect(done, 0):
+                    continue
+                if given < soon:
+                    done[tasks[given]] = self._do(tasks[given])
+                    given += 1
+                elif not self._collect(done, self.patience):
+                    raise WorkerError(task, f"no answer within {self.patience:g} seconds")
             yield done.pop(task)
+
+    def _do(self, task: int) -> Any:
+        fresh = self.news[self.heard :]
+        self.heard += len(fresh)
+        return _result(task, _answer(self.work, task, fresh))
+
+    def _free(self) -> _Worker | None:
+        """Return the worker that has least to do, None where all have enough."""
+        worker = min(self.workers, key=lambda item: len(item.tasks))
+        return worker if len(worker.tasks) < _AHEAD else None
 
     def _give(self, worker: _Worker, task: int) -> None:
         fresh = self.news[worker.heard : worker.heard + _NEWS]
         worker.heard += len(fresh)
         worker.tasks.append(task)
         with contextlib.suppress(OSError):  # it is dead, which `_collect` will find out
-            worker.pipe.send((task, fresh))
+            worker.questions.send((task, fresh))
 
-    def _collect(self, done: dict[int, Any]) -> None:
-        """Wait for at least one result."""
-        busy = {worker.pipe: worker for worker in self.workers if worker.tasks}
-        ready = wait(list(busy), self.patience)
-        if not ready:
-            late = next(iter(busy.values())).tasks[0]
-            raise WorkerError(late, f"no answer within {self.patience:g} seconds")
+    def _collect(self, done: dict[int, Any], patience: float) -> bool:
+        """Take what has come, or comes within so many seconds; return whether anything did."""
+        busy = {worker.answers: worker for worker in self.workers if worker.tasks}
+        ready = wait(list(busy), patience)
         for pipe in ready:
             worker = busy[pipe]  # type: ignore[index]
             task = worker.tasks[0]
             try:
-                result, failure = worker.pipe.recv()
+                answer = worker.answers.recv()
             except (EOFError, OSError):
                 raise WorkerError(task, "the process that checked it died") from None
-            if failure is not None:
-                raise WorkerError(task, f"the process that checked it failed: {failure}")
-            done[worker.tasks.popleft()] = result
+            done[worker.tasks.popleft()] = _result(task, answer)
+        return bool(ready)
 
     def end(self) -> None:
         """Stop every worker, whatever it is doing."""
         for worker in self.workers:
-            worker.pipe.close()
+            worker.questions.close()
+            worker.answers.close()
             worker.process.kill()
         for worker in self.workers:
             worker.process.join()
             worker.process.close()
 
 
-def _serve(work: Work[Any], pipe: Connection, outer: Sequence[Connection]) -> None:
-    """Answer until the other end of the pipe is closed."""
+Answer = tuple[Any, str | None]
+"""What came out, or the kind of the failure: all that another process tells of it."""
+
+
+def _answer(work: Work[Any], task: int, fresh: Sequence[Any]) -> Answer:
+    try:
+        return work(task, fresh), None
+    except Exception as error:  # noqa: BLE001 - told to who asked, which reports it
+        return None, type(error).__name__
+
+
+def _result(task: int, answer: Answer) -> Any:
+    result, failure = answer
+    if failure is not None:
+        raise WorkerError(task, f"the process that checked it failed: {failure}")
+    return result
+
+
+def _serve(
+    work: Work[Any], questions: Connection, answers: Connection, outer: Sequence[Connection]
+) -> None:
+    """Answer until the other ends of the pipes are closed."""
     # The terminal sends an interrupt to all processes; the first one tells the others to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for end in outer:
@@ -160,9 +199,5 @@ def _serve(work: Work[Any], pipe: Connection, outer: Sequence[Connection]) -> No
         end.close()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            task, fresh = pipe.recv()
-            try:
-                answer: tuple[Any, str | None] = work(task, fresh), None
-            except Exception as error:  # noqa: BLE001 - told to the parent, which reports it
-                answer = None, f"{type(error).__name__}"
-            pipe.send(answer)
+            task, fresh = questions.recv()
+            answers.send(_answer(work, task, fresh))

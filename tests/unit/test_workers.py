@@ -11,6 +11,13 @@ from ledger import workers
 from ledger.errors import WorkerError
 from ledger.workers import in_order
 
+HERE = os.getpid()
+
+
+def elsewhere() -> bool:
+    """Whether this is not the process that asks."""
+    return os.getpid() != HERE
+
 
 def square(task: int, _news: Sequence[object]) -> int:
     return task * task
@@ -25,7 +32,7 @@ def test_results_come_in_the_order_of_the_tasks(processes: int, count: int):
 
 def slow_first(task: int, _news: Sequence[object]) -> int:
     if task == 1:
-        time.sleep(0.2)  # in the other process: results of others are there before
+        time.sleep(0.2)  # in the other process: later results are there before
     return task
 
 
@@ -33,8 +40,21 @@ def test_a_late_result_keeps_its_place():
     assert list(in_order(slow_first, range(20), processes=2)) == list(range(20))
 
 
+def who(_task: int, _news: Sequence[object]) -> int:
+    time.sleep(0.005)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_so_many_processes_share_the_tasks_and_this_one_is_of_them(processes: int):
+    found = list(in_order(who, range(60), processes=processes))
+    assert len(set(found)) == processes
+    assert HERE in found
+    assert found[0] == HERE
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_every_worker_hears_the_news_once_and_in_order(processes: int):
+def test_every_process_hears_the_news_once_and_in_order(processes: int):
     heard: list[int] = []
 
     def work(_task: int, news: Sequence[object]) -> tuple[int, list[int]]:
@@ -48,8 +68,8 @@ def test_every_worker_hears_the_news_once_and_in_order(processes: int):
         news += [10 * number, 10 * number + 1]
     for known in by_worker.values():
         assert all(part == news[: len(part)] for part in known)
-        assert len(known[-1]) >= 20
-    # The first result is waited for alone, so that all others know of it.
+    assert max(len(known[-1]) for known in by_worker.values()) >= 20
+    # The first task is done alone, so that all others know what it brings.
     assert all(part for known in by_worker.values() for part in known[1:])
 
 
@@ -57,8 +77,19 @@ def test_more_news_than_fit_into_one_message_come_with_the_next():
     news = list(range(1000))
     found = [len(part) for part in in_order(count_news, range(12), news, processes=1)]
     assert found == [1000] + [0] * 11
-    found = list(in_order(count_news, range(24), news, processes=2))
-    assert {len(part) for part in found} == {workers._NEWS, 1000 - 7 * workers._NEWS, 0}
+
+
+def test_another_process_is_told_a_little_at_a_time():
+    def heard(_task: int, news: Sequence[object]) -> tuple[bool, list[object]]:
+        time.sleep(0.005)
+        return elsewhere(), list(news)
+
+    news = list(range(1000))
+    found = list(in_order(heard, range(60), news, processes=2))
+    for other in (False, True):
+        assert [item for there, part in found for item in part if there == other] == news
+    lengths = [len(part) for there, part in found if there]
+    assert set(lengths) == {workers._NEWS, 1000 - 7 * workers._NEWS, 0}
 
 
 def count_news(_task: int, news: Sequence[object]) -> list[object]:
@@ -66,20 +97,20 @@ def count_news(_task: int, news: Sequence[object]) -> list[object]:
 
 
 def die(task: int, _news: Sequence[object]) -> int:
-    if task == 3:
+    if elsewhere():
         os.kill(os.getpid(), signal.SIGKILL)
     return task
 
 
-def test_a_worker_that_dies_is_told():
-    results = in_order(die, range(10), processes=2)
+@pytest.mark.parametrize("count", [2, 3, 100])
+def test_a_worker_that_dies_is_told(count: int):
     with pytest.raises(WorkerError, match="died") as raised:
-        list(results)
-    assert raised.value.task == 3
+        list(in_order(die, range(count), processes=2))
+    assert raised.value.task == 1
 
 
 def hang(task: int, _news: Sequence[object]) -> int:
-    while task == 3:
+    while elsewhere():
         time.sleep(10)
     return task
 
@@ -87,9 +118,22 @@ def hang(task: int, _news: Sequence[object]) -> int:
 def test_a_worker_that_does_not_answer_is_ended():
     start = time.monotonic()
     with pytest.raises(WorkerError, match=r"no answer within 0.3 seconds") as raised:
-        list(in_order(hang, range(10), processes=2, patience=0.3))
-    assert raised.value.task == 3
+        list(in_order(hang, range(100), processes=2, patience=0.3))
+    assert raised.value.task == 1
     assert time.monotonic() - start < 5
+
+
+def test_this_process_does_not_run_ahead_of_one_that_hangs():
+    did: list[int] = []
+
+    def note(task: int, _news: Sequence[object]) -> int:
+        did.append(task)
+        return hang(task, _news)
+
+    with pytest.raises(WorkerError):
+        list(in_order(note, range(1000), processes=2, patience=0.1))
+    assert 3 in did
+    assert max(did) < 10
 
 
 def fail(task: int, _news: Sequence[object]) -> int:
@@ -98,10 +142,15 @@ def fail(task: int, _news: Sequence[object]) -> int:
     return task
 
 
-def test_a_worker_that_fails_is_told_by_the_kind_of_its_failure():
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failure_is_told_by_its_kind_wherever_it_happens(*, there: bool):
+    def work(_task: int, _news: Sequence[object]) -> None:
+        if elsewhere() == there:
+            raise ValueError("secret")
+
     with pytest.raises(WorkerError, match=r"failed: ValueError$") as raised:
-        list(in_order(fail, range(10), processes=2))
-    assert raised.value.task == 3
+        list(in_order(work, range(10), processes=2))
+    assert raised.value.task == int(there)
 
 
 def test_workers_end_with_their_reader(monkeypatch: pytest.MonkeyPatch):
@@ -122,14 +171,16 @@ def test_workers_end_with_their_reader(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_task_for_a_dead_worker_is_not_lost_without_a_word():
-    def work(task: int, _news: Sequence[object]) -> int:
-        if task == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task
-
-    with pytest.raises(WorkerError) as raised:
-        list(in_order(work, range(9), processes=1 + 1))
-    assert raised.value.task == 0
+    crew = workers._Crew(square, (), 1, 5)
+    try:
+        (worker,) = crew.workers
+        worker.process.kill()
+        worker.process.join()
+        with pytest.raises(WorkerError, match="died") as raised:
+            list(crew.run(range(9)))
+    finally:
+        crew.end()
+    assert raised.value.task == 1
 
 
 def test_without_forks_all_is_done_here(monkeypatch: pytest.MonkeyPatch):
@@ -161,11 +212,11 @@ class Pipe:
 def test_a_worker_answers_until_its_reader_is_gone():
     """What runs in the other process, run in this one."""
     before = signal.getsignal(signal.SIGINT)
-    pipe, outer = Pipe(2, 3, 4), Pipe()
+    questions, answers, outer = Pipe(2, 3, 4), Pipe(), Pipe()
     try:
-        workers._serve(fail, pipe, [outer])  # type: ignore[arg-type, list-item]
+        workers._serve(fail, questions, answers, [outer])  # type: ignore[arg-type, list-item]
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-    assert pipe.answers == [(2, None), (None, "ValueError"), (4, None)]
+    assert answers.answers == [(2, None), (None, "ValueError"), (4, None)]
     assert outer.closed
