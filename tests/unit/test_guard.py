@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from federated.errors import RefusedError
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.preparation import Preparation
+from ledger.errors import LedgerError
 from ledger.history import History
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
@@ -47,13 +49,20 @@ class Case:
     @property
     def history(self) -> History:
         """A reader's own history, which a test may spoil."""
+        return self.read(lambda _: None, before="")
+
+    def read(self, spoil: Callable[[History], None], *, before: str) -> History:
+        """Read the log as a node does; spoil what was read before one statement comes."""
         history = History()
         openings = {item.index: item for item in self.world.openings()}
         for entry, data in zip(
             self.world.entries(), self.world.log.entry_bytes(0, self.world.log.size), strict=True
         ):
             opened = openings[entry.index].reveal(entry)
-            admit(history, entry, leaf_hash(data), opened)
+            if opened.id == before:
+                spoil(history)
+            with suppress(LedgerError):
+                admit(history, entry, leaf_hash(data), opened)
         return history
 
     @property
@@ -274,19 +283,35 @@ def test_an_agreement_of_another_researcher_or_asset_is_refused(case: Case):
 # --- what the operator withholds
 
 
-@pytest.mark.parametrize("what", ["job", "grant", "agreement", "asset", "other asset"])
-def test_what_stays_sealed_to_the_node_is_not_proven(case: Case, what: str):
+GROUNDS = ["job", "grant", "agreement", "asset", "other asset"]
+
+
+def ground(case: Case, what: str) -> str:
     first, second = case.world.providers[:2]
-    sealed = {
+    return {
         "job": case.job,
         "grant": case.grant,
         "agreement": first.agreement,
         "asset": first.asset,
         "other asset": second.asset,
     }[what]
+
+
+@pytest.mark.parametrize("what", GROUNDS)
+def test_what_stays_sealed_to_the_node_is_not_proven(case: Case, what: str):
     history = case.history
     assert case.decide(history=history).grant_id == case.grant
-    history.by_id.pop(sealed)
+    history.by_id.pop(ground(case, what))
+    assert case.reason(history=history) == "not_proven"
+
+
+@pytest.mark.parametrize("what", GROUNDS)
+def test_what_an_earlier_entry_named_falsely_is_not_proven(case: Case, what: str):
+    """An operator's entry that names a statement to come makes a repetition of the true one."""
+    named = ground(case, what)
+    history = case.read(lambda history: history.name({named: history.size}), before=named)
+    assert history.broken == {}
+    assert len(history.repeats) == 1
     assert case.reason(history=history) == "not_proven"
 
 
