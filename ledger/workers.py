@@ -29,7 +29,8 @@ _AHEAD = 2
 """Tasks that each worker has before it: one to do, one to go on with."""
 
 _NEWS = 128
-"""Most news with one task: more might fill a pipe whose other end is busy filling its own."""
+"""Most news with one task: keys of 330 bytes at most, they fit into a pipe of 64 KB whose other end
+is busy filling its own."""
 
 _ROOM = 1 << 20
 """Bytes that a pipe of results may hold: a worker goes on while nobody reads them."""

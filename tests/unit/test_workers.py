@@ -92,6 +92,17 @@ def test_another_process_is_told_a_little_at_a_time():
     assert set(lengths) == {workers._NEWS, 1000 - 7 * workers._NEWS, 0}
 
 
+@pytest.mark.parametrize("length", [10, 3 << 20])
+def test_results_longer_than_a_pipe_do_not_stand_in_the_way_of_news(length: int):
+    def work(task: int, _news: Sequence[object]) -> tuple[int, bytes]:
+        return task, bytes(length)
+
+    # As long as a key's text can be: a name of 256 bytes, 8 and 44 characters, two signs.
+    news = ["k" * 310] * 5000
+    found = list(in_order(work, range(40), news, processes=3, patience=20))
+    assert found == [(task, bytes(length)) for task in range(40)]
+
+
 def count_news(_task: int, news: Sequence[object]) -> list[object]:
     return list(news)
 
