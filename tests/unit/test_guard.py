@@ -49,7 +49,9 @@ class Case:
     @property
     def history(self) -> History:
         """A reader's own history, which a test may spoil."""
-        return self.read(lambda _: None, before="")
+        history = self.read(lambda _: None, before="")
+        assert (history.broken, history.repeats) == ({}, set())
+        return history
 
     def read(self, spoil: Callable[[History], None], *, before: str) -> History:
         """Read the log as a node does; spoil what was read before one statement comes."""
