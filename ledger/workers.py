@@ -29,8 +29,8 @@ _AHEAD = 2
 """Tasks that each worker has before it: one to do, one to go on with."""
 
 _NEWS = 128
-"""Most news with one task: keys of 330 bytes at most, they fit into a pipe of 64 KB whose other end
-is busy filling its own."""
+"""Most news with one task: keys of 330 bytes at most, they fit into a socket (some 200 KB) whose
+other end is busy with its answer."""
 
 _ROOM = 1 << 20
 """Bytes that a pipe of results may hold: a worker goes on while nobody reads them."""
@@ -79,7 +79,9 @@ class _Worker:
     def __init__(self, work: Work[Any], others: Sequence[_Worker]) -> None:
         # Forked, so that a worker starts at once and knows all that this process knows.
         context = multiprocessing.get_context("fork")
-        asked, self.questions = context.Pipe(duplex=False)
+        # A socket, which has room for a question however little the system grants to pipes: whoever
+        # asks does not read answers meanwhile, and without room the two would wait for each other.
+        asked, self.questions = context.Pipe()
         self.answers, answered = context.Pipe(duplex=False)
         with contextlib.suppress(AttributeError, OSError):  # as much as the system grants
             fcntl.fcntl(answered.fileno(), fcntl.F_SETPIPE_SZ, _ROOM)

@@ -1,9 +1,14 @@
 """Work in other processes: in order, and never a wait without end."""
 
+import fcntl
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.context import BaseContext
+from typing import Any
 
 import pytest
 
@@ -98,9 +103,55 @@ def test_results_longer_than_a_pipe_do_not_stand_in_the_way_of_news(length: int)
         return task, bytes(length)
 
     # As long as a key's text can be: a name of 256 bytes, 8 and 44 characters, two signs.
-    news = ["k" * 310] * 5000
+    news = [f"{number:0310d}" for number in range(5000)]
     found = list(in_order(work, range(40), news, processes=3, patience=20))
     assert found == [(task, bytes(length)) for task in range(40)]
+
+
+@pytest.mark.timeout(30)
+def test_pipes_that_hold_a_page_do_not_stand_in_the_way_of_news(monkeypatch: pytest.MonkeyPatch):
+    """Whose user has many pipes open gets small ones: the audit and its worker waited for ever."""
+    real, resize = BaseContext.Pipe, fcntl.fcntl
+
+    def small(self: BaseContext, duplex: bool = True) -> Any:  # noqa: FBT001, FBT002
+        ends = real(self, duplex)
+        if not duplex:
+            resize(ends[1].fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        return ends
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(BaseContext, "Pipe", small)
+    monkeypatch.setattr(workers.fcntl, "fcntl", refuse)
+    test_results_longer_than_a_pipe_do_not_stand_in_the_way_of_news(3 << 20)
+
+
+ORPHANS = """
+import os, sys, time
+from ledger.workers import in_order
+
+def work(task, news):
+    print(os.getpid(), flush=True)
+    return bytes(int(sys.argv[1]))
+
+for _ in in_order(work, range(100), processes=3):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("length", ["1", "3000000"])
+def test_workers_end_when_their_reader_is_killed(length: str):
+    command = [sys.executable, "-c", ORPHANS, length]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            # The first task is its own.
+            assert int(process.stdout.readline()) == process.pid
+        finally:
+            process.kill()
+        # They hold the other ends of its output, which end with them.
+        process.stdout.read()
 
 
 def count_news(_task: int, news: Sequence[object]) -> list[object]:
