@@ -1,0 +1,125 @@
+"""Lies in releases and results, and jobs that stop half-way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.generated.lies.fault import Fault
+from tests.generated.node import digest_of
+
+
+class EarlyRelease(Fault):
+    """The result is released before the last receipt is there."""
+
+    code = "release_without_receipts"
+    parties = 2
+
+    def steps(self) -> Iterator[None]:
+        self.put_job()
+        for deal in self.deals:
+            self.put_grant(deal)
+            yield
+        first, second = (deal.node for deal in self.deals)
+        self.launch(first)
+        self.put_receipt(first)
+        yield
+        self.put_release()
+        yield
+        self.launch(second)
+        self.put_receipt(second)
+        yield
+        self.put_settlement()
+
+
+class OtherContributions(Fault):
+    """The released sum is not that of the receipted contributions."""
+
+    code = "contributions_differ"
+
+    def release_payload(self) -> dict[str, Any]:
+        payload = super().release_payload()
+        payload["contributions"][0]["reply"] = digest_of("something added")
+        return payload
+
+
+class SecondRelease(Fault):
+    """A job is released twice, with two results."""
+
+    code = "duplicate_release"
+
+    def put_release(self) -> None:
+        super().put_release()
+        super().put_release()
+
+    def release_payload(self) -> dict[str, Any]:
+        payload = super().release_payload()
+        return payload | {"result": digest_of("another")} if self.release else payload
+
+
+class SwappedResult(Fault):
+    """The release names another result than the buyer got."""
+
+    code = "wrong_result"
+
+    def put_release(self) -> None:
+        super().put_release()
+        self.market.results[self.job] = digest_of("what the buyer got", self.job)
+
+
+class SecretResult(Fault):
+    """The buyer gets a result that was never released."""
+
+    code = "unlogged_result"
+
+    def put_release(self) -> None:
+        self.market.results[self.job] = digest_of("result", self.job)
+
+    def put_settlement(self, **odd: Any) -> None:
+        pass
+
+
+class Withheld(Fault):
+    """Completed by every node, and never released."""
+
+    code = "unreleased_job"
+
+    def put_release(self) -> None:
+        pass
+
+    def put_settlement(self, **odd: Any) -> None:
+        pass
+
+
+class Unbilled(Fault):
+    """Released, and never billed."""
+
+    code = "unsettled_job"
+
+    def put_settlement(self, **odd: Any) -> None:
+        pass
+
+
+class HalfDone(Fault):
+    """One of two nodes never answers, and says nothing."""
+
+    code = "unfinished_job"
+    parties = 2
+
+    def steps(self) -> Iterator[None]:
+        self.put_job()
+        for deal in self.deals:
+            self.put_grant(deal)
+            yield
+        self.launch(self.deals[0].node)
+        self.put_receipt(self.deals[0].node)
+
+
+LIES: tuple[type[Fault], ...] = (
+    EarlyRelease,
+    OtherContributions,
+    SecondRelease,
+    SwappedResult,
+    SecretResult,
+    Withheld,
+    Unbilled,
+    HalfDone,
+)
