@@ -14,7 +14,8 @@ from ledger.merkle import Tree, leaf_hash
 from ledger.non_use import Exhibit, NonUse, Proof, make, verify
 from ledger.statements import Epoch, UseIndex
 from ledger.trust import Policy
-from tests.world import LOG_NAME, Provider, World, key_of, tag_key_of
+from tests.drafts import Provider, key_of, tag_key_of
+from tests.world import LOG_NAME, World
 
 LENGTH = 16
 """Entries of an epoch."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from federated.node.journal import Journal
 from federated.preparation import Preparation
-from tests.world import Clock
+from tests.drafts import Clock
 
 ROWS = Preparation.parse({"complete_rows": True})
 ASSET = "asset:one"

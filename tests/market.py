@@ -51,7 +51,7 @@ from marketplace.jobs.worker import Worker
 from marketplace.settings import Settings
 from marketplace.settlement.service import settle
 from marketplace.transport import AppTransport
-from tests.world import START, YEAR, Clock, key_of
+from tests.drafts import START, YEAR, Clock, key_of
 
 PREPARATION = {"complete_rows": True}
 PRICE = 1001

@@ -37,7 +37,7 @@ from marketplace.scenario.spec import ProviderPart, Scenario
 from marketplace.scenario.stage import Seat, Stage
 from marketplace.settings import Settings
 from privacy.paillier import SecretKey
-from tests.world import START, YEAR, Clock
+from tests.drafts import START, YEAR, Clock
 
 PURPOSE = "research"
 TASKS = ("statistics", "logistic", "encrypted_sum")

@@ -12,7 +12,9 @@ from ledger.cosignature import attach, cosign
 from ledger.export import Extras, export
 from ledger.keys import CosigningKey, SigningKey
 from ledger.trust import Group, Policy, Witness
-from tests.world import LOG_NAME, World, insecure_export, key_of, read_files
+from tests.drafts import key_of
+from tests.forgery import insecure_export, read_files
+from tests.world import LOG_NAME, World
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,7 +179,7 @@ def test_a_log_that_names_an_impossible_year(
 ):
     from dataclasses import replace
 
-    from tests.world import chain
+    from tests.forgery import chain
 
     entries = [replace(entry, time=2**53 - 1) for entry in world.entries()]
     key = key_of(LOG_NAME)

@@ -9,7 +9,8 @@ import pytest
 from ledger.export import Extras
 from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.use_index import write_tag_keys
-from tests.world import World, key_of, tag_key_of
+from tests.drafts import key_of, tag_key_of
+from tests.world import World
 
 Run = Callable[..., tuple[int, str, str]]
 LENGTH = 16

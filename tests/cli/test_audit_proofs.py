@@ -13,7 +13,9 @@ from ledger.cosignature import attach, cosign
 from ledger.keys import CosigningKey, SigningKey
 from ledger.succession import Succession
 from ledger.trust import Policy, Witness
-from tests.world import LOG_NAME, World, chain, insecure_export, key_of
+from tests.drafts import key_of
+from tests.forgery import chain, insecure_export
+from tests.world import LOG_NAME, World
 
 RECEIPT = 18  # the first receipt of the world below
 WITNESS = CosigningKey.from_seed("witness.example/north", b"n" * 32)

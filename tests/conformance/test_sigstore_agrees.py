@@ -27,7 +27,9 @@ from ledger.keys import COSIGNATURE_MLDSA, CosigningKey
 from ledger.merkle import Tree, leaf_hash
 from ledger.tile_tree import TileTree
 from ledger.tiles import layout, tile_bytes
-from tests.world import World, key_of, write_files
+from tests.drafts import key_of
+from tests.forgery import write_files
+from tests.world import World
 
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1"
 LARGE = 66_000  # tiles of three levels

@@ -30,7 +30,8 @@ from ledger.sequencer import State
 from ledger.statements import read
 from ledger.verify import verify
 from marketplace.database import make_engine
-from tests.world import Party, World, key_of
+from tests.drafts import Party, key_of
+from tests.world import World
 
 STEPS: list[tuple[str, Any, str]] = [
     ("make an entry", State, "enter"),

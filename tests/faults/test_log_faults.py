@@ -27,7 +27,8 @@ from ledger.publisher import Publisher
 from ledger.sequencer import State
 from ledger.statements import read
 from ledger.verify import verify
-from tests.world import LOG_NAME, Party, World, key_of
+from tests.drafts import Party, key_of
+from tests.world import LOG_NAME, World
 
 Function = Callable[..., Any]
 

@@ -29,7 +29,7 @@ from marketplace.errors import KeyMissingError
 from marketplace.log_key_change import LogKeyChange, change_log_key
 from marketplace.new_key import waiting_path
 from marketplace.settings import Settings
-from tests.world import Clock
+from tests.drafts import Clock
 
 NAME = "rongshu.local/log"
 RECOVERY = SigningKey.from_seed(NAME, b"r" * 32)

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from ledger import store
 from ledger.errors import LogError
-from tests.world import Party, World, key_of
+from tests.drafts import Party, key_of
+from tests.world import World
 
 
 @pytest.fixture(name="world")

@@ -19,8 +19,8 @@ import pytest
 from ledger.statements import read
 from ledger.store import LOG_WRITER
 from marketplace.agreements import uses
+from tests.drafts import START, YEAR
 from tests.market import Market
-from tests.world import START, YEAR
 
 QUICK_TRIES = 24
 SLOW_TRIES = 200

@@ -14,7 +14,8 @@ from federated.node.journal import Journal
 from ledger.history import History
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
-from tests.world import CODE, World
+from tests.drafts import CODE
+from tests.world import World
 
 RACERS = 2
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ledger.statements.settlement import Line, postings
+from tests.drafts import CODE
 from tests.generated.market import FEE_PPM, SPENT_MICRO, Deal, Market
 from tests.generated.node import Node, digest_of
-from tests.world import CODE
 
 HOUR = 3_600_000
 

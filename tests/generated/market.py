@@ -37,9 +37,9 @@ from ledger.statements import Counts as EpochCounts
 from ledger.statements.asset import Column, Measurement, Quality, TaggedAsset, Valuation
 from ledger.terms import Terms
 from ledger.use_index import root_of, sorted_tags, tag, write_tag_keys
+from tests.drafts import START, YEAR, key_of
 from tests.generated.book import Book, seal, statement_id
 from tests.generated.node import Node, Party, digest_of, party
-from tests.world import START, YEAR, key_of
 
 LOG = "generated.example/log"
 ACTIVE_NODES = 20

@@ -22,8 +22,8 @@ from ledger.journal import (
 from ledger.keys import SigningKey
 from ledger.statements import envelope
 from ledger.use_index import commit
+from tests.drafts import key_of
 from tests.generated.book import encode
-from tests.world import key_of
 
 
 @dataclass(eq=False)

@@ -16,8 +16,8 @@ from ledger.history import History
 from ledger.journal import read_journal, write_journal
 from ledger.keys import SigningKey
 from ledger.tiles import Tile, tile_bytes
+from tests.drafts import key_of
 from tests.generated.market import Market
-from tests.world import key_of
 
 
 class Prefix:

@@ -11,8 +11,8 @@ import pytest
 from ledger.encoding import b64decode, sha256_text
 from ledger.statements import Receipt, Release
 from marketplace.jobs import engine
+from tests.drafts import YEAR
 from tests.market import PRICE, Market
-from tests.world import YEAR
 
 
 def refused(market: Market, answer: Any, status: int, code: str, before: dict[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,55 +11,32 @@ from typing import Any
 
 import pytest
 
-from federated.errors import JournalCutError
-from federated.messages import Failure
-from federated.node.home import NodeHome
-from federated.node.service import HttpService
 from ledger.export import Extras, export
-from ledger.history import History
-from ledger.journal import (
-    CLOSE,
-    FINISH,
-    LAUNCH,
-    JournalLine,
-    first_head,
-    next_head,
-    read_journal,
-    write_journal,
-)
+from ledger.journal import CLOSE, FINISH, LAUNCH, JournalLine, read_journal
 from ledger.keys import SigningKey
-from ledger.reconcile import Evidence, Reconciliation, reconcile
-from ledger.statements import Counts, Epoch, JournalSpan, TaggedAsset
+from ledger.reconcile import Evidence, reconcile
+from ledger.statements import TaggedAsset
 from ledger.use_index import read_tag_keys
 from ledger.verify import verify
 from marketplace import tag_keys
-from marketplace.catalog import service as catalog
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.ledger import command
-from marketplace.context import Context
 from marketplace.epochs import service
 from marketplace.epochs.indexer import Indexer
-from tests.stage import Play, open_stage, terms
-
-TABLES = {
-    name: "chol,age\n" + "".join(f"{200 + row + seed},{40 + row}\n" for row in range(9))
-    for seed, name in enumerate(("basel", "bern"))
-}
-SHORT = {"epoch_entries": 12, "grace_entries": 12}
-Lines = Sequence[JournalLine]
-
-
-@contextmanager
-def stage(folder: Path, **settings: Any) -> Iterator[Play]:
-    service_settings = SHORT | settings
-    with open_stage(folder, TABLES, agreed=terms(uses=9999), service=service_settings) as play:
-        yield play
-
-
-@pytest.fixture(name="play")
-def _play(tmp_path: Path) -> Iterator[Play]:
-    with stage(tmp_path) as play:
-        yield play
+from tests.epochs import (
+    Lines,
+    audit,
+    closes,
+    context_of,
+    fill,
+    history_of,
+    index,
+    journal_of,
+    keys_of,
+    live,
+    stage,
+)
+from tests.stage import Play
 
 
 @pytest.fixture(scope="module", name="lived")
@@ -69,72 +46,6 @@ def _lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
         for _ in range(4):
             live(play)
         yield play
-
-
-@pytest.fixture(scope="module", name="shared")
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """A market to which each test adds epochs of its own."""
-    with stage(tmp_path_factory.mktemp("shared")) as play:
-        yield play
-
-
-def live(play: Play) -> None:
-    """One job, and one that a provider refuses by hand; every node keeps its books."""
-    play.run("statistics", columns=["chol"])
-    refused = play.job()
-    play.nodes[0].reject(refused, "purpose_not_allowed")
-    index(play)
-    play.market.keep_books()
-    index(play)
-
-
-def context_of(play: Play) -> Context:
-    context = play.market.app.state.context
-    assert isinstance(context, Context)
-    return context
-
-
-def history_of(play: Play) -> History:
-    return context_of(play).log.history
-
-
-def index(play: Play) -> None:
-    """Wait until every ended epoch has its index: by hand, beside the service's own thread."""
-    indexer = Indexer(context_of(play))
-    while service.is_due(context_of(play)):
-        indexer.run_once()
-
-
-def home_of(play: Play, at: int) -> NodeHome:
-    return NodeHome.load(play.market._folders[play.seats[at].asset])
-
-
-def journal_of(play: Play, at: int) -> bytes:
-    return home_of(play, at).signed_journal(play.clock)[0]
-
-
-def keys_of(play: Play) -> dict[str, bytes]:
-    with context_of(play).reading() as session:
-        return catalog.tag_keys(session)
-
-
-def audit(play: Play, change: Callable[[list[JournalLine]], Lines] | None = None) -> Reconciliation:
-    """Hold the log against the nodes' journals; the first one may be written anew by its node."""
-    journals = [(seat.part.name, journal_of(play, at)) for at, seat in enumerate(play.seats)]
-    if change is not None:
-        lines = change(list(read_journal(journals[0][1]).lines))
-        key, asset = home_of(play, 0).node_key(), play.seats[0].asset
-        journals[0] = ("basel", write_journal(asset, chained(lines), key, now=play.clock()))
-    return reconcile(history_of(play), Evidence(journals=journals, tag_keys=keys_of(play)))
-
-
-def chained(lines: Lines) -> list[JournalLine]:
-    """The same lines with numbers and heads of their own, as a lying node can write them."""
-    head, made = first_head(), []
-    for number, line in enumerate(lines, start=1):
-        head = next_head(head, number, line.time, line.kind, line.body)
-        made.append(JournalLine(number, line.time, line.kind, line.body, head))
-    return made
 
 
 # --- the honest market
@@ -157,11 +68,6 @@ def test_all_that_is_due_is_there_and_fits(lived: Play):
     uses = [close.uses for close in closes(lived, 0)]
     assert 0 in uses
     assert sum(uses) == 4
-
-
-def closes(play: Play, at: int) -> list[Epoch]:
-    found = history_of(play).closes.get(play.seats[at].asset, [])
-    return [each.statement for each in found if isinstance(each.statement, Epoch)]
 
 
 def test_its_export_with_journals_and_tag_keys_is_sound(lived: Play, tmp_path: Path):
@@ -262,180 +168,6 @@ def test_an_index_of_other_assets_is_found_with_the_tag_keys(lived: Play):
     assert {finding.code for finding in found.findings} == {"wrong_tag_key"}
 
 
-# --- the market's own check of a close
-
-
-def close_of(play: Play, at: int = 0, **changes: Any) -> Epoch:
-    """The next close of a node, as it would sign it."""
-    history, asset = history_of(play), play.seats[at].asset
-    planned = history.schedule
-    assert planned is not None
-    last = history.last_close(asset)
-    listed = history.by_id[asset].index
-    number = planned.epoch_of(listed) if last is None else last[1].number + 1
-    start, stop = planned.start(number), planned.start(number + 1)
-    with play.nodes[at]._journal.write() as book:
-        position = book.position()
-        first = 1 if last is None else last[1].journal.last + 1
-        counts = book.counts_since(first)
-    statement = Epoch(
-        asset=asset,
-        number=number,
-        start=start,
-        stop=stop,
-        previous=None if last is None else last[0].id,
-        journal=JournalSpan(first, position.sequence, position.head),
-        counts=counts,
-        uses=len(history.uses(listed, asset, start, stop)),
-        issued=play.clock(),
-    )
-    return replace(statement, **changes)
-
-
-def hand_in(play: Play, statement: Epoch, at: int = 0, by: int = 0) -> Any:
-    """Hand in a close, signed by node `at`, with the credentials of node `by`."""
-    http = play.market.http()
-    http.headers["Authorization"] = f"Bearer {home_of(play, by).api_key()}"
-    envelope = json.loads(statement.sign(home_of(play, at).node_key()))
-    return http.post("/v1/closes", json={"statement": envelope})
-
-
-def fill(play: Play, epochs: int = 1) -> None:
-    """Let epochs end without anybody closing them."""
-    size = history_of(play).size + 12 * epochs
-    while history_of(play).size < size:
-        play.job()
-
-
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "other uses than the log": ({"uses": 99}, "wrong_uses"),
-    "an epoch long past": ({"number": 0, "start": 0, "stop": 12}, "close_gap"),
-    "other entries": ({"stop": 1 << 20}, "wrong_span"),
-    "lines left out": ({"journal": JournalSpan(99, 99, "sha256:" + 64 * "0")}, "journal_gap"),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_a_close_that_breaks_a_rule_is_not_taken(shared: Play, what: str):
-    # Whichever test came before: the node has closed an epoch, and one more ends.
-    fill(shared)
-    assert hand_in(shared, close_of(shared)).status_code == 201
-    fill(shared)
-    changes, code = WRONG[what]
-    size, before = history_of(shared).size, closes(shared, 0)
-    answer = hand_in(shared, close_of(shared, **changes))
-    assert (answer.status_code, answer.json()["code"]) == (409, code)
-    assert closes(shared, 0) == before
-    # The twin.
-    answer = hand_in(shared, close_of(shared))
-    assert answer.status_code == 201, answer.text
-    assert answer.json()["index"] >= size
-
-
-def test_a_close_belongs_to_the_provider_of_its_asset(shared: Play):
-    fill(shared)
-    answer = hand_in(shared, close_of(shared), by=1)
-    assert (answer.status_code, answer.json()["code"]) == (403, "not_author")
-    assert hand_in(shared, close_of(shared)).status_code == 201
-
-
-def test_the_same_close_is_taken_once_and_another_one_not(shared: Play):
-    fill(shared)
-    statement = close_of(shared)
-    first = hand_in(shared, statement)
-    assert hand_in(shared, statement).json() == first.json()
-    # Raced past the rules, the table still decides.
-    context = context_of(shared)
-    other = replace(statement, issued=statement.issued + 1)
-    envelope = other.sign(home_of(shared, 0).node_key())
-    from ledger.statements import read
-    from marketplace.context import Verified
-    from marketplace.errors import ConflictError
-    from marketplace.participants.access import Caller
-
-    caller = Caller(shared.seats[0].home.participant(), "basel", frozenset({"node"}))
-    verified = Verified(read(envelope).id, other, envelope)
-    with pytest.raises(ConflictError, match="other words"), context.writing() as session:
-        service.close(session, context, caller, verified)
-
-
-def test_a_node_that_counts_wrongly_is_found_by_its_receipts(play: Play):
-    play.run("statistics", columns=["chol"])
-    fill(play)
-    lie = close_of(play, counts=Counts(0, 0, 0, 0))
-    assert hand_in(play, lie).status_code == 201
-    fill(play, 2)
-    found = {finding.code for finding in reconcile(history_of(play)).findings}
-    assert "uncounted_receipt" in found
-
-
-# --- being away, and coming back
-
-
-def test_a_node_that_was_away_closes_several_epochs_in_a_row(shared: Play):
-    fill(shared, 3)
-    node = shared.reopened(1)
-    assert node.keep_books() >= 3
-    # Its own closes, and indexes that the service adds meanwhile, may end further ones.
-    assert any(node.keep_books() == 0 for _ in range(10))
-    assert [close.number for close in closes(shared, 1)] == list(range(len(closes(shared, 1))))
-    shared.market._open(home_of(shared, 1))
-
-
-def test_a_market_closes_what_ended_while_it_was_away(tmp_path: Path):
-    with stage(tmp_path) as play:
-        fill(play, 2)
-        assert history_of(play).closes == {}
-        settings, clock = context_of(play).settings, play.clock
-    from marketplace.embedded import Embedded
-
-    with Embedded(tmp_path / "market", settings, clock) as market:
-        history = market.app.state.context.log.history
-        assert {len(found) >= 2 for found in history.closes.values()} == {True}
-        assert len(history.closes) == 2
-
-
-def test_a_node_whose_journal_was_cut_refuses_all_and_says_why(
-    play: Play, caplog: pytest.LogCaptureFixture
-):
-    play.run("statistics", columns=["chol"])
-    node = play.nodes[0]
-    node._journal.close()
-    (home_of(play, 0).folder / "journal.db").unlink()
-    node = play.market._open(home_of(play, 0))
-    size = history_of(play).size
-    with pytest.raises(JournalCutError, match=r"Put the newest journal\.db back"):
-        node.keep_books()
-    job = play.job()
-    with pytest.raises(JournalCutError):
-        node.approve(job)
-    with pytest.raises(JournalCutError):
-        node.reject(job, "purpose_not_allowed")
-    reply = play.ask(0, play.keys_request(job))
-    assert reply == Failure(job, node.asset, "internal")
-    # Nothing was signed over what is left.
-    assert node._journal.lines() == []
-    assert history_of(play).size == size + 1
-    assert "cut, changed or restored" in caplog.text
-
-
-def test_a_job_that_nobody_goes_on_with_ends_at_its_nodes(play: Play):
-    job = play.job()
-    grants = play.grant_all(job)
-    asset = play.seats[0].asset
-    play.ask(0, play.keys_request(job, grant=grants[asset]))
-    node = play.nodes[0]
-    node.keep_books()
-    with node._journal.write() as book:
-        assert book.is_reserved(job, asset)
-    play.clock.advance(3_600_000)
-    node.keep_books()
-    with node._journal.write() as book:
-        assert book.has_ended(job, asset)
-    logged = history_of(play).receipts[history_of(play).by_id[asset].index][-1]
-    assert (logged.statement.job, logged.statement.state) == (job, "failed")  # type: ignore[attr-defined]
-
-
 # --- schedules
 
 
@@ -525,15 +257,3 @@ def test_each_asset_has_a_tag_key_that_its_provider_keeps(lived: Play):
         said = b"".join(data for kind, data in lived.spoken if kind == "answer")
         for form in (key, key.hex().encode(), file.read_bytes().strip()):
             assert form not in said
-
-
-def test_a_node_says_what_the_market_refused_for_good(shared: Play):
-    from federated.errors import NotTakenError
-
-    fill(shared)
-    http = shared.market.http()
-    http.headers["Authorization"] = f"Bearer {home_of(shared, 0).api_key()}"
-    with pytest.raises(NotTakenError, match="409"):
-        HttpService(http).submit(
-            "epoch", close_of(shared, uses=7).sign(home_of(shared, 0).node_key())
-        )

@@ -18,7 +18,8 @@ from ledger.log import Log
 from ledger.succession import Succession
 from ledger.trust import Policy
 from ledger.verify import verify
-from tests.world import LOG_NAME, World, key_of
+from tests.drafts import key_of
+from tests.world import LOG_NAME, World
 
 NEW = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"the log's next key").digest())
 THIEF = SigningKey.from_seed(LOG_NAME, hashlib.sha256(b"a key of a thief").digest())

@@ -16,41 +16,16 @@ from typing import Any
 import pytest
 
 from federated.errors import RefusedError
-from federated.messages import (
-    Contribution,
-    Failure,
-    FinishReply,
-    FinishRequest,
-    KeysReply,
-    Refusal,
-    RoundRequest,
-    read_reply,
-)
+from federated.messages import Failure, FinishReply, FinishRequest, read_reply
 from federated.node.runner import Node
-from federated.plan import Question
-from federated.planning import plan_of
 from ledger.ids import statement_id
 from ledger.keys import SigningKey
-from ledger.statements import Asset, Grant, Job, Receipt, Revocation, read
+from ledger.statements import Grant, Receipt, Revocation, read
 from ledger.statements.envelope import payload_type, sign
-from privacy.masking import MaskKey
 from tests.stage import LABEL, WATCH, Play, open_stage, terms, word
+from tests.talk import TABLES, ask_keys, begun, lenient_stage, no_data_opened, refused
 
-TABLES = {
-    name: "chol,age,sick\n"
-    + "".join(f"{200 + at * 1.5},{40 + at},{at % 2}\n" for at in range(rows))
-    for name, rows in (("basel", 30), ("bern", 26), ("geneva", 22))
-}
 SPLIT = {"train": "0.66", "seed": 43, "stratify": False, "unless_class_at_most": 1}
-
-
-@contextmanager
-def lenient_stage(folder: Path) -> Iterator[Play]:
-    with (
-        open_stage(folder, TABLES, preparation={"label": LABEL}, agreed=terms(uses=999)) as play,
-        play.market.insecure_operator(),
-    ):
-        yield play
 
 
 @pytest.fixture(scope="module", name="play")
@@ -67,78 +42,6 @@ def _fresh(tmp_path: Path) -> Iterator[Play]:
     """A stage of one's own, to be spoilt."""
     with lenient_stage(tmp_path) as play:
         yield play
-
-
-@contextmanager
-def no_data_opened(play: Play) -> Iterator[None]:
-    with WATCH.watching(play.files) as opened:
-        yield
-    assert opened == []
-
-
-def ask_keys(play: Play, job: str, grant: str = "", at: int = 0, **changes: Any) -> Any:
-    return play.ask(at, play.keys_request(job, grant=grant, **changes))
-
-
-def refused(play: Play, reply: Any, reason: str, at: int = 0) -> Receipt:
-    """Check the word, the receipt's signature and that the ledger holds it; return the receipt."""
-    assert word(reply) == reason
-    receipt = play.receipt(at, reply)
-    assert receipt.state == "refused"
-    assert receipt.reason == reason
-    assert receipt.rows == 0
-    assert receipt.contributions == ()
-    assert isinstance(reply, Refusal)
-    logged = play.market.app.state.context.log.history.by_id
-    assert statement_id("receipt", reply.receipt or b"") in logged
-    return receipt
-
-
-class Conversation:
-    """A coordinator by hand: as honest as the test lets it be."""
-
-    def __init__(self, play: Play, job: str, grants: dict[str, str], attempt: int = 1) -> None:
-        self.play, self.job, self.attempt = play, job, attempt
-        history = play.market.app.state.context.log.history
-        statement = history.get(job, Job)
-        self.task, self.plan = plan_of(
-            statement, {name: history.get(name, Asset) for name in statement.assets}
-        )
-        self.grants = grants
-        self.number = 1
-        self.keys: dict[str, bytes] = {}
-
-    def begin(self) -> Conversation:
-        for at, seat in enumerate(self.play.seats):
-            reply = ask_keys(self.play, self.job, self.grants[seat.asset], at, attempt=self.attempt)
-            assert isinstance(reply, KeysReply), word(reply)
-            self.keys[seat.asset] = reply.mask_key
-        return self
-
-    def question(self, step: str = "moments", parameters: Any = None) -> Question:
-        return self.task.question(self.plan, step, parameters or {})
-
-    def request(self, question: Question | None = None, **changes: Any) -> RoundRequest:
-        asked = (question or self.question()).to_json()
-        request = RoundRequest(self.job, self.attempt, self.number, asked, self.keys)
-        return replace(request, **changes)
-
-    def round(self, question: Question | None = None) -> None:
-        request, keys = self.request(question), {}
-        for at, seat in enumerate(self.play.seats):
-            reply = self.play.ask(at, request)
-            assert isinstance(reply, Contribution), word(reply)
-            keys[seat.asset] = reply.next_mask_key
-        self.keys, self.number = keys, self.number + 1
-
-    def finish(self, at: int = 0, state: str = "completed", **changes: Any) -> Any:
-        request = FinishRequest(self.job, self.attempt, self.number - 1, state)
-        return self.play.ask(at, replace(request, **changes))
-
-
-def begun(play: Play, task: str = "statistics", **changes: Any) -> Conversation:
-    job = play.job(task, **changes)
-    return Conversation(play, job, play.grant_all(job)).begin()
 
 
 # --- the honest run, which the watch does see
@@ -435,179 +338,6 @@ def test_a_log_that_does_not_answer_stops_the_node_without_a_verdict(play: Play)
         reply = ask_keys(play, job, grants[play.seats[0].asset])
     node._log._http.base_url = base
     assert reply == Failure(job, node.asset, "internal")
-
-
-# --- during the rounds
-
-
-def test_a_revocation_between_rounds_stops_the_job(play: Play):
-    talk = begun(play)
-    talk.round()
-    play.seats[0].client.revoke(talk.grants[play.seats[0].asset], "stop")
-    request = talk.request(talk.question("spread", {"mean": [210.0]}))
-    with no_data_opened(play):
-        reply = play.ask(0, request)
-    assert word(reply) == "revoked"
-    # What was sent before stands in the account: a refusal would say that nothing was.
-    receipt = play.receipt(0, reply)
-    assert (receipt.state, receipt.reason) == ("failed", "cancelled")
-    assert [item.round for item in receipt.contributions] == [1]
-
-
-def substituted(talk: Conversation, at: int, key: SigningKey) -> dict[str, bytes]:
-    """The mask keys of a round with one made by the operator."""
-    from federated.messages import PublicMaskKey, cohort_digest
-
-    asset = talk.play.seats[at].asset
-    mine = PublicMaskKey(
-        asset,
-        talk.job,
-        talk.attempt,
-        talk.number,
-        cohort_digest(seat.asset for seat in talk.play.seats),
-        MaskKey.generate().public,
-    )
-    return {**talk.keys, asset: mine.sign(key)}
-
-
-@pytest.mark.parametrize("victim", [1, 0], ids=["a peer's", "its own"])
-def test_a_mask_key_that_the_operator_made_is_refused(play: Play, victim: int):
-    talk = begun(play)
-    keys = substituted(talk, victim, SigningKey.generate("operator"))
-    with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "not_proven")
-
-
-def test_its_own_mask_key_exchanged_for_an_older_one_is_refused(play: Play):
-    talk = begun(play)
-    keys = substituted(talk, 0, play.nodes[0]._identity.node_key)
-    with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "not_proven")
-
-
-def test_a_party_left_out_of_the_masks_is_refused(play: Play):
-    talk = begun(play)
-    keys = {seat.asset: talk.keys[seat.asset] for seat in play.seats[:2]}
-    with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "grant_mismatch")
-
-
-def test_a_repeated_round_gets_the_same_bytes_and_another_question_none(play: Play):
-    talk = begun(play)
-    request = talk.request()
-    first = play.nodes[0].handle(request.to_bytes())
-    with no_data_opened(play):
-        assert play.nodes[0].handle(request.to_bytes()) == first
-        other = talk.request(talk.question("spread", {"mean": [210.0]}))
-        reply = play.ask(0, other)
-    assert word(reply) == "grant_mismatch"
-    assert play.receipt(0, reply).state == "failed"
-
-
-def test_a_skipped_round_is_refused(play: Play):
-    talk = begun(play)
-    with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(round=2)), "grant_mismatch")
-
-
-def test_more_rounds_than_granted_are_refused(play: Play):
-    talk = begun(play)
-    talk.round()
-    spread = talk.question("spread", {"mean": [210.0]})
-    talk.round(spread)
-    with no_data_opened(play):
-        reply = play.ask(0, talk.request(spread))
-    assert word(reply) == "grant_mismatch"
-    assert len(play.receipt(0, reply).contributions) == 2
-
-
-def test_a_round_before_its_turn_is_no_answer(play: Play):
-    talk = begun(play, "logistic", parameters={"columns": ["chol"], "ridge": 1})
-    point = {"mean": [210.0], "sd": [10.0], "rows": 78, "beta": [0.0], "intercept": 0.0}
-    score = talk.question("score", point)
-    with no_data_opened(play):
-        assert play.ask(0, talk.request(score)) == Failure(
-            talk.job, play.seats[0].asset, "task_error"
-        )
-        # The job goes on: only its first question is asked first.
-    talk.round()
-
-
-def test_a_round_without_a_beginning_or_of_another_attempt_is_refused(play: Play):
-    job = play.job()
-    talk = Conversation(play, job, play.grant_all(job))
-    keys = {seat.asset: b"key" for seat in play.seats}
-    with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "grant_mismatch")
-    other = begun(play)
-    with no_data_opened(play):
-        refused(play, play.ask(0, other.request(attempt=2)), "grant_mismatch")
-
-
-def test_another_attempt_after_an_answer_is_refused_and_the_answer_receipted(play: Play):
-    talk = begun(play)
-    talk.round()
-    with no_data_opened(play):
-        reply = ask_keys(play, talk.job, talk.grants[play.seats[0].asset], attempt=2)
-    assert word(reply) == "grant_mismatch"
-    assert len(play.receipt(0, reply).contributions) == 1
-
-
-# --- the end
-
-
-def test_the_end_of_another_attempt_does_not_hide_what_was_sent(play: Play):
-    talk = begun(play)
-    talk.round()
-    reply = talk.finish(attempt=2, state="failed")
-    assert isinstance(reply, FinishReply)
-    receipt = read(reply.receipt).statement
-    assert isinstance(receipt, Receipt)
-    assert receipt.state == "failed"
-    assert [item.round for item in receipt.contributions] == [1]
-    assert receipt.rows == 30
-
-
-def test_a_restarted_node_still_accounts_for_what_it_sent(fresh: Play):
-    talk = begun(fresh)
-    talk.round()
-    fresh.reopened(0)
-    reply = talk.finish(state="completed")
-    assert isinstance(reply, FinishReply)
-    receipt = read(reply.receipt).statement
-    assert isinstance(receipt, Receipt)
-    assert (receipt.state, receipt.rows) == ("failed", 30)
-    assert [item.round for item in receipt.contributions] == [1]
-
-
-def test_a_job_ends_once(play: Play):
-    talk = begun(play)
-    talk.round()
-    talk.round(talk.question("spread", {"mean": [210.0]}))
-    first = talk.finish()
-    assert isinstance(first, FinishReply)
-    # Whatever is said later, the receipt stays what it was.
-    assert talk.finish() == first
-    assert talk.finish(state="failed") == first
-    assert talk.finish(rounds=1) == first
-    assert talk.finish(attempt=2) == Failure(talk.job, play.seats[0].asset, "internal")
-    with no_data_opened(play):
-        reply = ask_keys(play, talk.job, talk.grants[play.seats[0].asset], attempt=2)
-    refused(play, reply, "grant_mismatch")
-    completed = play.market.app.state.context.log.history.completed[talk.job]
-    assert len(completed) == 1
-
-
-def test_a_job_that_is_said_to_have_failed_is_free_only_a_few_times(fresh: Play):
-    node = fresh.nodes[0]
-    node._limits = replace(node._limits, unfinished=2)
-    for _ in range(2):
-        talk = begun(fresh)
-        talk.round()
-        talk.finish(state="failed")
-    job = fresh.job()
-    with no_data_opened(fresh):
-        refused(fresh, ask_keys(fresh, job), "quota_used_up")
 
 
 # --- nonsense

@@ -19,15 +19,9 @@ from ledger.entry import Entry, Opening
 from ledger.keys import SigningKey
 from ledger.manifest import CHECKPOINT, CLAIMED_KEY, FILE, FILES, SPANS
 from ledger.verify import Verdict, verify
-from tests.world import (
-    LOG_NAME,
-    World,
-    chain,
-    insecure_export,
-    key_of,
-    read_files,
-    write_files,
-)
+from tests.drafts import key_of
+from tests.forgery import chain, insecure_export, read_files, write_files
+from tests.world import LOG_NAME, World
 
 SECONDS = 10
 TILE = "tile/0/000.p/29"

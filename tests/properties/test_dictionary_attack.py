@@ -31,7 +31,8 @@ from ledger.sealing import SealedOpenings, ViewKeys, public
 from ledger.statements import Agreement, read
 from ledger.tiles import decode_bundle
 from ledger.views import KEY_BYTES, Sealed, Views
-from tests.world import World, read_files
+from tests.forgery import read_files
+from tests.world import World
 
 TRIALS = 64
 WORLDS = 4

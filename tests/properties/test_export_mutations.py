@@ -25,7 +25,8 @@ from ledger.manifest import CHECKPOINT, FILE, FILES, SPANS
 from ledger.statements.envelope import RawEnvelope, verify_raw
 from ledger.tiles import decode_bundle, encode_bundle
 from ledger.verify import Verdict, verify
-from tests.world import World, read_files, write_files
+from tests.forgery import read_files, write_files
+from tests.world import World
 
 SECONDS = 10
 SIZE = 1000

@@ -24,7 +24,8 @@ from ledger.errors import EncodingError, EntryError, LedgerError, StatementError
 from ledger.statements import KINDS, Statement, envelope
 from ledger.structure import Bundle, _explain, _scan
 from ledger.tiles import encode_bundle
-from tests.world import World, chain
+from tests.forgery import chain
+from tests.world import World
 
 NOTHING = re.compile(rb"(?!)")
 MANY = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])

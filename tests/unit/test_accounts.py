@@ -9,7 +9,8 @@ import pytest
 from ledger.accounts import Accounts
 from ledger.history import History
 from ledger.verify import audit
-from tests.world import World, chain, insecure_export, repeating
+from tests.forgery import chain, insecure_export, repeating
+from tests.world import World
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,9 @@ from ledger.reconcile import reconcile
 from ledger.rules import Case
 from ledger.statements import Job, Offer
 from ledger.verify import Verdict, audit, verify
-from tests.world import Party, World, chain, insecure_export, key_of, repeating
+from tests.drafts import Party, key_of
+from tests.forgery import chain, insecure_export, repeating
+from tests.world import World
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from ledger.errors import EvidenceError
 from ledger.journal import CLOSE, FINISH, write_journal
 from ledger.reconcile import Evidence, reconcile
 from ledger.statements import Epoch, Receipt, read
-from tests.world import CODE, World
+from tests.drafts import CODE
+from tests.world import World
 
 OPERATORS = {"missing_index", "unreleased_job"}
 """The worlds here have no operator who indexes epochs and releases results."""

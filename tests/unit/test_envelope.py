@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.encoding import canonical
 from ledger.errors import SignatureError, StatementError
 from ledger.statements import envelope
-from tests.world import key_of
+from tests.drafts import key_of
 
 KEY, SECOND, STRANGER = (key_of(f"{name}.example") for name in ("one", "two", "three"))
 TYPE = envelope.payload_type("offer")

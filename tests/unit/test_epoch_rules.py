@@ -12,7 +12,9 @@ from ledger.errors import LedgerError, RuleError, SignatureError, StatementError
 from ledger.keys import SigningKey
 from ledger.statements import Counts, JournalSpan, Participant, Statement
 from ledger.verify import verify
-from tests.world import World, chain, insecure_export, key_of
+from tests.drafts import key_of
+from tests.forgery import chain, insecure_export
+from tests.world import World
 
 NOBODY = "sha256:" + 64 * "0"
 

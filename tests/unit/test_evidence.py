@@ -21,7 +21,8 @@ from ledger.reconcile import reconcile
 from ledger.rules import admit
 from ledger.statements import Release
 from ledger.use_index import write_tag_keys
-from tests.world import World, key_of, tag_key_of
+from tests.drafts import key_of, tag_key_of
+from tests.world import World
 
 
 @pytest.fixture(scope="module", name="world")

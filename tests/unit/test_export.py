@@ -23,7 +23,9 @@ from ledger.manifest import (
 )
 from ledger.tiles import layout
 from ledger.verify import verify
-from tests.world import World, fixed_salts, key_of, read_files
+from tests.drafts import key_of
+from tests.forgery import read_files
+from tests.world import World, fixed_salts
 
 
 @pytest.fixture(scope="module")

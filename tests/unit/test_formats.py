@@ -44,7 +44,9 @@ from ledger.trust import Group, Policy, Witness
 from ledger.use_index import write_tag_keys
 from ledger.views import NO_AGREEMENT, Named, View, Views, seal, views_of
 from ledger.witness import Request
-from tests.world import LOG_NAME, World, fixed_salts, key_of, read_files, tag_key_of
+from tests.drafts import key_of, tag_key_of
+from tests.forgery import read_files
+from tests.world import LOG_NAME, World, fixed_salts
 
 PAGE = Path(__file__).resolve().parents[2] / "ledger" / "FORMATS.md"
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1" / "everything"

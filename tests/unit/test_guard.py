@@ -18,7 +18,8 @@ from ledger.history import History
 from ledger.merkle import leaf_hash
 from ledger.rules import admit
 from ledger.statements import Job
-from tests.world import CODE, SECOND, YEAR, World
+from tests.drafts import CODE, SECOND, YEAR
+from tests.world import World
 
 SPLIT = {"split": {"train": "0.66", "seed": 43, "stratify": False, "unless_class_at_most": 1}}
 ROWS = {"complete_rows": True}

@@ -13,7 +13,8 @@ from ledger.merkle import leaf_hash
 from ledger.rules import admit
 from ledger.statements import Agreement, Asset, Grant, Offer, Schedule, TaggedAsset
 from ledger.verify import audit
-from tests.world import Provider, World
+from tests.drafts import Provider
+from tests.world import World
 
 FIRST = Entry(0, NO_PREDECESSOR, 10, "participant", (), bytes(32))
 LEAF = leaf_hash(FIRST.to_bytes())

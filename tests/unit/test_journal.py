@@ -22,8 +22,9 @@ from ledger.journal import (
     write_journal,
 )
 from ledger.statements import Counts, JournalPosition
+from tests.drafts import Clock, key_of
 from tests.journals import ASSET, ROWS, FullDisk, filled, jobs, use
-from tests.world import Clock, World, key_of
+from tests.world import World
 
 
 @pytest.fixture(name="path")

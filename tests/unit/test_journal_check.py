@@ -15,7 +15,8 @@ from ledger.journal_check import GRACE_MILLISECONDS, check_journal
 from ledger.statements import Counts, JournalPosition, Receipt, read
 from ledger.tally import Tally
 from ledger.verify import audit
-from tests.world import SECOND, World
+from tests.drafts import SECOND
+from tests.world import World
 
 Change = Callable[[list[JournalLine]], list[JournalLine]]
 

@@ -16,8 +16,8 @@ from federated.node.journal_file import UPGRADE
 from ledger.encoding import canonical, sha256_text
 from ledger.journal import first_head, next_head
 from ledger.statements import JournalPosition
+from tests.drafts import Clock
 from tests.journals import ASSET, ROWS, FullDisk, filled, jobs
-from tests.world import Clock
 
 
 @pytest.fixture(name="path")

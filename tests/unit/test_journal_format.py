@@ -18,7 +18,7 @@ from ledger.journal import (
     write_journal,
 )
 from ledger.statements import Counts
-from tests.world import key_of
+from tests.drafts import key_of
 
 ASSET = "asset:" + 64 * "a"
 NODE = key_of("node")

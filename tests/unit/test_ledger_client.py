@@ -19,8 +19,9 @@ from ledger.keys import SigningKey
 from ledger.merkle import leaf_hash, root
 from ledger.statements import Grant
 from ledger.tiles import Tile, decode_bundle, encode_bundle
+from tests.drafts import key_of
 from tests.log_routes import route_of, shown
-from tests.world import LOG_NAME, World, key_of
+from tests.world import LOG_NAME, World
 
 
 @dataclass

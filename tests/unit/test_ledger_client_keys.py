@@ -15,8 +15,9 @@ from ledger.keys import SigningKey, VerifyKey
 from ledger.log import Log
 from ledger.succession import MAX_LIST, Succession, write_list
 from ledger.trust import Policy
+from tests.drafts import key_of
 from tests.unit.test_ledger_client import Server
-from tests.world import LOG_NAME, World, key_of
+from tests.world import LOG_NAME, World
 
 OLD = key_of(LOG_NAME)
 NEW, THIRD, THIEF, RECOVERY = (

@@ -22,8 +22,9 @@ from ledger.errors import (
 from ledger.fork import open_fork
 from ledger.keys import CosigningKey
 from ledger.trust import Policy
+from tests.drafts import Party, key_of
 from tests.log_routes import route_of, shown
-from tests.world import Party, World, key_of
+from tests.world import World
 
 
 @dataclass

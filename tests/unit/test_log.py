@@ -19,7 +19,8 @@ from ledger.statements import read
 from ledger.statements.registry import forget
 from ledger.tiles import Tile, decode_bundle, decode_hashes, layout
 from ledger.verified import Record
-from tests.world import SECOND, World, key_of
+from tests.drafts import SECOND, key_of
+from tests.world import World
 
 
 @pytest.fixture

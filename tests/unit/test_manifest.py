@@ -36,7 +36,8 @@ from ledger.manifest import (
     spans_table,
 )
 from ledger.tiles import Tile
-from tests.world import LOG_NAME, key_of
+from tests.drafts import key_of
+from tests.world import LOG_NAME
 
 KEY = key_of(LOG_NAME)
 OPENNESS = Openness(300, [(OPENED, 0, 3), (OPENED, 5, 256), (SEALED, 256, 259), (ERASED, 260, 261)])

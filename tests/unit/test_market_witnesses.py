@@ -21,7 +21,8 @@ from marketplace.cli import operate
 from marketplace.errors import SettingsError
 from marketplace.settings import Settings
 from marketplace.witnesses import cosigner, kept_fresh
-from tests.world import START, Clock, Party, World, key_of
+from tests.drafts import START, Clock, Party, key_of
+from tests.world import World
 
 LOG = key_of("rongshu.local/log")
 KEY = CosigningKey.from_seed("witness.example", bytes(32))

@@ -18,7 +18,7 @@ from ledger.statements import Measurement
 from ledger.statements.asset import MEASUREMENT_TYPE
 from ledger.statements.envelope import from_json, open_
 from ledger.trust import Policy
-from tests.world import Clock, key_of
+from tests.drafts import Clock, key_of
 
 ASSET = "asset:" + "a" * 64
 

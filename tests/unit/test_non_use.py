@@ -15,8 +15,9 @@ from ledger.non_use import Proof, _check_absent, _neighbours, make, verify
 from ledger.statements import Asset, Epoch, Statement, TaggedAsset, UseIndex
 from ledger.trust import Policy
 from ledger.use_index import disclose, root_of, sorted_tags, tag, tree_of
+from tests.drafts import key_of, tag_key_of
 from tests.idle import LENGTH, Stage, check, evidence_about, fill, tree_of_log, use
-from tests.world import LOG_NAME, World, key_of, tag_key_of
+from tests.world import LOG_NAME, World
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 from ledger.errors import LedgerError, ProofError
 from ledger.non_use import Proof, _neighbours
 from ledger.use_index import disclose, root_of, sorted_tags, tag
+from tests.drafts import tag_key_of
 from tests.idle import LENGTH, Stage, check, evidence_about, fill, use
-from tests.world import World, tag_key_of
+from tests.world import World
 
 
 def test_an_index_that_omits_the_asset_is_contradicted_by_the_node(tmp_path: Path):

@@ -11,7 +11,8 @@ from federated.errors import FederatedError, PlanError, PreparationError, TaskEr
 from federated.plan import Plan
 from federated.planning import plan_of
 from ledger.statements import Asset
-from tests.world import World, key_of
+from tests.drafts import key_of
+from tests.world import World
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from ledger.proof import MAX_BYTES, MAX_HASHES, Proof, make, verify
 from ledger.statements import Receipt
 from ledger.succession import Succession
 from ledger.trust import Policy, Witness
-from tests.world import World, key_of
+from tests.drafts import key_of
+from tests.world import World
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@ from ledger.statements import Release
 from ledger.tally import Tally
 from ledger.use_index import root_of
 from ledger.verify import audit
-from tests.world import World, chain, insecure_export, key_of, tag_key_of
+from tests.drafts import key_of, tag_key_of
+from tests.forgery import chain, insecure_export
+from tests.world import World
 
 
 @pytest.fixture

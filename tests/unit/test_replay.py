@@ -19,15 +19,9 @@ from ledger.replay import Part, Reader, Vouched, keys_of
 from ledger.statements import Unverified, read
 from ledger.tiles import encode_bundle
 from ledger.verify import Plan, Verdict, audit, verify
-from tests.world import (
-    World,
-    chain,
-    insecure_export,
-    insecure_manifest,
-    key_of,
-    read_files,
-    write_files,
-)
+from tests.drafts import key_of
+from tests.forgery import chain, insecure_export, insecure_manifest, read_files, write_files
+from tests.world import World
 
 BOTH = (1, 2)
 

@@ -27,7 +27,9 @@ from ledger.subject import of_export, of_state
 from ledger.trust import Policy
 from ledger.use_index import write_tag_keys
 from ledger.verify import audit
-from tests.world import World, key_of, tag_key_of, write_files
+from tests.drafts import key_of, tag_key_of
+from tests.forgery import write_files
+from tests.world import World
 
 AUDITOR = key_of("auditor.example")
 EVIL = "<script>alert('1')</script>\u202e&\"x"

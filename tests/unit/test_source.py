@@ -18,14 +18,9 @@ from ledger.tile_tree import MAX_BUNDLE, MAX_TILE
 from ledger.tiles import Tile
 from ledger.trust import Policy
 from ledger.use_index import write_tag_keys
-from tests.world import (
-    World,
-    insecure_export,
-    insecure_manifest,
-    key_of,
-    tag_key_of,
-    write_files,
-)
+from tests.drafts import key_of, tag_key_of
+from tests.forgery import insecure_export, insecure_manifest, write_files
+from tests.world import World
 
 GOLDEN = Path(__file__).resolve().parents[1] / "vectors" / "ledger" / "export-v1"
 

@@ -21,7 +21,8 @@ from ledger.statements import (
     read,
 )
 from ledger.statements.asset import QUALITY_FORMULA
-from tests.world import World, key_of
+from tests.drafts import key_of
+from tests.world import World
 
 Change = Callable[[dict[str, Any]], None]
 

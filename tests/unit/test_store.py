@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from ledger import store
 from ledger.errors import LogError, StatementError
 from ledger.statements import read
-from tests.world import World, key_of
+from tests.drafts import key_of
+from tests.world import World
 
 
 @pytest.fixture

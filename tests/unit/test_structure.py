@@ -29,7 +29,9 @@ from ledger.merkle import Tree, leaf_hash, root
 from ledger.structure import Structure, bundle_count, check_bundle
 from ledger.tiles import Tile, encode_bundle, layout, tile_bytes
 from ledger.verify import Plan, Verdict, verify
-from tests.world import LOG_NAME, START, insecure_manifest, key_of, read_files, write_files
+from tests.drafts import START, key_of
+from tests.forgery import insecure_manifest, read_files, write_files
+from tests.world import LOG_NAME
 
 KEY = key_of(LOG_NAME)
 ONLY = Plan(structure_only=True)

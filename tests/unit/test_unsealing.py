@@ -24,7 +24,8 @@ from ledger.verdict import Verdict
 from ledger.verify import Plan as AuditPlan
 from ledger.verify import verify
 from ledger.views import Sealed, Views
-from tests.world import World, key_of
+from tests.drafts import key_of
+from tests.world import World
 
 AUDITOR = key_of("auditor.example")
 Change = Callable[[Sealed], Sealed]

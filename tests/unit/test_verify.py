@@ -26,15 +26,9 @@ from ledger.manifest import CHECKPOINT, FILE, FILES, HEADING, SPANS, Openness, T
 from ledger.merkle import leaf_hash
 from ledger.statements import KINDS, read
 from ledger.verify import MAX_FINDINGS, read_and_verify, verify
-from tests.world import (
-    World,
-    chain,
-    insecure_export,
-    insecure_manifest,
-    key_of,
-    read_files,
-    write_files,
-)
+from tests.drafts import key_of
+from tests.forgery import chain, insecure_export, insecure_manifest, read_files, write_files
+from tests.world import World
 
 
 @pytest.fixture(scope="module")

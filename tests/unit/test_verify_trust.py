@@ -20,7 +20,9 @@ from ledger.succession import Succession
 from ledger.tiles import layout, tile_bytes
 from ledger.trust import Group, Policy, Witness
 from ledger.verify import Plan, Verdict, audit, verify
-from tests.world import LOG_NAME, World, insecure_manifest, key_of, read_files, write_files
+from tests.drafts import key_of
+from tests.forgery import insecure_manifest, read_files, write_files
+from tests.world import LOG_NAME, World
 
 OLD = key_of(LOG_NAME)
 NEW = SigningKey.from_seed(LOG_NAME, b"n" * 32)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from ledger.keys import SigningKey
 from ledger.statements import Schedule
+from tests.drafts import key_of
 from tests.generated.lies.fault import Fault
 from tests.generated.node import Party, party
-from tests.world import key_of
 
 
 class Beside(Fault):

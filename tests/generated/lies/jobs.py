@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from ledger.statements import Revocation
+from tests.drafts import key_of
 from tests.generated.lies.fault import Fault
 from tests.generated.market import Deal
 from tests.generated.node import Node, digest_of, party
-from tests.world import key_of
 
 
 class OtherPurpose(Fault):
