@@ -166,6 +166,12 @@ def test_a_module_keeps_the_rules(path: Path):
     assert not findings, "\n".join(f"{name_of(path)}:{line}: {what}" for line, what in findings)
 
 
+def test_no_module_of_tests_or_benches_has_two_jobs():
+    paths = [path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")]
+    lines = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in paths}
+    assert {name: count for name, count in lines.items() if count > MAX_MODULE_LINES} == {}
+
+
 FLOWER_SWITCH = "import os\nos.environ.setdefault('FLWR_HOME', '')\n"
 BROKEN = [
     (asserts, "ledger/x.py", "def f(x):\n    assert x\n"),
