@@ -128,7 +128,7 @@ _INSERT = 'INSERT INTO log_entry ("index", statement_id, data, envelope, salt) V
 # thread go first. There are few sizes, so each is prepared once (the driver keeps 128 statements).
 _ROWS = 64
 # On PostgreSQL all rows in one statement: a round trip for each would cost more than the entries.
-# In binary (%b): as text each byte is written as two digits, which takes four times as long.
+# In binary (%b): as text each byte is written as two digits, which takes three times as long.
 _INSERT_ARRAYS = """INSERT INTO log_entry ("index", statement_id, data, envelope, salt)
     SELECT * FROM unnest(%b::bigint[], %b::varchar[], %b::bytea[], %b::bytea[], %b::bytea[])"""
 

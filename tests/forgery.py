@@ -1,8 +1,10 @@
 """Exports as a dishonest operator can write them: for lies that a log cannot be made to hold.
 
-entries = world.entries()
-entries[5] = replace(entries[5], time=0)
-insecure_export(tmp_path / "export", world.log_key, chain(entries), world.openings())
+    entries = world.entries()
+    entries[5] = replace(entries[5], time=0)
+    insecure_export(tmp_path / "export", world.log_key, chain(entries), world.openings())
+
+Checkpoint and manifest are signed over whatever is written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

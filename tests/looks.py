@@ -48,6 +48,15 @@ class LogSource:
         return {}
 
 
+def grown(folder: Path) -> tuple[World, bytes]:
+    """A log with a schedule and one use, and a checkpoint of when it was shorter."""
+    world = World(folder, 2)
+    early = world.log.checkpoint()
+    world.put(world.schedule())
+    world.one_use()
+    return world, early
+
+
 def policy(world: World) -> Policy:
     return Policy.of(world.log.vkey)
 

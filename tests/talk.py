@@ -32,6 +32,15 @@ def lenient_stage(folder: Path) -> Iterator[Play]:
 
 
 @contextmanager
+def shared_stage(folder: Path) -> Iterator[Play]:
+    """One for many tests, whose nodes do not count jobs that nobody went on with."""
+    with lenient_stage(folder) as play:
+        for node in play.nodes:
+            node._limits = replace(node._limits, unfinished=999)
+        yield play
+
+
+@contextmanager
 def no_data_opened(play: Play) -> Iterator[None]:
     with WATCH.watching(play.files) as opened:
         yield

@@ -23,7 +23,7 @@ from ledger.keys import SigningKey
 from ledger.statements import Grant, Receipt, Revocation, read
 from ledger.statements.envelope import payload_type, sign
 from tests.stage import LABEL, WATCH, Play, open_stage, terms, word
-from tests.talk import TABLES, ask_keys, begun, lenient_stage, no_data_opened, refused
+from tests.talk import TABLES, ask_keys, begun, lenient_stage, no_data_opened, refused, shared_stage
 
 SPLIT = {"train": "0.66", "seed": 43, "stratify": False, "unless_class_at_most": 1}
 
@@ -31,9 +31,7 @@ SPLIT = {"train": "0.66", "seed": 43, "stratify": False, "unless_class_at_most":
 @pytest.fixture(scope="module", name="play")
 def _play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     """One stage for all tests that leave agreements, parties and clock as they are."""
-    with lenient_stage(tmp_path_factory.mktemp("shared")) as play:
-        for node in play.nodes:
-            node._limits = replace(node._limits, unfinished=999)
+    with shared_stage(tmp_path_factory.mktemp("shared")) as play:
         yield play
 
 

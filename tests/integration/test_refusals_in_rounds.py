@@ -13,15 +13,21 @@ from ledger.keys import SigningKey
 from ledger.statements import Receipt, read
 from privacy.masking import MaskKey
 from tests.stage import Play, word
-from tests.talk import Conversation, ask_keys, begun, lenient_stage, no_data_opened, refused
+from tests.talk import (
+    Conversation,
+    ask_keys,
+    begun,
+    lenient_stage,
+    no_data_opened,
+    refused,
+    shared_stage,
+)
 
 
 @pytest.fixture(scope="module", name="play")
 def _play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     """One stage for all tests that leave agreements, parties and clock as they are."""
-    with lenient_stage(tmp_path_factory.mktemp("shared")) as play:
-        for node in play.nodes:
-            node._limits = replace(node._limits, unfinished=999)
+    with shared_stage(tmp_path_factory.mktemp("shared")) as play:
         yield play
 
 

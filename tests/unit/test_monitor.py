@@ -21,7 +21,7 @@ from ledger.tiles import Tile, encode_bundle
 from ledger.trust import Group, Policy, Witness
 from tests.drafts import key_of
 from tests.forgery import insecure_export
-from tests.looks import LogSource, codes, look, policy
+from tests.looks import LogSource, codes, grown, look, policy
 from tests.world import World
 
 NOW = 1_767_225_700
@@ -29,12 +29,7 @@ NOW = 1_767_225_700
 
 @pytest.fixture(scope="module", name="grown")
 def _grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, bytes]:
-    """A log of every kind, and a checkpoint of when it was shorter."""
-    world = World(tmp_path_factory.mktemp("world"), 2)
-    early = world.log.checkpoint()
-    world.put(world.schedule())
-    world.one_use()
-    return world, early
+    return grown(tmp_path_factory.mktemp("world"))
 
 
 def test_going_on_reads_only_what_is_new(tmp_path: Path, grown: tuple[World, bytes]):

@@ -20,18 +20,13 @@ from ledger.monitor import Monitor
 from ledger.recall import facts_of, recall
 from ledger.reconcile import reconcile
 from ledger.statements import KINDS, JournalPosition
-from tests.looks import LogSource, codes, look, policy
+from tests.looks import LogSource, codes, grown, look, policy
 from tests.world import World
 
 
 @pytest.fixture(scope="module", name="grown")
 def _grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, bytes]:
-    """A log of every kind, and a checkpoint of when it was shorter."""
-    world = World(tmp_path_factory.mktemp("world"), 2)
-    early = world.log.checkpoint()
-    world.put(world.schedule())
-    world.one_use()
-    return world, early
+    return grown(tmp_path_factory.mktemp("world"))
 
 
 def shown(history: History) -> dict[str, Any]:
