@@ -91,6 +91,23 @@ def test_entries_outlive_the_index_of_their_ids(where: Path | str):
     engine.dispose()
 
 
+def test_entries_come_back_as_they_were_stored(where: Path | str):
+    engine = open_database(where)
+    every = bytes(range(256))
+    # Numbers on both sides of 16 and 32 bits, and more rows than one statement takes on SQLite.
+    indexes = [*range(100), 2**15 - 1, 2**15, 2**31 - 1, 2**31, 2**53]
+    rows = [(i, f"job:{i:064d}", every + b"%d" % i, every * 9, every[:32]) for i in indexes]
+    with engine.begin() as connection:
+        insert_entries(connection, rows)
+        query = sa.select(entries).order_by(entries.c.index)
+        assert connection.execute(query).all() == rows
+    with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+        insert_entries(connection, [(2**53 + 1, "job", b"", b"", b""), rows[-1]])
+    with engine.begin() as connection:
+        assert connection.execute(query).all() == rows
+    engine.dispose()
+
+
 def insert(engine: sa.Engine, statement: str) -> None:
     with writing(engine) as session:
         session.connection().exec_driver_sql(statement)
