@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import multiprocessing
+import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +25,7 @@ from typing import Any, TypeVar
 from ledger.errors import WorkerError
 
 PATIENCE = 120.0
-"""Longest wait for any result while one is due, seconds."""
+"""Longest silence of all workers while a result is due, seconds."""
 
 _AHEAD = 2
 """Tasks that each worker has before it: one to do, one to go on with."""
@@ -34,6 +36,9 @@ other end is busy with its answer."""
 
 _ROOM = 1 << 20
 """Bytes that a pipe of results may hold: a worker goes on while nobody reads them."""
+
+_LENGTH = 8
+"""Bytes before each result that say how long it is."""
 
 R = TypeVar("R")
 Work = Callable[[int, Sequence[Any]], R]
@@ -54,7 +59,7 @@ def in_order(
         tasks: numbers of the tasks.
         news: grows while the results are consumed; every process hears of it, in order.
         processes: how many share the work, this one among them.
-        patience: seconds.
+        patience: longest silence of all others while their results are waited for, seconds.
 
     Raises:
         WorkerError: where several share it, one died, raised something, or did not answer in time.
@@ -94,6 +99,21 @@ class _Worker:
         answered.close()
         self.tasks: deque[int] = deque()
         self.heard = 0
+        self._read = bytearray()
+
+    def read(self) -> Iterator[Answer]:
+        """Return the answers that are there whole; one that stops half-way holds up nobody.
+
+        Raises:
+            EOFError: the process is gone.
+        """
+        chunk = os.read(self.answers.fileno(), _ROOM)
+        if not chunk:
+            raise EOFError
+        self._read += chunk
+        while len(self._read) >= (end := _LENGTH + int.from_bytes(self._read[:_LENGTH], "big")):
+            yield pickle.loads(self._read[_LENGTH:end])  # noqa: S301 - a process forked from this
+            del self._read[:end]
 
 
 class _Crew:
@@ -149,17 +169,18 @@ class _Crew:
             worker.questions.send((task, fresh))
 
     def _collect(self, done: dict[int, Any], patience: float) -> bool:
-        """Take what has come, or comes within so many seconds; return whether anything did."""
+        """Take what has come, or comes within so many seconds; return whether any byte did."""
         busy = {worker.answers: worker for worker in self.workers if worker.tasks}
         ready = wait(list(busy), patience)
         for pipe in ready:
             worker = busy[pipe]  # type: ignore[index]
-            task = worker.tasks[0]
             try:
-                answer = worker.answers.recv()
+                for answer in worker.read():
+                    task = worker.tasks.popleft()
+                    done[task] = _result(task, answer)
             except (EOFError, OSError):
-                raise WorkerError(task, "the process that checked it died") from None
-            done[worker.tasks.popleft()] = _result(task, answer)
+                why = "the process that checked it died"
+                raise WorkerError(worker.tasks[0], why) from None
         return bool(ready)
 
     def end(self) -> None:
@@ -203,4 +224,7 @@ def _serve(
     with contextlib.suppress(EOFError, OSError):
         while True:
             task, fresh = questions.recv()
-            answers.send(_answer(work, task, fresh))
+            data = pickle.dumps(_answer(work, task, fresh), pickle.HIGHEST_PROTOCOL)
+            rest = memoryview(len(data).to_bytes(_LENGTH, "big") + data)
+            while rest:
+                rest = rest[os.write(answers.fileno(), rest) :]

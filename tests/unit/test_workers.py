@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing import Pipe
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -185,6 +187,47 @@ def test_a_worker_that_does_not_answer_is_ended():
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.timeout(30)
+def test_a_worker_that_stops_in_the_middle_of_its_answer_is_ended(monkeypatch: pytest.MonkeyPatch):
+    """The rest of the answer was waited for without end."""
+    real = os.write
+
+    def stops(where: int, data: memoryview) -> int:
+        if not elsewhere():
+            return real(where, data)
+        real(where, data[:20])
+        os.kill(os.getpid(), signal.SIGSTOP)
+        raise AssertionError
+
+    monkeypatch.setattr(workers.os, "write", stops)
+    with pytest.raises(WorkerError, match=r"no answer within 0.3 seconds") as raised:
+        list(in_order(square, range(100), processes=2, patience=0.3))
+    assert raised.value.task == 1
+
+
+def test_a_worker_that_dies_in_the_middle_of_its_answer_is_told(monkeypatch: pytest.MonkeyPatch):
+    real = os.write
+
+    def dies(where: int, data: memoryview) -> int:
+        written = real(where, data[:20] if elsewhere() else data)
+        if elsewhere():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    monkeypatch.setattr(workers.os, "write", dies)
+    with pytest.raises(WorkerError, match="died") as raised:
+        list(in_order(square, range(100), processes=2))
+    assert raised.value.task == 1
+
+
+@pytest.mark.parametrize("piece", [1, 7, 8, 9, 1000])
+def test_answers_come_whole_however_they_are_cut(monkeypatch: pytest.MonkeyPatch, piece: int):
+    real = os.write
+    monkeypatch.setattr(workers.os, "write", lambda where, data: real(where, data[:piece]))
+    found = list(in_order(lambda task, _news: "x" * task, range(60), processes=2))
+    assert found == ["x" * task for task in range(60)]
+
+
 def test_this_process_does_not_run_ahead_of_one_that_hangs():
     did: list[int] = []
 
@@ -251,34 +294,27 @@ def test_without_forks_all_is_done_here(monkeypatch: pytest.MonkeyPatch):
     assert here == [(task, os.getpid()) for task in range(3)]
 
 
-class Pipe:
-    """An end of a pipe with some tasks in it."""
-
-    def __init__(self, *tasks: int) -> None:
-        self.tasks = list(tasks)
-        self.answers: list[object] = []
-        self.closed = False
-
-    def recv(self) -> tuple[int, list[object]]:
-        if not self.tasks:
-            raise EOFError
-        return self.tasks.pop(0), []
-
-    def send(self, answer: object) -> None:
-        self.answers.append(answer)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def test_a_worker_answers_until_its_reader_is_gone():
     """What runs in the other process, run in this one."""
     before = signal.getsignal(signal.SIGINT)
-    questions, answers, outer = Pipe(2, 3, 4), Pipe(), Pipe()
+    asked, questions = Pipe()
+    answers, answered = Pipe(duplex=False)
+    outer, _ = Pipe()
+    for task in (2, 3, 4):
+        questions.send((task, []))
+    questions.close()
     try:
-        workers._serve(fail, questions, answers, [outer])  # type: ignore[arg-type, list-item]
+        workers._serve(fail, asked, answered, [outer])
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-    assert answers.answers == [(2, None), (None, "ValueError"), (4, None)]
+    answered.close()
+    with os.fdopen(os.dup(answers.fileno()), "rb") as pipe:
+        data = pipe.read()
+    found = []
+    while data:
+        end = workers._LENGTH + int.from_bytes(data[: workers._LENGTH], "big")
+        found.append(pickle.loads(data[workers._LENGTH : end]))  # noqa: S301 - written above
+        data = data[end:]
+    assert found == [(2, None), (None, "ValueError"), (4, None)]
     assert outer.closed
