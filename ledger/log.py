@@ -23,6 +23,7 @@ the older checkpoint stays shown.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -38,6 +39,8 @@ from ledger.publisher import Cosign, Publisher
 from ledger.sequencer import Batch, Checked, Row, Ticket, Waiters, checked
 from ledger.shown import Shown
 from ledger.verified import Record
+
+_log = logging.getLogger(__name__)
 
 BATCH = 1024
 # Most statements that wait for their entry, so that a full disk does not fill the memory too.
@@ -99,7 +102,7 @@ class Log(Shown):
         self._looked = 0.0
         self._told = 0
         self._enough = 1  # how many statements wake the sequencer
-        self.trouble: str | None = None
+        self.trouble = ""
         self._recover()
 
     def check(self, envelope: bytes) -> Checked:
@@ -149,7 +152,7 @@ class Log(Shown):
         """
         found = statement if isinstance(statement, Checked) else checked(statement)
         if len(self._queue) >= BACKLOG:
-            raise LogError(f"the log is {BACKLOG} statements behind: {self.trouble or 'try later'}")
+            raise LogError(f"the log is {BACKLOG} statements behind; try later")
         ticket = Ticket()
         self._queue.append((found, ticket))
         if len(self._queue) >= self._enough and not self._wake.is_set():
@@ -261,11 +264,11 @@ class Log(Shown):
                 begun = time.monotonic()
                 try:
                     made = self.sequence()
-                    self.trouble = None
+                    self._tell("")
                 except (sa.exc.OperationalError, OSError) as error:
                     # Harmless: what is stored is known before anything is stored again, and
                     # nobody was told anything. The disk may have room again in a moment.
-                    self.trouble = str(error)
+                    self._tell(_words_of(error))
                     self._stopping.wait(RETRY)
                     continue
                 if self._stored > self.size:
@@ -282,6 +285,13 @@ class Log(Shown):
                 self._queue.popleft()[1].settle(_stopped())
             self._waiters.fail(_stopped())
             raise
+
+    def _tell(self, trouble: str) -> None:
+        """Warn once of each new trouble: it may be there for days, and whoever waits is silent."""
+        if trouble != self.trouble:
+            message = f"cannot store entries: {trouble}" if trouble else "stores entries again"
+            _log.warning("the log %s", message)
+        self.trouble = trouble
 
     def _acquire(self) -> None:
         # The lock may have been somebody else's until now: take what they wrote. Entries that
@@ -400,6 +410,12 @@ class Log(Shown):
             raise LogError(
                 f"the database is damaged at entry {row.index}: {error}. Restore the newest backup"
             ) from error
+
+
+def _words_of(error: sa.exc.OperationalError | OSError) -> str:
+    """Return what the database or the disk said, without the statement that it was said of."""
+    words = error.orig if isinstance(error, sa.exc.OperationalError) else error
+    return str(words).partition("\n")[0]
 
 
 def _stopped() -> LogError:

@@ -78,7 +78,12 @@ def make_engine(where: Path | str, busy_seconds: int = 30) -> sa.Engine:
 def _sqlite(path: Path, busy_seconds: int) -> sa.Engine:
     turn = threading.Lock()
     engine = sa.create_engine(
-        f"sqlite:///{path}", pool_size=16, max_overflow=48, connect_args={"timeout": busy_seconds}
+        f"sqlite:///{path}",
+        pool_size=16,
+        max_overflow=48,
+        # An error would print the row that could not be written: statements, salts, keys.
+        hide_parameters=True,
+        connect_args={"timeout": busy_seconds},
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -123,6 +128,7 @@ def _postgresql(url: str, busy_seconds: int) -> sa.Engine:
         pool_size=16,
         max_overflow=48,
         pool_pre_ping=True,
+        hide_parameters=True,
         # Each statement sees what is committed when it begins; with a higher level the snapshot
         # would be older than the lock that is waited for.
         isolation_level="READ COMMITTED",

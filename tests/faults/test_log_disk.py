@@ -228,6 +228,33 @@ def test_a_full_database_is_overcome_without_a_restart(world: World):
     check(world, [], {})
 
 
+def test_the_operator_is_told_once_that_nothing_can_be_stored(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """With the disk's words alone: an error of the database once held the rows, salts and all."""
+    original, refusals = store.insert_entries, [3]
+
+    def insert(connection: sa.Connection, rows: Any) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        limit = pages if refusals[0] > 0 else 1 << 30
+        refusals[0] -= 1
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {limit}")
+        original(connection, rows)
+
+    monkeypatch.setattr(store, "insert_entries", insert)
+    monkeypatch.setattr("ledger.log.RETRY", 0.01)
+    world.log.start()
+    tickets = [world.log.enqueue(newcomer(world, f"n{number}.example")) for number in range(40)]
+    for ticket in tickets:
+        ticket.wait(30)
+    world.log.stop()
+    assert refusals[0] < 0
+    assert caplog.messages == [
+        "the log cannot store entries: database or disk is full",
+        "the log stores entries again",
+    ]
+
+
 def test_whoever_appends_to_a_log_that_cannot_store_is_told(world: World):
     with patch("ledger.log.BACKLOG", 3):
         for number in range(3):
@@ -270,7 +297,7 @@ def _die_at_the_fifth_trouble(original: Callable[[Log], None]) -> Callable[[Log]
     troubles = [0]
 
     def acquire(log: Log) -> None:
-        troubles[0] += log.trouble is not None
+        troubles[0] += bool(log.trouble)
         if troubles[0] == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         original(log)

@@ -198,7 +198,7 @@ def test_a_note_that_the_disk_refuses_costs_time_and_nothing_else(world: World):
         world.insecure_put(forged)
     assert refused.called
     assert ticket.wait(0) < world.log.size
-    assert world.log.trouble is None
+    assert not world.log.trouble
     again, count = count_signatures(world)
     assert Record(world.folder / "checkpoints", world.log_key).read().size == noted
     assert again.findings == world.log.findings

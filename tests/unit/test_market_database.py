@@ -184,6 +184,16 @@ def test_what_fails_halfway_leaves_nothing(where: Path | str):
     engine.dispose()
 
 
+def test_an_error_of_the_database_names_no_value(where: Path | str):
+    """It may be a salt, a statement or the digest of a key, and errors end in log files."""
+    engine = open_database(where)
+    row = "INSERT INTO log_pending (statement_id, envelope) VALUES (:id, :envelope)"
+    with pytest.raises(sa.exc.IntegrityError, match="log_pending") as raised, engine.begin() as to:
+        to.execute(sa.text(row), {"id": "a", "envelope": b"secret"})
+    assert "secret" not in str(raised.value)
+    engine.dispose()
+
+
 def test_every_writer_of_a_process_gives_its_turn_back(path: Path):
     """A turn that was kept would let the next writer wait for nothing, for as long as it may."""
     open_database(path).dispose()
