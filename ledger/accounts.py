@@ -31,7 +31,10 @@ STAGES = (
     "asked", "granted", "started", "completed", "failed", "refused", "released", "settled",
 )  # fmt: skip
 """How far jobs came under an agreement: jobs that name it, grants, launches by the node's journal,
-ends by receipt, jobs released and jobs billed."""
+ends by receipt, jobs released and jobs billed. A job counts under one end, the furthest."""
+
+# Each further than the one before it: a node may refuse a job that it computes later.
+_ENDS = ("sealed", "refused", "failed", "completed")
 
 _NONCE_BYTES = 16
 
@@ -85,7 +88,8 @@ class JobAccount:
 
     Attributes:
         logged: its entry.
-        ends: the state of each asset's receipt.
+        ends: how it ended for each of its assets, as far as receipts say; `sealed` where none
+            that is open does.
         last: index of its newest entry.
     """
 
@@ -352,10 +356,8 @@ class Accounts:
                 job.granted.add(statement.asset)
             self._count(statement.job, statement.asset, "granted")
         elif isinstance(statement, Receipt):
-            # The same end told twice is one.
-            if job is not None and statement.asset not in job.ends:
-                job.ends[statement.asset] = statement.state
-                self._count(statement.job, statement.asset, statement.state)
+            if job is not None:
+                self._take_end(job, statement.asset, statement.state)
         elif isinstance(statement, Release) and job is not None and not job.released:
             job.released = True
             for asset in job.job.assets:
@@ -380,7 +382,19 @@ class Accounts:
         job.settled |= entry.kind == "settlement"
         listed = self._history.by_index.get(asset) if asset is not None else None
         if listed is not None:
-            job.ends.setdefault(listed.id, "sealed")
+            self._take_end(job, listed.id, "sealed")
+
+    def _take_end(self, job: JobAccount, asset: str, state: str) -> None:
+        """Count how a job ended at a node that was to compute it, once."""
+        before = job.ends.get(asset)
+        if asset not in job.job.assets or (
+            before is not None and _ENDS.index(state) <= _ENDS.index(before)
+        ):
+            return
+        job.ends[asset] = state
+        for stage, count in ((before, -1), (state, 1)):
+            if stage in STAGES:
+                self._count(job.logged.id, asset, stage, count)
 
     def _take_bill(self, bill: Settlement, job: JobAccount | None) -> None:
         if job is not None:
@@ -395,10 +409,10 @@ class Accounts:
         for posting in bill.postings:
             self.postings[posting.account] += posting.amount_cents
 
-    def _count(self, job: str, asset: str, stage: str) -> None:
+    def _count(self, job: str, asset: str, stage: str, count: int = 1) -> None:
         agreement = self.agreement_of(job, asset)
         if agreement is not None:
-            self._touch(agreement).stages[stage] += 1
+            self._touch(agreement).stages[stage] += count
 
 
 def _row(account: AgreementAccount) -> list[int]:
@@ -415,16 +429,18 @@ def _stopped(history: History, job_id: str, job: JobAccount) -> Finding | None:
     """Say what a job lacks, unless its receipts tell why it went no further."""
     where, name = f"entry {job.logged.index}", short(job_id)
     proof = (job.logged.index, job.last)
-    if job.settled or set(job.ends.values()) != {"completed"}:
+    if job.settled:
+        return None
+    if job.released:
+        return Finding("unsettled_job", where, f"{name} was released and not billed", proof)
+    if set(job.ends.values()) != {"completed"}:
         return None
     if len(job.ends) < len(job.job.assets):
         if _may_be_sealed(history, job):
             return None
         message = f"{name} was completed by {len(job.ends)} of {len(job.job.assets)} nodes"
         return Finding("unfinished_job", where, f"{message}, the others say nothing", proof)
-    if not job.released:
-        return Finding("unreleased_job", where, f"{name} was completed and not released", proof)
-    return Finding("unsettled_job", where, f"{name} was released and not billed", proof)
+    return Finding("unreleased_job", where, f"{name} was completed and not released", proof)
 
 
 def _may_be_sealed(history: History, job: JobAccount) -> bool:

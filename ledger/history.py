@@ -88,7 +88,9 @@ class History:
         self.operator: Logged | None = None
         self.keys: dict[bytes, str] = {}
         self.revoked: dict[str, int] = {}
+        # Receipts by the job that they end.
         self.completed: dict[str, list[Logged]] = {}
+        self.failed: dict[str, list[Logged]] = {}
         self.completed_uses: Counter[str] = Counter()
         # Privacy loss under each budgeted agreement, whatever became of the job.
         self.spent_micro: Counter[str] = Counter()
@@ -224,6 +226,8 @@ class History:
             agreement = self.agreement_used(receipt)
             if agreement is not None:
                 self.completed_uses[agreement] += 1
+        elif receipt.state == "failed":
+            self.failed.setdefault(receipt.job, []).append(logged)
         if isinstance(receipt, MeteredReceipt):
             self.spent_micro[self.agreement_used(receipt) or ""] += receipt.spent_micro
 

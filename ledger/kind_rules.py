@@ -169,9 +169,26 @@ def _receipt(case: Case) -> None:
         statement.log_size <= case.logged.index,
         "claims to have read entries that came later",
     )
+    if statement.state != "refused":
+        _one_end(case, statement)
     if statement.state == "completed":
         _completed_receipt(case, statement)
     _spend(case, statement)
+
+
+def _one_end(case: Case, receipt: Receipt) -> None:
+    """A job ends once at a node, which may refuse it before, and whoever asks again after."""
+    history = case.history
+    for state, ends in (("completed", history.completed), ("failed", history.failed)):
+        told = any(
+            item.read_as(Receipt).asset == receipt.asset for item in ends.get(receipt.job, ())
+        )
+        if state == receipt.state:
+            case.require("duplicate_receipt", not told, "this job was receipted already")
+        else:
+            case.require(
+                "contradicting_receipt", not told, f"this job was receipted as {state} before"
+            )
 
 
 def _spend(case: Case, receipt: Receipt) -> None:
@@ -218,12 +235,6 @@ def _completed_receipt(case: Case, statement: Receipt) -> None:
     case.require(
         "too_many_rounds", len(statement.contributions) <= grant.rounds, "more rounds than granted"
     )
-    before = case.history.completed.get(statement.job, [])
-    repeats = any(
-        isinstance(item.statement, Receipt) and item.statement.asset == statement.asset
-        for item in before
-    )
-    case.require("duplicate_receipt", not repeats, "this job was receipted already")
     agreement = case.history.get(grant.agreement, Agreement)
     uses = case.history.completed_uses[grant.agreement] + 1
     case.require(

@@ -226,6 +226,19 @@ def receipts(times: int) -> Story:
     return story
 
 
+def ends(first: str, then: str) -> Story:
+    """A node tells twice how one job ended."""
+    reasons = {"completed": None, "failed": "task_error", "refused": "grant_mismatch"}
+
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        node, grant = world.providers[0], grants[0]
+        world.put(world.receipt(node, job, grant, state=first, reason=reasons[first]))
+        world.insecure_put(world.receipt(node, job, grant, state=then, reason=reasons[then]))
+
+    return story
+
+
 def uses(times: int) -> Story:
     """As many completed jobs under agreements that permit three, all granted before the first."""
 

@@ -246,6 +246,30 @@ class Refused(Life):
         return super().receipt_payload(node) | refusal | {"grant": None}
 
 
+class Insistent(Life):
+    """The last node is asked too early, and once more when all is done; it refuses both times."""
+
+    reason = ""
+
+    def steps(self) -> Iterator[None]:
+        node = self.deals[-1].node
+        steps = super().steps()
+        next(steps)
+        self.refuse(node, "not_proven")
+        yield
+        yield from steps
+        self.refuse(node, "grant_mismatch")
+
+    def refuse(self, node: Node, reason: str) -> None:
+        completed, self.reason = dict(self.receipts), reason
+        self.put_receipt(node)
+        self.receipts, self.reason = completed, ""
+
+    def receipt_payload(self, node: Node) -> dict[str, Any]:
+        refusal = {"contributions": [], "reason": self.reason, "rows": 0, "state": "refused"}
+        return super().receipt_payload(node) | (refusal if self.reason else {})
+
+
 class Unproven(Refused):
     """A node refuses a job that is not in the log."""
 
@@ -297,7 +321,15 @@ class Ungranted(Life):
         yield
 
 
-OUTCOMES = [(Life, 84), (Refused, 6), (Unproven, 2), (Failed, 4), (Cancelled, 2), (Ungranted, 2)]
+OUTCOMES = [
+    (Life, 82),
+    (Insistent, 2),
+    (Refused, 6),
+    (Unproven, 2),
+    (Failed, 4),
+    (Cancelled, 2),
+    (Ungranted, 2),
+]
 
 
 def honest(market: Market, number: int) -> Life:

@@ -1,5 +1,6 @@
 """How far jobs came and what was paid, also where the log shows only that something was said."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from ledger.accounts import Accounts
 from ledger.history import History
+from ledger.statements import Receipt
 from ledger.verify import audit
 from tests.forgery import chain, insecure_export, repeating
 from tests.world import World
@@ -151,6 +153,70 @@ def test_an_end_told_twice_is_one(world: World):
     history, second = read(world)
     assert "duplicate_receipt" in history.broken.values()
     assert second.totals == first
+
+
+def unfinished(world: World, job: str, grant: str, state: str) -> Receipt:
+    """What the first node says when it did not complete a job."""
+    reason = {"refused": "not_proven", "failed": "task_error"}[state]
+    fields = {"state": state, "reason": reason, "contributions": (), "rows": 0}
+    return world.receipt(world.providers[0], job, grant, **fields)
+
+
+def stages(totals: Counter[str]) -> dict[str, int]:
+    return {state: totals[state] for state in ("completed", "failed", "refused")}
+
+
+@pytest.mark.parametrize("before", ["refused", "failed"])
+def test_what_came_further_is_how_a_job_ended(world: World, before: str):
+    """A node that refused a job at first once hid that it was completed later."""
+    job, grants = world.granted_job()
+    provider, other = world.providers
+    world.put(unfinished(world, job, grants[0], before))
+    none = dict.fromkeys(("completed", "failed", "refused"), 0)
+    assert stages(read(world)[1].totals) == none | {before: 1}
+    world.insecure_put(world.receipt(provider, job, grants[0]))
+    world.put(world.receipt(other, job, grants[1]))
+    history, accounts = read(world)
+    assert stages(accounts.totals) == none | {"completed": 2}
+    assert ("contradicting_receipt" in history.broken.values()) == (before == "failed")
+    assert stopped(world) == ["unreleased_job"]
+
+
+@pytest.mark.parametrize("state", ["refused", "failed"])
+def test_nothing_that_comes_later_undoes_a_completed_job(world: World, state: str):
+    job, grants, _ = world.receipted_job()
+    first = read(world)[1].totals
+    world.insecure_put(unfinished(world, job, grants[0], state))
+    assert read(world)[1].totals == first
+    assert stopped(world) == ["unreleased_job"]
+
+
+def test_an_opened_end_counts_after_one_that_stayed_sealed(world: World):
+    job, grants = world.granted_job()
+    sealed = world.put(unfinished(world, job, grants[0], "refused"))
+    for provider, grant in zip(world.providers, grants, strict=True):
+        world.put(world.receipt(provider, job, grant))
+    assert read(world, sealed)[1].totals["completed"] == 2
+    assert stopped(world, sealed) == ["unreleased_job"]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_node_that_was_not_asked_explains_nothing(tmp_path: Path, *, hidden: bool):
+    """Any provider's refusal once hid that a job was completed and neither released nor billed."""
+    world = World(tmp_path, 4)
+    world.put(world.schedule(epoch_entries=1_000, grace_entries=2))
+    *asked, other = world.providers
+    world.providers = asked
+    job, _, _ = world.receipted_job()
+    stray = world.put(world.receipt(other, job, None, state="refused", reason="not_proven"))
+    assert read(world)[1].jobs[job].ends.keys() == {provider.asset for provider in asked}
+    assert stopped(world, *([stray] if hidden else [])) == ["unreleased_job"]
+
+
+def test_a_release_is_to_be_billed_however_its_receipts_read(world: World):
+    job, _, receipts = world.receipted_job()
+    world.put(world.release(job, receipts))
+    assert stopped(world, receipts[0]) == ["unsettled_job"]
 
 
 def test_a_release_told_twice_is_one(world: World):

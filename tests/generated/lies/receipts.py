@@ -1,6 +1,7 @@
 """Lies in receipts: left out, doubled, or of a use that was not allowed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ledger.statements import Revocation
@@ -41,6 +42,24 @@ class TwoReceipts(Fault):
         self.launch(node)
         super().put_receipt(node)
         self.receipts = first
+
+
+class TwoEnds(Fault):
+    """A node says that a job failed which it had completed."""
+
+    code = "contradicting_receipt"
+    failure: Mapping[str, Any] = MappingProxyType({})
+
+    def put_receipt(self, node: Node) -> None:
+        super().put_receipt(node)
+        first = dict(self.receipts)
+        self.launch(node)
+        self.failure = {"contributions": [], "reason": "task_error", "state": "failed"}
+        super().put_receipt(node)
+        self.receipts = first
+
+    def receipt_payload(self, node: Node) -> dict[str, Any]:
+        return super().receipt_payload(node) | dict(self.failure)
 
 
 class RepeatedGrant(Fault):
@@ -214,6 +233,7 @@ class ForkedJournal(Fault):
 LIES: tuple[type[Fault], ...] = (
     OmittedReceipt,
     TwoReceipts,
+    TwoEnds,
     RepeatedGrant,
     ReusedGrant,
     BeyondQuota,
