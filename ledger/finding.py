@@ -23,6 +23,7 @@ _SERIOUS = frozenset(
     {
         "agreement_mismatch",
         "duplicate_statement",
+        "expired_grant",
         "grant_mismatch",
         "measurement_invalid",
         "not_owner",

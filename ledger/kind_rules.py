@@ -171,8 +171,11 @@ def _receipt(case: Case) -> None:
     )
     if statement.state != "refused":
         _one_end(case, statement)
-    if statement.state == "completed":
-        _completed_receipt(case, statement)
+    # A node that lost its memory says what it had sent, and not under which grant.
+    if statement.state == "completed" or (statement.contributions and statement.grant):
+        grant = _use(case, statement)
+        if statement.state == "completed":
+            _one_more(case, grant.agreement)
     _spend(case, statement)
 
 
@@ -210,8 +213,9 @@ def _spend(case: Case, receipt: Receipt) -> None:
     )
 
 
-def _completed_receipt(case: Case, statement: Receipt) -> None:
-    grant_id = statement.grant or ""
+def _use(case: Case, statement: Receipt) -> Grant:
+    """What a node did under a grant it was granted, proven and in force, when it did it."""
+    history, grant_id = case.history, statement.grant or ""
     granted, grant = case.find(grant_id, Grant)
     requested, job = case.find(statement.job, Job)
     case.require(
@@ -221,6 +225,10 @@ def _completed_receipt(case: Case, statement: Receipt) -> None:
     )
     seen = max(granted.index, requested.index) < statement.log_size
     case.require("not_proven", seen, "computed before job and grant were in the log")
+    last = history.entries[statement.log_size - 1]
+    case.require(
+        "expired_grant", last.time <= grant.until, f"had read entry {last.index}, after its end"
+    )
     case.require(
         "code_unknown",
         statement.code_digest == job.code_digest,
@@ -229,14 +237,18 @@ def _completed_receipt(case: Case, statement: Receipt) -> None:
     for subject in (grant_id, grant.agreement, statement.asset, job.researcher):
         case.require(
             "revoked",
-            not case.history.revoked_before(subject, statement.log_size),
+            not history.revoked_before(subject, statement.log_size),
             "computed under something revoked",
         )
     case.require(
         "too_many_rounds", len(statement.contributions) <= grant.rounds, "more rounds than granted"
     )
-    agreement = case.history.get(grant.agreement, Agreement)
-    uses = case.history.completed_uses[grant.agreement] + 1
+    return grant
+
+
+def _one_more(case: Case, agreement_id: str) -> None:
+    agreement = case.history.get(agreement_id, Agreement)
+    uses = case.history.completed_uses[agreement_id] + 1
     case.require(
         "over_quota",
         uses <= agreement.terms.uses,

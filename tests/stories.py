@@ -6,9 +6,10 @@ from dataclasses import replace
 from ledger.encoding import sha256_text
 from ledger.keys import SigningKey
 from ledger.statements import Line, Posting, Settlement, Summand, Valuation, postings
-from tests.drafts import Party, key_of
+from tests.drafts import SECOND, Party, key_of
 from tests.world import World
 
+FAILED = {"state": "failed", "reason": "task_error"}
 OTHER_CODE = sha256_text(b"other code")
 
 Story = Callable[[World], object]
@@ -181,7 +182,23 @@ def receipt(*, early: bool = False, **changes: object) -> Story:
             fields["log_size"] = size
         if isinstance(rounds := fields.pop("rounds", None), int):
             fields["contributions"] = world.contributions(provider, job, rounds)
-        world.insecure_put(world.receipt(provider, job, grants[0], **fields))
+        told = replace(world.receipt(provider, job, grants[0]), **fields)
+        world.insecure_put(told)
+
+    return story
+
+
+def receipt_after_the_grant(milliseconds: int) -> Story:
+    """A node that had read an entry this much later than its grant's end, and computed."""
+
+    def story(world: World) -> None:
+        provider, job = world.providers[0], world.put(world.job())
+        grant = world.grant(provider, job)
+        name = world.put(grant)
+        world.clock.now = grant.until + milliseconds - SECOND
+        world.put(world.offer(provider))
+        assert world.entries()[-1].time == grant.until + milliseconds
+        world.insecure_put(world.receipt(provider, job, name))
 
     return story
 

@@ -120,7 +120,7 @@ def decide(
         ask: what is wanted.
         history: every entry up to a verified checkpoint.
         spent: from this node's journal.
-        now: this node's clock, Unix milliseconds.
+        now: this node's clock, Unix milliseconds; the newest entry's time counts where it is later.
         code: returns the digest of the code that would run a job here.
         limits: this node's own.
 
@@ -128,6 +128,8 @@ def decide(
         RefusedError: `reason` is one of the fixed words above.
     """
     job = _proven(history, ask.job, Job)
+    # The log's own time counts too: in it, anybody can see that this was permitted in time.
+    now = max(now, history.entries[-1].time)
     if ask.asset not in job.assets:
         raise RefusedError("grant_mismatch", "the job does not name this asset")
     agreement_id = job.agreements[job.assets.index(ask.asset)]

@@ -156,6 +156,19 @@ REFUSED: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.parametrize(("late", "reason"), [(0, None), (1, "agreement_expired")])
+def test_the_time_of_the_log_counts_where_it_is_later(case: Case, late: int, reason: str | None):
+    """A node whose clock is behind once computed in what the log shows to be too late."""
+    world, grant = case.world, case.world.statements[case.grant]
+    world.clock.now = grant.until + late - SECOND  # type: ignore[attr-defined]
+    world.put(world.offer(world.providers[0]))
+    case.late = -60 * SECOND
+    if reason is None:
+        case.decide()
+    else:
+        assert case.reason() == reason
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_one_change_is_refused(case: Case, name: str):
     change, reason = REFUSED[name]

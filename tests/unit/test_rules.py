@@ -15,6 +15,7 @@ from ledger.errors import EvidenceError, RuleError, SignatureError
 from ledger.statements import Receipt, Unverified, read
 from tests.drafts import SECOND, START, YEAR, key_of
 from tests.stories import (
+    FAILED,
     OTHER_CODE,
     Story,
     agreement_by,
@@ -43,6 +44,7 @@ from tests.stories import (
     paid_to_another,
     participant,
     receipt,
+    receipt_after_the_grant,
     receipt_from_the_future,
     receipt_of_a_job_that_is_not_logged,
     receipt_under_a_revoked_grant,
@@ -138,7 +140,15 @@ LIES = [
         receipt_of_a_job_that_is_not_logged("completed"),
         receipt_of_a_job_that_is_not_logged("refused"),
     ),
-    Lie("code_unknown", receipt(code_digest=OTHER_CODE), receipt()),
+    Lie("code_unknown", receipt(code_digest=OTHER_CODE), receipt(), "completed"),
+    # Without its memory a node names neither the grant nor the code of what it had sent.
+    Lie(
+        "code_unknown",
+        receipt(code_digest=OTHER_CODE, **FAILED),
+        receipt(code_digest=OTHER_CODE, grant=None, **FAILED),
+        "failed",
+    ),
+    Lie("expired_grant", receipt_after_the_grant(1), receipt_after_the_grant(0)),
     Lie("too_many_rounds", receipt(rounds=3), receipt(rounds=2)),
     Lie("duplicate_receipt", receipts(2), receipts(1), "completed"),
     Lie("duplicate_receipt", ends("failed", "failed"), ends("failed", "refused"), "failed"),

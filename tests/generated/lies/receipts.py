@@ -7,6 +7,7 @@ from typing import Any
 from ledger.statements import Revocation
 from tests.generated.lies.fault import Fault
 from tests.generated.lives import Life
+from tests.generated.market import Deal
 from tests.generated.node import Node, digest_of
 
 
@@ -75,6 +76,15 @@ class RepeatedGrant(Fault):
             self.entries[self.market.log(name, envelope, refs)] = kind
             self.market.at[name] = first
         return name
+
+
+class Belated(Fault):
+    """A node computes after its grant has ended."""
+
+    code = "expired_grant"
+
+    def grant_payload(self, deal: Deal) -> dict[str, Any]:
+        return super().grant_payload(deal) | {"until": self.market.now + 1}
 
 
 class ReusedGrant(Fault):
@@ -235,6 +245,7 @@ LIES: tuple[type[Fault], ...] = (
     TwoReceipts,
     TwoEnds,
     RepeatedGrant,
+    Belated,
     ReusedGrant,
     BeyondQuota,
     Overspent,
