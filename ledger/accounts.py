@@ -36,6 +36,9 @@ ends by receipt, jobs released and jobs billed. A job counts under one end, the 
 # Each further than the one before it: a node may refuse a job that it computes later.
 _ENDS = ("sealed", "refused", "failed", "completed")
 
+# Where the references of a step name the asset and the job.
+_SEALED_STEPS = {"grant": (1, 3), "receipt": (0, 1), "release": (None, 0), "settlement": (None, 0)}
+
 _NONCE_BYTES = 16
 
 T = TypeVar("T")
@@ -88,6 +91,7 @@ class JobAccount:
 
     Attributes:
         logged: its entry.
+        granted: assets for which it was granted, whether the grant is open or not.
         ends: how it ended for each of its assets, as far as receipts say; `sealed` where none
             that is open does.
         last: index of its newest entry.
@@ -369,11 +373,13 @@ class Accounts:
 
     def _take_sealed(self, entry: Entry, index: int) -> None:
         """Take from a sealed entry's references that the step was made."""
-        if entry.kind not in ("receipt", "release", "settlement"):
+        if entry.kind not in _SEALED_STEPS:
             return
         # One that refers wrongly is a finding of the rules, and may refer to nothing at all.
-        first, second, *_ = (*entry.references, None, None)
-        asset, job_index = (first, second) if entry.kind == "receipt" else (None, first)
+        asset, job_index = (
+            entry.references[place] if place is not None and place < len(entry.references) else None
+            for place in _SEALED_STEPS[entry.kind]
+        )
         known = self._history.by_index.get(job_index) if job_index is not None else None
         job = self._step(known.id, index) if known is not None else None
         if job is None:
@@ -381,7 +387,11 @@ class Accounts:
         job.released |= entry.kind == "release"
         job.settled |= entry.kind == "settlement"
         listed = self._history.by_index.get(asset) if asset is not None else None
-        if listed is not None:
+        if listed is None:
+            return
+        if entry.kind == "grant":
+            job.granted.add(listed.id)
+        else:
             self._take_end(job, listed.id, "sealed")
 
     def _take_end(self, job: JobAccount, asset: str, state: str) -> None:

@@ -3,8 +3,9 @@
     account = check_journal(history, data, "journals/003")
 
 Decides whether one exported journal and the log tell the same story: the journal is whole and
-signed by its node; every job launched is in the log; every end has its receipt there, on the very
-line that the receipt names; every receipt has its line; closes count and cover what the lines say.
+signed by its node; every job launched is in the log and granted there, and every job computed was
+launched; every end has its receipt there, on the very line that the receipt names; every receipt
+has its line; closes count and cover what the lines say.
 
 A journal that was written anew differs from the log at every later place: its first difference is
 reported, not all of them. Where statements stayed sealed, their ids are unknown, and as many lines
@@ -93,6 +94,8 @@ def check_journal(
         return check_journal(history, data, name, tally)
     check.read_lines()
     account.findings.extend(check.unlogged_jobs())
+    account.findings.extend(check.ungranted_jobs())
+    account.findings.extend(check.unlaunched_jobs())
     account.findings.extend(check.missing_receipts())
     account.findings.extend(check.first_difference())
     account.findings.extend(check.wrong_counts())
@@ -238,6 +241,24 @@ class _Check:
             "unlogged_job", "launched a job that is not in the log", unknown, len(sealed)
         )
 
+    def ungranted_jobs(self) -> Iterator[Finding]:
+        """Jobs that were launched, and that no grant in the log permits."""
+        for job, line in self.launches.items():
+            account = self.accounts.jobs.get(job)
+            granted = account is None or self.journal.asset in account.granted
+            if not granted and self._is_due(line):
+                message = f"launched {short(job)}, and no grant in the log permits it"
+                yield self._finding("ungranted_job", line, message)
+
+    def unlaunched_jobs(self) -> Iterator[Finding]:
+        """Jobs that ended as if they had been computed, and were never launched."""
+        for line in self.journal.lines:
+            job, state = str(line.body.get("job")), line.body.get("state")
+            computed = line.kind == FINISH and state != "refused"
+            if computed and job not in self.account.launched:
+                message = f"ended {short(job)} as {state}, and never launched it"
+                yield self._finding("unlaunched_job", line, message)
+
     def missing_receipts(self) -> list[Finding]:
         """Ends whose receipts are not in the log."""
         unknown = {
@@ -302,12 +323,8 @@ class _Check:
             due = line.sequence <= self.due
             ended = job in self.account.ended or job in self.mark.refused
             if due and not ended and job not in self.unlogged:
-                yield Finding(
-                    "unfinished_job",
-                    f"line {line.sequence} of the {self.place}",
-                    f"launched {short(job)}, and never ended it",
-                    self._proof(job),
-                )
+                message = f"launched {short(job)}, and never ended it"
+                yield self._finding("unfinished_job", line, message)
 
     def _broken_anchor(self) -> tuple[int, Logged, str] | None:
         anchors: list[tuple[int, str, Logged]] = [
@@ -355,17 +372,16 @@ class _Check:
         logged = self.history.by_id.get(job)
         return more if logged is None else (logged.index, *more)
 
+    def _finding(self, code: str, line: JournalLine, message: str) -> Finding:
+        place = f"line {line.sequence} of the {self.place}"
+        return Finding(code, place, message, self._proof(str(line.body.get("job"))))
+
     def _report_lines(
         self, code: str, what: str, lines: dict[str, JournalLine], sealed: int
     ) -> list[Finding]:
         if not sealed:
             return [
-                Finding(
-                    code,
-                    f"line {line.sequence} of the {self.place}",
-                    f"{what}: {line.body.get('job')}",
-                    self._proof(str(line.body.get("job"))),
-                )
+                self._finding(code, line, f"{what}: {line.body.get('job')}")
                 for line in lines.values()
             ]
         numbers = ", ".join(str(line.sequence) for line in list(lines.values())[:8])

@@ -124,7 +124,7 @@ CHECKS = (
         "Do the nodes' own journals and the log tell the same story, line by line?",
         "journal_lines",
         "damaged_journal unknown_journal journal_mismatch journal_gap journal_fork unlogged_job "
-        "wrong_counts",
+        "ungranted_job unlaunched_job wrong_counts",
         "journals from the nodes",
     ),
     _check(

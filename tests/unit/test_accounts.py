@@ -63,6 +63,15 @@ def test_a_sealed_release_is_a_release(world: World):
     assert stopped(world, release) == ["unsettled_job"]
 
 
+def test_a_sealed_grant_is_a_grant(world: World):
+    job, grants = world.granted_job()
+    history, accounts = read(world, *grants)
+    assert accounts.jobs[job].granted == {provider.asset for provider in world.providers}
+    assert accounts.jobs[job].last == history.size - 1
+    assert accounts.totals["granted"] == 0  # under which agreement, nobody may say
+    assert read(world, job, *grants)[1].jobs == {}
+
+
 def test_how_a_job_ended_at_a_sealed_receipt_is_unknown(world: World):
     _, _, receipts = world.receipted_job()
     assert stopped(world, receipts[1]) == []

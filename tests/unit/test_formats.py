@@ -321,7 +321,7 @@ def test_the_page_names_versions_and_links_lead_somewhere():
 
 CODE = re.compile(
     r"""require\(\s*"(\w+)"|RuleError\(\s*"(\w+)"|\.(?:find|miss)\(\s*"(\w+)"
-    |Finding\(\s*"(\w+)"|_report_lines\(\s*"(\w+)\"""",
+    |[Ff]inding\(\s*"(\w+)"|_report_lines\(\s*"(\w+)\"""",
     re.VERBOSE,
 )
 SOURCES = (

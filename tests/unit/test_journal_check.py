@@ -304,6 +304,46 @@ def test_what_lacks_at_the_mark_is_found_when_nothing_sealed_explains_it(world: 
     assert codes(world)[0] == "unlogged_job"
 
 
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_launch_needs_a_grant_in_the_log(world: World, *, granted: bool):
+    """A job that was computed without a grant, and said to have failed, was once no finding."""
+    provider, job = world.providers[0], world.put(world.job())
+    if granted:
+        world.put(world.grant(provider, job))
+    world.put(world.receipt(provider, job, None, state="failed", reason="task_error"))
+    assert codes(world) == []  # the grant may still come
+    settle(world)
+    assert codes(world) == ([] if granted else ["ungranted_job"])
+    assert marked(world) == (6 if granted else 4)
+
+
+def test_a_job_that_does_not_name_the_asset_cannot_be_granted_for_it(world: World):
+    provider, other = world.providers
+    stranger = world.job(assets=(other.asset,), agreements=(other.agreement,))
+    job = world.put(stranger)
+    world.put(world.receipt(provider, job, None, state="failed", reason="task_error"))
+    settle(world)
+    assert codes(world) == ["ungranted_job"]
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "refused"])
+def test_what_was_computed_was_launched(world: World, state: str):
+    provider = world.providers[0]
+    job, (grant, _) = world.granted_job()
+    refusal = world.receipt(provider, job, grant, state="refused", reason="not_proven")
+    changes = {
+        "completed": {"reason": None, "contributions": world.contributions(provider, job)},
+        "failed": {"reason": "task_error"},
+        "refused": {},
+    }[state]
+    world.put(replace(refusal, state=state, **changes))
+    expected = [] if state == "refused" else ["unlaunched_job"]
+    assert codes(world) == expected
+    settle(world)
+    assert codes(world) == expected
+    assert marked(world) == (4 if expected else 5)
+
+
 @pytest.mark.parametrize("lie", ["", "head", "sequence", "state"])
 def test_a_receipt_that_lacked_at_the_mark_is_held_against_its_line(world: World, lie: str):
     history, provider = world.log.history, world.providers[0]

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ledger.journal import JournalLine
 from tests.generated.lies.fault import Fault
+from tests.generated.node import Node
 
 
 class UnloggedJob(Fault):
@@ -19,6 +21,30 @@ class UnloggedJob(Fault):
         self.launch(node)
         receipt, _ = self.market.sign("receipt", self.receipt_payload(node), node.key)
         self.finish(node, receipt, "completed")
+
+
+class UngrantedJob(Fault):
+    """A node computes a job that nobody granted, and says that it failed."""
+
+    code = "ungranted_job"
+
+    def steps(self) -> Iterator[None]:
+        self.put_job()
+        yield
+        self.launch(self.deals[0].node)
+        self.put_receipt(self.deals[0].node)
+
+    def receipt_payload(self, node: Node) -> dict[str, Any]:
+        return super().receipt_payload(node) | {"reason": "task_error", "state": "failed"}
+
+
+class UnlaunchedJob(Fault):
+    """A node hands in a receipt of a job that it never launched."""
+
+    code = "unlaunched_job"
+
+    def launch(self, node: Node) -> None:
+        pass
 
 
 class LostCanary(Fault):
@@ -74,4 +100,11 @@ class RewrittenJournal(Fault):
         return [changed(line) for line in lines]
 
 
-LIES: tuple[type[Fault], ...] = (UnloggedJob, LostCanary, MissingLine, RewrittenJournal)
+LIES: tuple[type[Fault], ...] = (
+    UnloggedJob,
+    UngrantedJob,
+    UnlaunchedJob,
+    LostCanary,
+    MissingLine,
+    RewrittenJournal,
+)
