@@ -22,6 +22,7 @@ broken in the open. Minor: something is late or unclear, and nothing shows that 
 _SERIOUS = frozenset(
     {
         "agreement_mismatch",
+        "backdated",
         "duplicate_statement",
         "expired_grant",
         "grant_mismatch",

@@ -76,10 +76,10 @@ CHECKS = (
     ),
     _check(
         "chain",
-        "Is each entry well formed, in its place, chained to the one before, and no repetition; is "
-        "the signed root theirs?",
+        "Is each entry well formed, in its place and time, chained to the one before, and no "
+        "repetition; is the signed root theirs?",
         "entries",
-        "wrong_root malformed_entry chain_broken time_goes_back duplicate_statement",
+        "wrong_root malformed_entry chain_broken time_goes_back backdated duplicate_statement",
     ),
     _check(
         "openings",

@@ -2,8 +2,8 @@
 
 `admit` takes the next entry, the hash of its leaf and, where it was opened, its statement, in this
 fixed order: place in the chain; references; signatures of the right authors, none of them revoked;
-then the rule of its kind. It returns the verified statement or raises; either way the history
-moves on, so that one bad entry does not hide the next.
+then its time and the rule of its kind. It returns the verified statement or raises; either way the
+history moves on, so that one bad entry does not hide the next.
 
     history = History()
     for index, entry in enumerate(entries):
@@ -41,6 +41,9 @@ from ledger.kind_rules import Case
 from ledger.statements import Author, Statement, Unverified
 
 S = TypeVar("S", bound=Statement)
+
+SKEW = 600_000
+"""How far an author's clock may be ahead of the log's, milliseconds."""
 
 RULES = {
     **KIND_RULES,
@@ -122,7 +125,7 @@ def _admit(history: History, entry: Entry, opened: Unverified | None) -> Stateme
         raise
     case = Case(history, logged, references)
     try:
-        RULES[statement.kind](case)
+        _keep_rules(case)
     except LedgerError as error:
         # Its authors did say it, though it was not allowed: later entries may name it.
         if isinstance(error, RuleError):
@@ -156,7 +159,7 @@ def enter(history: History, entry: Entry, leaf: bytes, opened: Unverified) -> St
     references = _match_references(history, entry, statement)
     logged = Logged(entry.index, entry.time, opened.id, statement)
     verify_authors(history, logged, opened)
-    RULES[statement.kind](Case(history, logged, references))
+    _keep_rules(Case(history, logged, references))
     history.extend(entry, leaf)
     history.record(logged)
     history.take_effect(logged)
@@ -183,8 +186,20 @@ def check(history: History, opened: Unverified, time: int) -> Statement:
         for reference in statement.references()
         if reference is not None
     }
-    RULES[statement.kind](Case(history, logged, indexes))
+    _keep_rules(Case(history, logged, indexes))
     return statement
+
+
+def _keep_rules(case: Case) -> None:
+    statement, time = case.logged.statement, case.logged.time
+    issued: int = vars(statement)["issued"]  # every kind has it
+    if issued > time + SKEW:
+        raise RuleError(
+            "backdated",
+            f"entry {case.logged.index} ({statement.kind}): signed {(issued - time) // 1000} "
+            "seconds later than the log's time; set the signer's clock right, or the log's",
+        )
+    RULES[statement.kind](case)
 
 
 def _check_new(history: History, opened: Unverified, index: int) -> None:

@@ -64,6 +64,17 @@ def offer_of(asset_of: int) -> Story:
     return story
 
 
+def an_offer_signed(ahead: int) -> Story:
+    """By a clock that is so many milliseconds ahead of the log's."""
+
+    def story(world: World) -> None:
+        # It is logged a second later.
+        issued = world.clock() + SECOND + ahead
+        world.insecure_put(world.offer(world.providers[0], issued=issued))
+
+    return story
+
+
 def agreement_with(offer_of: int, asset_of: int) -> Story:
     def story(world: World) -> None:
         offer, subject = world.providers[offer_of], world.providers[asset_of]

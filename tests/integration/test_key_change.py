@@ -118,7 +118,7 @@ def enrolled(market: Embedded, folder: Path, recovery: SigningKey) -> Provider:
     )
     answer = operator.post("/v1/enrolments", json={"roles": ["provider"], "note": ""})
     home = Home.create(folder, "Careful", "http://market", market.log_key)
-    provider = Provider(home, market.http())
+    provider = Provider(home, market.http(), market.app.state.context.clock)
     provider.enrol(answer.json()["code"], ("provider",), recovery.verify_key)
     return provider
 

@@ -4,6 +4,7 @@ Each case is a pair of worlds that differ in one thing. The honest twin is sound
 comes from the lie and from nothing else.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from ledger import kind_rules, rules
 from ledger.errors import EvidenceError, RuleError, SignatureError
 from ledger.statements import Receipt, Unverified, read
+from ledger.statements.registry import BY_MEDIA_TYPE
 from tests.drafts import SECOND, START, YEAR, key_of
 from tests.stories import (
     FAILED,
@@ -24,6 +26,7 @@ from tests.stories import (
     agreement_with_right_asset,
     an_agreement,
     an_offer,
+    an_offer_signed,
     asset,
     asset_by_researcher,
     billed_to_another,
@@ -148,6 +151,7 @@ LIES = [
         receipt(code_digest=OTHER_CODE, grant=None, **FAILED),
         "failed",
     ),
+    Lie("backdated", an_offer_signed(600_001), an_offer_signed(600_000)),
     Lie("expired_grant", receipt_after_the_grant(1), receipt_after_the_grant(0)),
     Lie("too_many_rounds", receipt(rounds=3), receipt(rounds=2)),
     Lie("duplicate_receipt", receipts(2), receipts(1), "completed"),
@@ -241,6 +245,11 @@ def test_a_lie_in_the_log_is_the_one_finding_and_its_twin_is_sound(
     lie.twin(honest)
     verdict = honest.audit()
     assert (verdict.status, verdict.findings, verdict.missing) == ("sound", [], [])
+
+
+def test_every_kind_says_when_it_was_signed():
+    for kind in BY_MEDIA_TYPE.values():
+        assert "issued" in {item.name for item in dataclasses.fields(kind)}
 
 
 def test_every_code_of_the_rules_has_a_lie():

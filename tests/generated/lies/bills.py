@@ -74,6 +74,15 @@ class Backdated(Fault):
         super().put_settlement(**odd, time=self.market.now - 60_000)
 
 
+class MadeBeforeSigned(Fault):
+    """An entry that says it was made an hour before its statement was signed."""
+
+    code = "backdated"
+
+    def settlement_payload(self) -> dict[str, Any]:
+        return super().settlement_payload() | {"issued": self.market.now + 3_600_000}
+
+
 class BrokenChain(Fault):
     """An entry that names another predecessor."""
 
@@ -166,6 +175,7 @@ LIES: tuple[type[Fault], ...] = (
     OtherPayer,
     SecondBill,
     Backdated,
+    MadeBeforeSigned,
     BrokenChain,
     OtherReferences,
     OtherOpening,
