@@ -3,7 +3,7 @@
     account = check_journal(history, data, "journals/003")
 
 Decides whether one exported journal and the log tell the same story: the journal is whole and
-signed by its node; every job launched is in the log and granted there, and every job computed was
+signed by its node; every job launched is in the log and granted there, and every job completed was
 launched; every end has its receipt there, on the very line that the receipt names; every receipt
 has its line; closes count and cover what the lines say.
 
@@ -251,12 +251,12 @@ class _Check:
                 yield self._finding("ungranted_job", line, message)
 
     def unlaunched_jobs(self) -> Iterator[Finding]:
-        """Jobs that ended as if they had been computed, and were never launched."""
+        """Jobs that were completed, and never launched; others may end before they begin."""
         for line in self.journal.lines:
-            job, state = str(line.body.get("job")), line.body.get("state")
-            computed = line.kind == FINISH and state != "refused"
-            if computed and job not in self.account.launched:
-                message = f"ended {short(job)} as {state}, and never launched it"
+            job = str(line.body.get("job"))
+            completed = line.kind == FINISH and line.body.get("state") == "completed"
+            if completed and job not in self.account.launched:
+                message = f"completed {short(job)}, and never launched it"
                 yield self._finding("unlaunched_job", line, message)
 
     def missing_receipts(self) -> list[Finding]:

@@ -6,7 +6,7 @@ One pure function a kind, over a `Case`; each raises the first rule that the sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -234,7 +234,7 @@ def _use(case: Case, statement: Receipt) -> Grant:
         statement.code_digest == job.code_digest,
         "ran other code than the job names",
     )
-    for subject in (grant_id, grant.agreement, statement.asset, job.researcher):
+    for subject in _grounds(history, grant_id, grant, job) if history.revoked else ():
         case.require(
             "revoked",
             not history.revoked_before(subject, statement.log_size),
@@ -244,6 +244,17 @@ def _use(case: Case, statement: Receipt) -> Grant:
         "too_many_rounds", len(statement.contributions) <= grant.rounds, "more rounds than granted"
     )
     return grant
+
+
+def _grounds(history: History, grant_id: str, grant: Grant, job: Job) -> Iterator[str]:
+    """Everything by whose revocation a granted job ends, as far as it is open here."""
+    yield from (grant_id, grant.agreement, grant.provider, job.researcher)
+    for asset in job.assets:
+        yield asset
+        listed = history.by_id.get(asset)
+        if listed is not None:
+            # A party whose key was lost may be anybody; masks against it would hide nothing.
+            yield listed.read_as(Asset).provider
 
 
 def _one_more(case: Case, agreement_id: str) -> None:

@@ -400,15 +400,22 @@ def revoked(target: str, then: Story, *, before: bool = True) -> Story:
     return story
 
 
-def receipt_under_a_revoked_grant(*, seen: bool) -> Story:
+def receipt_after_revoking(what: str, *, seen: bool) -> Story:
     """The node had read the revocation, or had not: its log size says so."""
 
     def story(world: World) -> None:
         job, grants = world.granted_job()
+        first, second, _ = world.providers
+        issuer, target = {
+            "grant": (first, grants[0]),
+            "researcher": (world.researcher, world.researcher.id),
+            "another asset": (second, second.asset),
+            "another provider": (second, second.id),
+        }[what]
         size = world.log.size
-        world.put(world.revoke(world.providers[0], grants[0]))
+        world.put(world.revoke(issuer, target))
         size += 1 if seen else 0
-        world.insecure_put(world.receipt(world.providers[0], job, grants[0], log_size=size))
+        world.insecure_put(world.receipt(first, job, grants[0], log_size=size))
 
     return story
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from federated.messages import Contribution, FinishRequest, KeysReply, Refusal, RoundRequest
+from federated.node.home import NodeHome
 from federated.plan import Question
 from federated.planning import plan_of
 from ledger.ids import statement_id
+from ledger.journal_check import GRACE_MILLISECONDS, check_journal
 from ledger.statements import Asset, Job, Receipt
 from tests.stage import LABEL, WATCH, Play, open_stage, terms, word
 
@@ -38,6 +40,19 @@ def shared_stage(folder: Path) -> Iterator[Play]:
         for node in play.nodes:
             node._limits = replace(node._limits, unfinished=999)
         yield play
+        journals_agree(play)
+
+
+def journals_agree(play: Play) -> None:
+    """Check that honest nodes' journals and the log tell one story, whatever was put to them."""
+    play.clock.advance(2 * GRACE_MILLISECONDS)
+    play.job()
+    history = play.market.app.state.context.log.history
+    for node in play.nodes:
+        journal, _ = NodeHome.load(node._log._memory.parent).signed_journal(play.clock)
+        account = check_journal(history, journal, node.asset)
+        assert account.launched
+        assert account.findings == []
 
 
 @contextmanager

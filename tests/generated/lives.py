@@ -313,6 +313,16 @@ class Cancelled(Failed):
     reason = "cancelled"
 
 
+class NeverBegun(Cancelled):
+    """The researcher gives up before any node begins; each says that it sent nothing."""
+
+    def launch(self, node: Node) -> None:
+        pass
+
+    def contributions(self, _node: Node, _rounds: int = 1) -> list[dict[str, Any]]:
+        return []
+
+
 class Ungranted(Life):
     """No provider answers."""
 
@@ -327,7 +337,8 @@ OUTCOMES = [
     (Refused, 6),
     (Unproven, 2),
     (Failed, 4),
-    (Cancelled, 2),
+    (Cancelled, 1),
+    (NeverBegun, 1),
     (Ungranted, 2),
 ]
 

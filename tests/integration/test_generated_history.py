@@ -112,8 +112,9 @@ def test_what_was_erased_is_counted_and_not_checked(
 def test_every_stage_and_cent_of_an_honest_history_adds_up(checked: tuple[Audit, Reconciliation]):
     _, result = checked
     totals = result.accounts.totals
-    assert totals["started"] >= totals["completed"] + totals["failed"] > 0
-    assert totals["granted"] >= totals["started"]
+    assert totals["granted"] >= totals["started"] >= totals["completed"] > 0
+    # Some failed before they began.
+    assert totals["completed"] + totals["failed"] > totals["started"]
     assert totals["completed"] == totals["released"] == totals["settled"]
     assert (
         totals["billed_cents"]

@@ -315,6 +315,11 @@ def test_a_launch_needs_a_grant_in_the_log(world: World, *, granted: bool):
     settle(world)
     assert codes(world) == ([] if granted else ["ungranted_job"])
     assert marked(world) == (6 if granted else 4)
+    account = check_journal(world.log.history, world.journal(provider), "journals/000")
+    place = f"line 5 of the journal of {short(provider.asset)}"
+    message = f"launched {short(job)}, and no grant in the log permits it"
+    told = Finding("ungranted_job", place, message, (world.log.index_of(job),))
+    assert account.findings == ([] if granted else [told])
 
 
 def test_a_job_that_does_not_name_the_asset_cannot_be_granted_for_it(world: World):
@@ -327,7 +332,8 @@ def test_a_job_that_does_not_name_the_asset_cannot_be_granted_for_it(world: Worl
 
 
 @pytest.mark.parametrize("state", ["completed", "failed", "refused"])
-def test_what_was_computed_was_launched(world: World, state: str):
+def test_what_was_completed_was_launched(world: World, state: str):
+    """A job may be cancelled, or refused, before it begins."""
     provider = world.providers[0]
     job, (grant, _) = world.granted_job()
     refusal = world.receipt(provider, job, grant, state="refused", reason="not_proven")
@@ -337,7 +343,7 @@ def test_what_was_computed_was_launched(world: World, state: str):
         "refused": {},
     }[state]
     world.put(replace(refusal, state=state, **changes))
-    expected = [] if state == "refused" else ["unlaunched_job"]
+    expected = ["unlaunched_job"] if state == "completed" else []
     assert codes(world) == expected
     settle(world)
     assert codes(world) == expected

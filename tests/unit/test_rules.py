@@ -47,10 +47,10 @@ from tests.stories import (
     paid_to_another,
     participant,
     receipt,
+    receipt_after_revoking,
     receipt_after_the_grant,
     receipt_from_the_future,
     receipt_of_a_job_that_is_not_logged,
-    receipt_under_a_revoked_grant,
     receipt_under_the_grant_of,
     receipts,
     release,
@@ -169,11 +169,14 @@ LIES = [
         "failed before",
     ),
     Lie("over_quota", uses(4), uses(3)),
-    Lie(
-        "revoked",
-        receipt_under_a_revoked_grant(seen=True),
-        receipt_under_a_revoked_grant(seen=False),
-        "receipt",
+    *(
+        Lie(
+            "revoked",
+            receipt_after_revoking(what, seen=True),
+            receipt_after_revoking(what, seen=False),
+            f"{what} before a receipt",
+        )
+        for what in ("grant", "researcher", "another asset", "another provider")
     ),
     Lie("revoked", revoked("asset", an_offer), revoked("asset", an_offer, before=False), "asset"),
     Lie(
