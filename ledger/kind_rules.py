@@ -171,8 +171,8 @@ def _receipt(case: Case) -> None:
     )
     if statement.state != "refused":
         _one_end(case, statement)
-    # A node that lost its memory says what it had sent, and not under which grant.
-    if statement.state == "completed" or (statement.contributions and statement.grant):
+    # One that is completed has both. A node that lost its memory names no grant for what it sent.
+    if statement.contributions and statement.grant:
         grant = _use(case, statement)
         if statement.state == "completed":
             _one_more(case, grant.agreement)

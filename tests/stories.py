@@ -199,6 +199,17 @@ def receipt(*, early: bool = False, **changes: object) -> Story:
     return story
 
 
+def receipt_having_read(beyond: int) -> Story:
+    """A node that had read so many entries from the grant on."""
+
+    def story(world: World) -> None:
+        job, grants = world.granted_job()
+        size = world.log.index_of(grants[0]) + beyond
+        world.insecure_put(world.receipt(world.providers[0], job, grants[0], log_size=size))
+
+    return story
+
+
 def receipt_after_the_grant(milliseconds: int) -> Story:
     """A node that had read an entry this much later than its grant's end, and computed."""
 

@@ -50,6 +50,7 @@ from tests.stories import (
     receipt_after_revoking,
     receipt_after_the_grant,
     receipt_from_the_future,
+    receipt_having_read,
     receipt_of_a_job_that_is_not_logged,
     receipt_under_the_grant_of,
     receipts,
@@ -137,7 +138,8 @@ LIES = [
     Lie("outside_terms", grant(until=START + YEAR + 1), grant(until=START + YEAR), "end"),
     Lie("outside_terms", grant_after_uses(3), grant_after_uses(2), "uses"),
     Lie("not_seen_yet", receipt_from_the_future(1), receipt_from_the_future(0)),
-    Lie("not_proven", receipt(early=True), receipt()),
+    Lie("not_proven", receipt(early=True), receipt(), "early"),
+    Lie("not_proven", receipt_having_read(0), receipt_having_read(1), "by one"),
     Lie(
         "unknown_reference",
         receipt_of_a_job_that_is_not_logged("completed"),
