@@ -97,6 +97,15 @@ def test_a_receipt_of_a_sealed_asset_may_be_the_one_that_lacks(world: World):
     assert stopped(world, second.asset, sealed) == []
 
 
+def test_a_use_with_a_party_whose_asset_is_sealed_is_not_held_against_anybody(world: World):
+    """Whether that party was revoked cannot be read; what was revoked is another thing."""
+    job, grants = world.granted_job()
+    first, second = world.providers
+    world.put(world.revoke(first, first.offer))
+    world.put(world.receipt(first, job, grants[0]))
+    assert read(world, second.asset)[0].broken == {}
+
+
 def test_a_sealed_refusal_of_a_job_that_is_not_logged_ends_no_job(world: World):
     job, _, _ = world.receipted_job()
     ghost = "job:" + 64 * "0"
