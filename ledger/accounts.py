@@ -34,7 +34,7 @@ STAGES = (
 ends by receipt, jobs released and jobs billed. A job counts under one end, the furthest."""
 
 # Each further than the one before it: a node may refuse a job that it computes later.
-_ENDS = ("sealed", "refused", "failed", "completed")
+_ENDS = (None, "sealed", "refused", "failed", "completed")
 
 # Where the references of a step name the asset and the job.
 _SEALED_STEPS = {"grant": (1, 3), "receipt": (0, 1), "release": (None, 0), "settlement": (None, 0)}
@@ -397,9 +397,7 @@ class Accounts:
     def _take_end(self, job: JobAccount, asset: str, state: str) -> None:
         """Count how a job ended at a node that was to compute it, once."""
         before = job.ends.get(asset)
-        if asset not in job.job.assets or (
-            before is not None and _ENDS.index(state) <= _ENDS.index(before)
-        ):
+        if asset not in job.job.assets or _ENDS.index(state) <= _ENDS.index(before):
             return
         job.ends[asset] = state
         for stage, count in ((before, -1), (state, 1)):

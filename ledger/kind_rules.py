@@ -248,7 +248,7 @@ def _use(case: Case, statement: Receipt) -> Grant:
 
 def _grounds(history: History, grant_id: str, grant: Grant, job: Job) -> Iterator[str]:
     """Everything by whose revocation a granted job ends, as far as it is open here."""
-    yield from (grant_id, grant.agreement, grant.provider, job.researcher)
+    yield from (grant_id, grant.agreement, job.researcher)
     for asset in job.assets:
         yield asset
         listed = history.by_id.get(asset)

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.context import BaseContext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,12 +309,9 @@ def test_a_worker_answers_until_its_reader_is_gone():
     finally:
         signal.signal(signal.SIGINT, before)
     answered.close()
-    with os.fdopen(os.dup(answers.fileno()), "rb") as pipe:
-        data = pipe.read()
-    found = []
-    while data:
-        end = workers._LENGTH + int.from_bytes(data[: workers._LENGTH], "big")
-        found.append(pickle.loads(data[workers._LENGTH : end]))  # noqa: S301 - written above
-        data = data[end:]
+    reader = SimpleNamespace(answers=answers, _read=bytearray())
+    found = list(workers._Worker.read(reader))  # type: ignore[arg-type]
     assert found == [(2, None), (None, "ValueError"), (4, None)]
+    with pytest.raises(EOFError):
+        next(workers._Worker.read(reader))  # type: ignore[arg-type]
     assert outer.closed

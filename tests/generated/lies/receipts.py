@@ -1,7 +1,6 @@
 """Lies in receipts: left out, doubled, or of a use that was not allowed."""
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any
 
 from ledger.statements import Revocation
@@ -45,22 +44,14 @@ class TwoReceipts(Fault):
         self.receipts = first
 
 
-class TwoEnds(Fault):
+class TwoEnds(TwoReceipts):
     """A node says that a job failed which it had completed."""
 
     code = "contradicting_receipt"
-    failure: Mapping[str, Any] = MappingProxyType({})
-
-    def put_receipt(self, node: Node) -> None:
-        super().put_receipt(node)
-        first = dict(self.receipts)
-        self.launch(node)
-        self.failure = {"contributions": [], "reason": "task_error", "state": "failed"}
-        super().put_receipt(node)
-        self.receipts = first
 
     def receipt_payload(self, node: Node) -> dict[str, Any]:
-        return super().receipt_payload(node) | dict(self.failure)
+        failure = {"contributions": [], "reason": "task_error", "state": "failed"}
+        return super().receipt_payload(node) | (failure if self.receipts else {})
 
 
 class RepeatedGrant(Fault):
