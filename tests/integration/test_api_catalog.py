@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ledger.rules import SKEW
 from ledger.statements import Asset, Valuation
 from tests.market import PRICE, Market
 
@@ -96,6 +97,16 @@ def test_nobody_offers_anothers_asset(market: Market):
     assert market.post("/offers", second, market.offer_statement(first)).status_code == 403
     assert market.counts() == before
     market.must(market.post("/offers", first, market.offer_statement(first, price_cents=7)))
+
+
+def test_a_clock_that_is_far_ahead_is_named_and_nothing_is_logged(market: Market):
+    party, before = market.providers[0], market.counts()
+    ahead = market.offer_statement(party, issued=market.clock() + SKEW + 60_000)
+    answer = market.post("/offers", party, ahead)
+    assert (answer.status_code, answer.json()["code"]) == (409, "backdated")
+    assert "seconds later than the log's time; set the signer's clock right" in answer.text
+    assert market.counts() == before
+    market.must(market.post("/offers", party, replace(ahead, issued=market.clock() + SKEW)))
 
 
 def test_offers_are_listed_by_asset_and_marked_when_withdrawn(market: Market):

@@ -322,6 +322,18 @@ def test_a_launch_needs_a_grant_in_the_log(world: World, *, granted: bool):
     assert account.findings == ([] if granted else [told])
 
 
+def test_a_grant_that_stayed_sealed_may_be_the_one(world: World):
+    """Its entry says for which job and asset it is, and only whoever may read it knows the rest."""
+    provider, job = world.providers[0], world.put(world.job())
+    grant = world.put(world.grant(provider, job))
+    world.put(world.receipt(provider, job, None, state="failed", reason="task_error"))
+    settle(world)
+    opened = set(range(world.log.size)) - {world.log.index_of(grant)}
+    history = audit(world.export(world.folder / "sealed", opened), world.log.vkey).history
+    assert grant not in history.by_id
+    assert check_journal(history, world.journal(provider), "journals/000").findings == []
+
+
 def test_a_job_that_does_not_name_the_asset_cannot_be_granted_for_it(world: World):
     provider, other = world.providers
     stranger = world.job(assets=(other.asset,), agreements=(other.agreement,))
