@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+
+from federated.certificates import trusted_by
 from federated.errors import NodeError
 
 ADDRESS = "address"
@@ -40,6 +43,15 @@ def address_of(home: Path, service: str) -> str:
             f"`rongshu serve --embedded {market}`, or name an address with --service"
         )
     return service
+
+
+def reach(home: Path, address: str, timeout: float = 60.0) -> httpx.Client:
+    """Return an HTTP client of an address that trusts whom the home trusts: see `trusted_by`.
+
+    Raises:
+        CertificateError: the home names an authority that is none.
+    """
+    return httpx.Client(base_url=address, timeout=timeout, verify=trusted_by(home))
 
 
 def served_at(market: Path) -> str | None:

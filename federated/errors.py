@@ -16,6 +16,9 @@
     ├── NodeError            a node that is set up wrongly
     │   └── NotTakenError    the marketplace refuses a statement, and will again
     ├── ReceiptError         a receipt that is not the node's account of what crossed
+    ├── PresenceError        a heartbeat or an enrolment that is not its node's
+    ├── CertificateError     a TLS certificate that cannot be made or read
+    ├── SuperLinkError       Flower's SuperLink does not start, answer or know a run
     └── GridError            a Grid used against its rules
 
 No message holds a cell of the data: at most a file's name, a line, a column or a party.
@@ -123,6 +126,18 @@ class ContributionError(FederatedError):
 
 class ReceiptError(FederatedError):
     """A receipt is not this node's account of what was asked of it and what it sent."""
+
+
+class PresenceError(FederatedError):
+    """This heartbeat or enrolment is not its node's, or was used before."""
+
+
+class CertificateError(FederatedError):
+    """This TLS certificate cannot be made or read."""
+
+
+class SuperLinkError(FederatedError):
+    """Flower's SuperLink does not start, does not answer, or refuses."""
 
 
 class GridError(FederatedError):

@@ -17,22 +17,21 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Self
 
-from flwr.app import DEFAULT_TTL, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
-from flwr.proto.message_pb2 import Metadata as MetadataProto
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from federated.errors import GridError
+from federated.records import new_message
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,8 +47,6 @@ BAD_REPLY: Final = "bad_reply"
 
 Tap = Callable[[str, int, bytes], None]
 """Called with direction, node id and the serialised message; one call at a time."""
-
-_SERVER_NODE: Final = 1  # Flower's own id for the SuperLink.
 
 
 def quieten_flower() -> None:
@@ -135,27 +132,8 @@ class InProcessGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Make a message to a node; its content is a copy.
-
-        Args:
-            content: the records to send.
-            message_type: Flower's category and action, e.g. `query.rongshu`.
-            dst_node_id: the node to send it to.
-            group_id: a label, here the round.
-            ttl: seconds until the message is void; Flower's default where None.
-        """
-        # Not `Message(...)`: its constructor reads the run from a global of Flower's own processes.
-        metadata = MetadataProto(
-            run_id=self._run.run_id,
-            src_node_id=_SERVER_NODE,
-            dst_node_id=dst_node_id,
-            group_id=group_id,
-            created_at=time.time(),
-            ttl=DEFAULT_TTL if ttl is None else ttl,
-            message_type=message_type,
-        )
-        proto = MessageProto(metadata=metadata, content=recorddict_to_proto(content))
-        return message_from_proto(proto)
+        """Make a message to a node; see `federated.records.new_message`."""
+        return new_message(self._run.run_id, content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> list[int]:
         """Return the ids of all nodes, ascending."""

@@ -9,21 +9,23 @@ operator at the first start, runs the log's sequencer and the job worker, and st
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
     contextmanager,
     nullcontext,
 )
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, FastAPI
-from fastapi.concurrency import contextmanager_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 
+from federated.presence import Presence
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
 from ledger.log import Log
@@ -36,6 +38,10 @@ from marketplace.database import open_database
 from marketplace.epochs import routes as epochs
 from marketplace.epochs import service as epochs_service
 from marketplace.epochs.indexer import Indexer
+from marketplace.fleet import routes as fleet
+from marketplace.fleet import service as fleet_service
+from marketplace.fleet.link import Link
+from marketplace.fleet.proxy import Proxy
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.engine import JobEngine
 from marketplace.jobs.worker import Worker
@@ -45,6 +51,9 @@ from marketplace.settings import Settings
 from marketplace.settlement import routes as settlement
 from marketplace.settlement.service import settle
 from marketplace.witnesses import cosigner, kept_fresh
+
+if TYPE_CHECKING:
+    from federated.coordinator import Grid
 
 VERSION = "0.1.0"
 PREFIX = "/v1"
@@ -73,6 +82,7 @@ def create_app(
     settings: Settings,
     *,
     engine: JobEngine | None = None,
+    link: Link | None = None,
     clock: Callable[[], int] = now_ms,
     insecure_skip_checks: bool = False,
 ) -> FastAPI:
@@ -80,7 +90,8 @@ def create_app(
 
     Args:
         settings: how it runs.
-        engine: what computes jobs; without one, granted jobs wait.
+        engine: what computes jobs; without one and without a link, granted jobs wait.
+        link: the SuperLink over which nodes compute; instead of an engine.
         clock: returns Unix milliseconds.
         insecure_skip_checks: for tests alone. The operator takes jobs and grants without holding
             them against terms, quotas, code and log rules, as a dishonest one would; signatures
@@ -90,11 +101,14 @@ def create_app(
         title="Rongshu",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=_lifespan(settings, engine, clock, insecure_skip_checks=insecure_skip_checks),
         responses=problems.RESPONSES,
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
+    )
+    engine = engine if link is None else _over_superlink(app, link)
+    app.router.lifespan_context = _lifespan(
+        settings, engine, clock, insecure_skip_checks=insecure_skip_checks
     )
     # Routes are tried in this order: what every node reads in every round stands first.
     for router in (
@@ -105,9 +119,12 @@ def create_app(
         agreements.router,
         settlement.router,
         epochs.router,
+        fleet.router,
         _health_router(),
     ):
         app.include_router(router, prefix=PREFIX)
+    app.state.link, app.state.presence = link, Presence(time.monotonic)
+    app.state.proxy = None if link is None else Proxy(link)
     problems.install(app)
     app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes)
     return app
@@ -207,9 +224,36 @@ def _lifespan(
         life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
         async with contextmanager_in_threadpool(life) as context:
             app.state.context = context
+            link: Link | None = app.state.link
+            if link is not None and await run_in_threadpool(_has_nodes, context):
+                # Nodes are there and will ask; whoever needs it earlier waits for it.
+                threading.Thread(target=link.start, name="superlink-start", daemon=True).start()
             yield
+            if link is not None:
+                await run_in_threadpool(link.stop)
 
     return lifespan
+
+
+def _has_nodes(context: Context) -> bool:
+    with context.reading() as session:
+        return fleet_service.has_nodes(session)
+
+
+def _over_superlink(app: FastAPI, link: Link) -> JobEngine:
+    """Return an engine whose nodes are reached over a SuperLink."""
+    # Imported here: a service that computes nothing needs no Flower.
+    from marketplace.jobs.grid_engine import GridEngine  # noqa: PLC0415
+
+    @contextmanager
+    def open_grid(assets: tuple[str, ...]) -> Iterator[tuple[Grid, Mapping[str, int]]]:
+        context: Context = app.state.context
+        with context.reading() as session:
+            seats = fleet_service.seats(session, assets)
+        with link.start().begin() as grid:
+            yield grid, seats
+
+    return GridEngine(open_grid)
 
 
 def _health_router() -> APIRouter:

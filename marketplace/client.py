@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from federated.address import address_of
+from federated.address import address_of, reach
 from federated.code import code_digest
 from federated.tasks import find_task
 from ledger import durable
@@ -196,7 +196,7 @@ class Client:
         self, home: Home, http: httpx.Client | None = None, clock: Callable[[], int] = now_ms
     ) -> None:
         self.home = home
-        self.http = http or httpx.Client(base_url=home.address(), timeout=60.0)
+        self.http = http or reach(home.folder, home.address())
         self.clock = clock
         key = home.api_key()
         if key is not None:

@@ -37,6 +37,7 @@ from federated.node.client_app import seat
 from federated.node.home import SETTINGS, NodeHome
 from federated.node.runner import Node
 from ledger.errors import LedgerError
+from ledger.export import export
 from ledger.keys import SigningKey, VerifyKey
 from marketplace.app import create_app
 from marketplace.client import Client, Home, Provider, now_ms
@@ -199,6 +200,13 @@ class Embedded:
         """
         for node in self.nodes.values():
             node.keep_books()
+
+    def export(self, folder: Path) -> None:
+        """Write the log to a new folder for an auditor, with everything opened."""
+        log = self.app.state.context.log
+        key = SigningKey.load(self._settings.log_key)
+        scope, now = "auditor: everything", self.clock()
+        export(log, key, folder, opened=range(log.size), scope=scope, now=now)
 
     def look_for_work(self) -> None:
         """Sign agreements, decide by rule and keep books until the market is left; for `serve`.

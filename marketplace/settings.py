@@ -53,6 +53,15 @@ class Settings:
     operator_name: str = _setting("Rongshu operator", "the operator's name as participants see it")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8448, "port to listen on; 0 takes a free one", 0, 65535)
+    tls_certificate: str = _setting(
+        "",
+        "file with the server's TLS certificate; empty is tls/server.pem in the data folder, and "
+        "plain HTTP where there is none",
+    )
+    tls_key: str = _setting("", "file with its key; empty is tls/server.key in the data folder")
+    superlink_port: int = _setting(
+        0, "port of the SuperLink on loopback; 0 takes a free one", 0, 65535
+    )
     fee_ppm: int = _setting(50_000, "operator's fee in parts per million of the price", 0, PPM)
     max_body_bytes: int = _setting(2 << 20, "largest request body", 1 << 10, 1 << 30)
     log_wait_seconds: int = _setting(10, "longest wait for a checkpoint before 503", 1, 600)
@@ -109,6 +118,32 @@ class Settings:
             if each.metadata and variable in environment:
                 values[each.name] = _read(variable, environment[variable], each.default)
         return cls(folder=folder, **values)
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment with these settings in it, for a process to start."""
+        ours = {
+            PREFIX + each.name.upper(): str(getattr(self, each.name))
+            for each in dataclasses.fields(self)
+            if each.metadata
+        }
+        return {**os.environ, **ours}
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """The server's certificate and key; None where the service speaks plain HTTP."""
+        certificate = Path(self.tls_certificate or self.tls_folder / "server.pem")
+        key = Path(self.tls_key or self.tls_folder / "server.key")
+        return (certificate, key) if self.tls_certificate or certificate.exists() else None
+
+    @property
+    def tls_folder(self) -> Path:
+        """Certificates that were made here, and the authority that signed them."""
+        return self.folder / "tls"
+
+    @property
+    def superlink_folder(self) -> Path:
+        """State and keys of the SuperLink."""
+        return self.folder / "superlink"
 
     @property
     def database_file(self) -> Path:

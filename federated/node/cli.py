@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from federated.address import reach
+from federated.code import code_digest
 from federated.errors import FederatedError, NodeError, RefusedError
+from federated.node.enrol import enrol
 from federated.node.home import APPROVALS, NodeHome, NodeSettings
 from federated.node.runner import Node
 from federated.node.table import ReadingSpec
+from federated.switches import quiet_flower
+from federated.tasks import known_tasks
 from ledger.errors import LedgerError
 from ledger.ids import short
 from ledger.statements import JOB_REASONS, Job
@@ -31,10 +38,19 @@ JOURNAL = "rongshu node journal nodes/hearts --out hearts.journal"
 REJECT = "rongshu node reject nodes/hearts job:5d3a90c1b2f4 --reason purpose_not_allowed"
 RUN = "rongshu node run nodes/hearts"
 RUN_MORE = """\
-It connects outward only, and grants or refuses what waits, as the agreements say; for a node that
-decides by hand everything waits. Whoever decides, it hands in receipts that did not arrive, and
-closes each epoch of the log that has ended. It does not compute: today the computing is done where
-the nodes are embedded (`rongshu serve --embedded`), where this command is not needed."""
+It connects outward only. It answers the rounds of granted jobs, after it has checked each against
+the ledger; it grants or refuses what waits, as the agreements say; for a node that decides by hand
+everything waits. It hands in receipts that did not arrive, closes each epoch of the log that has
+ended, and says every two seconds that it lives. It must have enrolled (`rongshu node enrol`) to
+compute. Nodes of a market on one machine (`rongshu serve --embedded`) do not need this command."""
+ENROL = "rongshu node enrol nodes/hearts --code rsn_…"
+ENROL_MORE = """\
+The code comes from `rongshu asset code`. The node makes a key for Flower's SuperLink and signs it
+with its own; both stay in its folder. If the answer is lost, run the same command again."""
+TASKS = "rongshu node tasks"
+TASKS_MORE = """\
+A job names the digest of the code that may run it. Only code installed here ever runs, and only
+when its digest is the one that the job names."""
 JOURNAL_MORE = """\
 It holds every launch, failure and end, chained and signed by the node: ids, digests, counts and
 times, and nothing of the data. An auditor gets it from you, not from the operator, and holds it
@@ -72,7 +88,11 @@ def command(argv: list[str]) -> int:
     journal = _add(into, "journal", _journal, about, JOURNAL, JOURNAL_MORE)
     journal.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     _json(journal)
-    about = "decide by rule and keep the books until Ctrl-C"
+    enrol_ = _add(into, "enrol", _enrol, "enrol with a one-time code", ENROL, ENROL_MORE)
+    enrol_.add_argument("--code", required=True, help="the one-time code")
+    _json(enrol_)
+    _add_tasks(into)
+    about = "connect, compute what is granted, and keep the books until Ctrl-C"
     run_ = _add(into, "run", _run, about, RUN, RUN_MORE)
     run_.add_argument("--once", action="store_true", help="do what waits now, and end")
     arguments = parser.parse_args(argv)
@@ -104,6 +124,18 @@ def _add(
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+
+
+def _add_tasks(into: Any) -> None:
+    parser = into.add_parser(
+        "tasks",
+        help="list the computations installed here, with the digest of their code",
+        description=f"List the computations installed here.\n{TASKS_MORE}",
+        epilog=f"example:\n  {TASKS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_tasks)
+    _json(parser)
 
 
 def _add_init(into: Any) -> None:
@@ -193,7 +225,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[Node]:
     home = NodeHome.load(arguments.node)
     home.api_key()
     address = arguments.service or home.address()
-    with httpx.Client(base_url=address, timeout=TIMEOUT) as http:
+    with reach(home.folder, address, TIMEOUT) as http:
         try:
             yield home.open(http, _now_ms)
         except httpx.HTTPError as error:
@@ -302,31 +334,82 @@ def _journal(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _enrol(arguments: argparse.Namespace) -> int:
+    home = NodeHome.load(arguments.node)
+    home.api_key()
+    with reach(home.folder, arguments.service or home.address(), TIMEOUT) as http:
+        home = enrol(home, http, arguments.code)
+    if arguments.json:
+        _print_json({"node": str(home.folder), "asset": home.settings.asset})
+    else:
+        _say(f"{home.settings.name} is enrolled; start it with: rongshu node run {home.folder}")
+    return 0
+
+
+def _tasks(arguments: argparse.Namespace) -> int:
+    found = [
+        {"task": task.name, "version": task.version, "digest": code_digest(task.name, task.version)}
+        for task in known_tasks().values()
+    ]
+    if arguments.json:
+        _print_json(found)
+        return 0
+    for each in found:
+        _say(f"{each['task']} {each['version']}  {each['digest']}")
+    return 0
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    with _opened(arguments) as node:
-        while True:
+    home = NodeHome.load(arguments.node)
+    with _opened(arguments) as node, ExitStack() as stack:
+        if arguments.once:
+            _serve(node, arguments.node)
+            return 0
+        stopped = _stop_on_signal()
+        if home.settings.seat:
+            quiet_flower()
+            # Imported here: nothing else that a node does needs Flower.
+            from federated.node.serving import Serving  # noqa: PLC0415
+
+            address = arguments.service or home.address()
+            stack.enter_context(Serving(home, node, address, _now_ms, _say))
+        else:
+            _say("this node has not enrolled: it decides and keeps its books, and computes nothing")
+        trouble = ""
+        while not stopped.wait(LOOK_INTERVAL):
             # Read anew, so that `node approval` counts at once.
-            _serve(node, arguments.node, patient=not arguments.once)
-            if arguments.once:
-                return 0
-            time.sleep(LOOK_INTERVAL)
+            before, trouble = trouble, _try_to_serve(node, arguments.node)
+            if trouble not in ("", before):
+                sys.stderr.write(f"rongshu: {trouble}\n")
+    return 0
 
 
-def _serve(node: Node, folder: Path, *, patient: bool) -> None:
+def _serve(node: Node, folder: Path) -> None:
     def is_rule() -> bool:
         return NodeHome.load(folder).settings.approval == "rule"
 
+    for job, verdict in node.decide_by_rule(is_rule).items():
+        _say(f"{short(job)}: {verdict}")
+    closed = node.keep_books()
+    if closed:
+        _say(f"closed {closed} epochs of the log")
+
+
+def _try_to_serve(node: Node, folder: Path) -> str:
+    """Serve once; return what went wrong, for a node outlives a marketplace that restarts."""
     try:
-        for job, verdict in node.decide_by_rule(is_rule).items():
-            _say(f"{short(job)}: {verdict}")
-        closed = node.keep_books()
-        if closed:
-            _say(f"closed {closed} epochs of the log")
+        _serve(node, folder)
     except (FederatedError, LedgerError, httpx.HTTPError) as error:
-        if not patient:
-            raise
-        # A node outlives a marketplace that restarts.
-        sys.stderr.write(f"rongshu: {error}\n")
+        return str(error)
+    return ""
+
+
+def _stop_on_signal() -> threading.Event:
+    """Return an event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _now_ms() -> int:

@@ -2,6 +2,8 @@
 
     node.json      name, data file, how it is read, whom the node trusts and answers to
     node.key       signs measurements, mask keys and receipts (0600)
+    fleet.key      proves the node to Flower's SuperLink (0600)
+    ca.pem         whose certificate the marketplace must have, where it is not a public one
     api.key        lets the node, and only the node, reach the marketplace (0600)
     journal.db     what it reserved, launched, answered, refused and finished
     checkpoint     the highest checkpoint of the log that it ever verified
@@ -28,7 +30,9 @@ from typing import Any
 import httpx
 
 from federated.address import address_of
+from federated.certificates import CA
 from federated.errors import NodeError
+from federated.fleet_key import FleetKey
 from federated.node.guard import Limits
 from federated.node.journal import Journal
 from federated.node.profile import measure
@@ -69,6 +73,7 @@ class NodeSettings:
         most_bytes: largest data file.
         asset: id of the asset statement; empty until it is listed.
         digest: digest of the listed bytes.
+        seat: Flower's number for the node, from its enrolment; empty before.
     """
 
     name: str
@@ -86,6 +91,7 @@ class NodeSettings:
     max_age_seconds: int = 0
     asset: str = ""
     digest: str = ""
+    seat: str = ""
 
     def __post_init__(self) -> None:
         if self.approval not in APPROVALS:
@@ -117,6 +123,10 @@ class NodeHome:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_name = "-".join(settings.name.replace("+", " ").split()) + "-node"
         SigningKey.generate(key_name).save(folder / "node.key")
+        ca = Path(settings.provider_key).parent / CA
+        if ca.exists():
+            # The node trusts whom its provider trusts.
+            durable.replace(folder / CA, ca.read_bytes())
         home = cls(folder, settings)
         home._save()
         return home
@@ -190,6 +200,23 @@ class NodeHome:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(os.open(self.folder / "api.key", flags, 0o600), "w") as file:
             file.write(api_key + "\n")
+        home._save()
+        return home
+
+    def fleet_key(self) -> FleetKey:
+        """Return the key by which the SuperLink knows this node; made when there is none.
+
+        Raises:
+            NodeError: the file holds something else.
+        """
+        path = self.folder / "fleet.key"
+        if not path.exists():
+            FleetKey.generate().save(path)
+        return FleetKey.load(path)
+
+    def seated(self, seat: str) -> NodeHome:
+        """Remember Flower's number for the node; return the home."""
+        home = NodeHome(self.folder, replace(self.settings, seat=seat))
         home._save()
         return home
 

@@ -11,7 +11,7 @@ from federated.node.table import ReadingSpec
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.parties import client_of, pick
-from marketplace.cli.show import money, print_json, rows, say, short, when
+from marketplace.cli.show import aside, money, print_json, rows, say, short, when
 from marketplace.client import Client, Provider
 
 ADD = """\
@@ -20,6 +20,7 @@ rongshu asset add --home basel --file hearts.csv --name Hearts --cost 9000.00
       --columns age,sex,chol --missing '?'"""
 LIST = "rongshu asset list --home basel"
 SHOW = "rongshu asset show --home lab Hearts"
+CODE = "rongshu asset code --home basel Hearts"
 USES = "rongshu asset uses --home basel Hearts"
 
 
@@ -41,6 +42,7 @@ def command(argv: list[str]) -> int:
     for name, run, summary, example in (
         ("list", _list, "read the catalogue", LIST),
         ("show", _show, "read one data card", SHOW),
+        ("code", _code, "make a one-time code with which the asset's node enrols", CODE),
         ("uses", _uses, "see who used your asset, for which purpose, when, how it ended", USES),
     ):
         sub = args.subcommand(into, name, run, summary, example)
@@ -211,6 +213,19 @@ def _card(card: Mapping[str, Any]) -> None:
     say(f"not assessed: {', '.join(quality['not_assessed']) or 'nothing'}")
     say(f"value: {money(value['value_cents'])} ({value['formula']})")
     say(f"used {card['uses']} times; {len(card['offers'])} offers")
+
+
+def _code(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Provider)
+    card = pick(client.call("GET", "/assets"), arguments.asset)
+    made = client.call("POST", f"/assets/{card['id']}/codes", {})
+    if arguments.json:
+        print_json(made)
+        return 0
+    # The code alone goes to standard output, so that it can be piped.
+    say(made["code"])
+    aside(f"valid once, until {when(made['expires'])}; for the node of {card['name']}")
+    return 0
 
 
 def _uses(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from federated.certificates import CA, trusting
+from ledger import durable
 from ledger.checkpoint import open_checkpoint
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
@@ -50,6 +52,13 @@ def command(argv: list[str]) -> int:
         help="make a second key in FILE, for the day that the first is lost or stolen; keep it "
         "away from this machine",
     )
+    parser.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="certificate of the authority behind the service's own, from the operator; without "
+        "it, those that this machine trusts",
+    )
     args.as_json(parser)
     parser.set_defaults(run=_enrol)
     return args.run(parser, argv)
@@ -57,7 +66,9 @@ def command(argv: list[str]) -> int:
 
 def _enrol(arguments: argparse.Namespace) -> int:
     key = args.log_key(arguments.log_key)
-    http = connect(arguments, arguments.service)
+    if arguments.ca is not None:
+        durable.replace(arguments.home / CA, trusted(arguments.ca))
+    http = connect(arguments, arguments.service, arguments.home)
     _recognise(http, key)
     home = Home.resume(arguments.home, arguments.name, arguments.service, key)
     recovery = _recovery_key(arguments.recovery_key, home)
@@ -70,6 +81,16 @@ def _enrol(arguments: argparse.Namespace) -> int:
     if arguments.recovery_key is not None:
         say(f"recovery key: {arguments.recovery_key} (move it away from this machine)")
     return 0
+
+
+def trusted(path: Path) -> bytes:
+    """Return an authority's certificate, having looked that it is one.
+
+    Raises:
+        CertificateError: it is none.
+    """
+    trusting(path)
+    return path.read_bytes()
 
 
 def _recovery_key(path: Path | None, home: Home) -> VerifyKey | None:

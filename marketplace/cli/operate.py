@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from federated.address import served_at
+from federated import certificates
+from federated.address import reach, served_at
 from ledger.keys import COSIGNATURE_MLDSA, CosigningKey, SigningKey, VerifyKey
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.enrol import ROLES
 from marketplace.cli.parties import TIMEOUT
-from marketplace.cli.show import print_json, say, when
+from marketplace.cli.show import aside, print_json, say, when
 from marketplace.client import ClientError, problem_of
 from marketplace.settings import Settings
 
@@ -29,6 +30,14 @@ A new market has a schedule from its first start. One that is older counts epoch
 was run; its schedule stays for good. From then on each node closes every epoch of its asset's life,
 and the service logs an index of the assets used in each. An epoch must be longer than the number of
 assets, each of which adds a close to it."""
+
+
+CERTIFICATE = "rongshu operator certificate --data data --host market.example.org"
+CERTIFICATE_MORE = """\
+For an operator without a certificate of a public authority. Hand tls/ca.pem to every participant,
+who names it once (`rongshu enrol --ca ca.pem`). Run it again before the certificate ends, after 397
+days, or with other hosts: the authority stays, nobody else has to do anything. It takes effect at
+the next start of the service. Keep tls/ca.key apart from this machine if you can."""
 
 
 def command(argv: list[str]) -> int:
@@ -78,6 +87,22 @@ def command(argv: list[str]) -> int:
     )
     _at(plan)
     args.as_json(plan)
+    made = args.subcommand(
+        into,
+        "certificate",
+        _certificate,
+        "make a TLS certificate for the service, and an authority that signs it",
+        CERTIFICATE,
+        CERTIFICATE_MORE,
+    )
+    data(made)
+    made.add_argument(
+        "--host",
+        required=True,
+        action="append",
+        help="name or address under which others reach the service; repeat for several",
+    )
+    args.as_json(made)
     return args.run(parser, argv)
 
 
@@ -119,7 +144,7 @@ def _code(arguments: argparse.Namespace) -> int:
     else:
         say(made["code"])
         # The code alone goes to standard output, so that it can be piped.
-        _aside(f"valid once, until {when(made['expires'])}; for: {' '.join(arguments.role)}")
+        aside(f"valid once, until {when(made['expires'])}; for: {' '.join(arguments.role)}")
     return 0
 
 
@@ -146,18 +171,32 @@ def _ask(arguments: argparse.Namespace, path: str, body: dict[str, Any]) -> dict
         raise ClientError(f"{arguments.data} is not being served; start `rongshu serve` first")
     key = settings.operator_api_key.read_text(encoding="ascii").strip()
     try:
-        answer = httpx.post(
-            f"{address}/v1{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=TIMEOUT,
-        )
+        with reach(settings.tls_folder, address, TIMEOUT) as http:
+            authorization = {"Authorization": f"Bearer {key}"}
+            answer = http.post(f"/v1{path}", json=body, headers=authorization)
     except httpx.HTTPError as error:
         raise ClientError(f"{address} cannot be reached: {error}") from error
     if answer.is_error:
         raise problem_of(answer)
     found = answer.json()
     return found if isinstance(found, dict) else {}
+
+
+def _certificate(arguments: argparse.Namespace) -> int:
+    settings = Settings.load(arguments.data)
+    folder = settings.tls_folder
+    before = certificates.load(folder) if (folder / certificates.CA).exists() else None
+    # Commands on this machine reach the service here, whatever others call it.
+    hosts = [*arguments.host, "localhost", "127.0.0.1"]
+    made = certificates.make(list(dict.fromkeys(hosts)), now=datetime.now(UTC), ca=before)
+    certificates.save(made, folder)
+    ca = folder / certificates.CA
+    if arguments.json:
+        print_json({"ca": str(ca), "certificate": str(folder / certificates.SERVER)})
+        return 0
+    say(f"{folder}: a certificate for {', '.join(arguments.host)}, valid 397 days")
+    say(f"hand to every participant: {ca}")
+    return 0
 
 
 def _key(arguments: argparse.Namespace) -> int:
@@ -171,7 +210,7 @@ def _key(arguments: argparse.Namespace) -> int:
         return 0
     if not settings.second_log_key.exists():
         CosigningKey.generate(first.name, COSIGNATURE_MLDSA).save(settings.second_log_key)
-        _aside("made; checkpoints have its line from the next start of the service on")
+        aside("made; checkpoints have its line from the next start of the service on")
     say(CosigningKey.load(settings.second_log_key).verify_key.text)
     return 0
 
@@ -179,13 +218,8 @@ def _key(arguments: argparse.Namespace) -> int:
 def _recovery(path: Path, origin: str) -> VerifyKey:
     if not path.exists():
         SigningKey.generate(origin).save(path)
-        _aside("made; readers name it in their policy, in a line `recovery` and this key")
+        aside("made; readers name it in their policy, in a line `recovery` and this key")
     found = SigningKey.load(path).verify_key
     if found.name != origin:
         raise ArgumentError(f"--recovery: {path} holds a key of {found.name!r}, not of {origin!r}")
     return found
-
-
-def _aside(text: str) -> None:
-
-    sys.stderr.write(text + "\n")

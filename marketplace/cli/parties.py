@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from federated.address import reach
 from marketplace.cli.arguments import ArgumentError
 from marketplace.client import Client, Home
 
@@ -27,20 +29,18 @@ def client_of(arguments: argparse.Namespace, kind: type[C]) -> C:
     home = Home.load(arguments.home)
     home.participant()
     address = arguments.service or home.address()
-    return kind(home, connect(arguments, address))
+    return kind(home, connect(arguments, address, home.folder))
 
 
-def connect(arguments: argparse.Namespace, address: str) -> httpx.Client:
-    """Return a client of an address; it is closed when the command ends.
+def connect(arguments: argparse.Namespace, address: str, home: Path) -> httpx.Client:
+    """Return a client of an address, as a party's folder trusts it; closed when the command ends.
 
     Raises:
         ArgumentError: it is no address.
     """
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
         raise ArgumentError(f"--service: {address[:80]!r} is no address such as http://host:8448")
-    http: httpx.Client = arguments.exits.enter_context(
-        httpx.Client(base_url=address, timeout=TIMEOUT)
-    )
+    http: httpx.Client = arguments.exits.enter_context(reach(home, address, TIMEOUT))
     return http
 
 

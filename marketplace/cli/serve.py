@@ -1,4 +1,4 @@
-"""Run the service: the API alone, or with `--embedded` all roles of a market on one machine."""
+"""Run the service: the operator's part, or with `--embedded` all roles on one machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
 from federated.address import ADDRESS
+from federated.switches import quiet_flower
 from ledger import durable
 from ledger.keys import SigningKey
-from marketplace.app import create_app
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.show import print_json, say
 from marketplace.errors import MarketplaceError
-from marketplace.scenario.cli import quiet_flower
 from marketplace.settings import Settings
 from marketplace.transport import AppTransport
 
@@ -34,15 +34,17 @@ EXAMPLES = "rongshu serve --data data\n  rongshu serve --embedded out/mine/marke
 DESCRIPTION = """\
 Run the service until Ctrl-C.
 
---data DIR      the API alone: catalogue, negotiation, jobs, settlement, log. Nodes are not part of
-                it, and nothing computes here: granted jobs wait for an engine.
+--data DIR      the operator's part: catalogue, negotiation, jobs, settlement, log. Nodes run on
+                their providers' machines (`rongshu node run`) and connect to this service, which
+                passes them on to a Flower SuperLink that it runs on loopback.
 --embedded DIR  a market on one machine: the API, and every node in DIR/nodes, which compute. Nodes
                 that decide by rule and providers in DIR/parties answer by themselves; a job that
                 another terminal submits runs here. DIR is new, or the `market` folder of a scenario
                 run. One process is no trust boundary: this shows the roles to one owner.
 
-It speaks plain HTTP and listens on this machine alone unless --host says otherwise; before anything
-else reaches it, put a proxy with TLS in front."""
+It listens on this machine alone unless --host says otherwise. With a certificate (`rongshu operator
+certificate`, or one of your own) it speaks TLS; without one it speaks plain HTTP, and needs a proxy
+with TLS in front before anything else may reach it."""
 LOCK = "serving.lock"
 # After this many seconds an answer under way is given up.
 GRACE = 5
@@ -72,6 +74,7 @@ def command(argv: list[str]) -> int:
     where.add_argument("--embedded", type=Path, metavar="DIR", help="folder of a whole market")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="default: 8448; 0 takes a free one and prints it")
+    parser.add_argument("--insecure-skip-checks", action="store_true", help=argparse.SUPPRESS)
     args.as_json(parser)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -84,9 +87,12 @@ def command(argv: list[str]) -> int:
         stack.enter_context(alone(folder))
         listener = stack.enter_context(_listening(settings))
         host, port = listener.getsockname()[:2]
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if settings.tls is None else "https"
+        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         stop = _stop_on_signal()
-        serving = _embedded if embedded else _service
+        # For trying what nodes refuse when their operator checks nothing; see `create_app`.
+        insecure: bool = arguments.insecure_skip_checks
+        serving = _embedded if embedded else partial(_service, insecure=insecure)
         with serving(folder, settings, listener, address) as nodes:
             stack.enter_context(_published(folder, address))
             _tell(_Running(folder, settings, address, nodes), as_json=arguments.json)
@@ -160,12 +166,18 @@ def _stop_on_signal() -> threading.Event:
 
 @contextmanager
 def _service(
-    folder: Path, settings: Settings, listener: socket.socket, address: str
+    folder: Path, settings: Settings, listener: socket.socket, address: str, *, insecure: bool
 ) -> Iterator[None]:
-    """Serve the API alone."""
+    """Serve the API, and the SuperLink over which nodes compute."""
     del folder, address
-    app = create_app(settings)
-    http = _Http(app, listener)
+    quiet_flower()
+    # Imported here: the switches above must stand before Flower is loaded.
+    from marketplace.app import create_app  # noqa: PLC0415
+    from marketplace.fleet.link import Link  # noqa: PLC0415
+
+    link = Link(settings.superlink_folder, settings.superlink_port)
+    app = create_app(settings, link=link, insecure_skip_checks=insecure)
+    http = _Http(app, listener, settings.tls)
     with http.until_end(), AppTransport(app):
         http.start()
         yield
@@ -181,7 +193,7 @@ def _embedded(
     from marketplace.embedded import Embedded  # noqa: PLC0415
 
     market = Embedded(folder, settings, address=address)
-    http = _Http(market.app, listener)
+    http = _Http(market.app, listener, settings.tls)
     with http.until_end(), market:
         http.start()
         market.start_looking()
@@ -195,9 +207,14 @@ class _Http:
     until its nodes have handed in their receipts.
     """
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+    def __init__(
+        self, app: FastAPI, listener: socket.socket, tls: tuple[Path, Path] | None
+    ) -> None:
+        certificate, key = tls or (None, None)
         config = uvicorn.Config(
             app,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             lifespan="off",
             ws="none",
             log_level="warning",

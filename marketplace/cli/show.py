@@ -18,6 +18,11 @@ def say(text: str = "") -> None:
     sys.stdout.write(clean + "\n")
 
 
+def aside(text: str) -> None:
+    """Write one line beside the output, which may be piped."""
+    sys.stderr.write(text + "\n")
+
+
 def print_json(value: Any) -> None:
     """Print one JSON value on one line."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")

@@ -23,6 +23,8 @@ from marketplace.jobs.engine import (
     Refused,
 )
 
+NOT_ENROLLED = "not_enrolled"
+
 OpenGrid = Callable[[tuple[str, ...]], AbstractContextManager[tuple[Grid, Mapping[str, int]]]]
 """Given asset ids, a context with a Grid that reaches their nodes, and Flower's number for each."""
 
@@ -43,6 +45,13 @@ class GridEngine:
         """Run a job to its end; see `JobEngine.run`."""
         assets = tuple(member.asset for member in request.cohort)
         with self._open_grid(assets) as (grid, node_ids):
+            absent = [asset for asset in assets if asset not in node_ids]
+            if absent:
+                return Failed(
+                    dict.fromkeys(absent, NOT_ENROLLED),
+                    "",
+                    "a node has not enrolled; its provider runs `rongshu node enrol`",
+                )
             assignment = coordinator.Assignment(
                 job=request.id,
                 attempt=request.attempt,

@@ -9,11 +9,12 @@ from ledger import sealing, store
 from marketplace.agreements import tables as agreements
 from marketplace.catalog import tables as catalog
 from marketplace.epochs import tables as epochs
+from marketplace.fleet import tables as fleet
 from marketplace.jobs import tables as jobs
 from marketplace.participants import tables as participants
 from marketplace.settlement import tables as settlement
 
-FEATURES = (participants, catalog, agreements, jobs, settlement, epochs)
+FEATURES = (participants, catalog, agreements, jobs, settlement, epochs, fleet)
 
 
 def all_metadata() -> list[sa.MetaData]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import shlex
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+
+from federated.switches import quiet_flower
 
 OWN_DATA = Path("examples/own/scenario.toml")
 EXAMPLE = """\
 examples:
   rongshu scenario run examples/hospitals/scenario.toml
   rongshu scenario run mine.toml --out out/mine --json
+  rongshu scenario run mine.toml --processes
 
 exit codes: 0 everything held; 1 something did not, or the file or the data cannot be used."""
 
@@ -44,11 +45,16 @@ def command(argv: list[str]) -> int:
         "--out", type=Path, metavar="DIR", help="a new folder for everything (default: out/…)"
     )
     run.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    run.add_argument(
+        "--processes",
+        action="store_true",
+        help="run operator, SuperLink and each node as a process of its own, over TLS on loopback",
+    )
     arguments = parser.parse_args(argv)
-    return _run(arguments.file, arguments.out, as_json=arguments.json)
+    return _run(arguments)
 
 
-def _run(file: Path, out: Path | None, *, as_json: bool) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     quiet_flower()
     # Imported here: reading --help must not load numpy and Flower.
     from marketplace.scenario.bars import Bars  # noqa: PLC0415
@@ -58,11 +64,11 @@ def _run(file: Path, out: Path | None, *, as_json: bool) -> int:
     from marketplace.scenario.spec import load  # noqa: PLC0415
 
     logging.basicConfig(level=logging.ERROR)
-    scenario = load(file)
-    folder = _new_folder(file, out)
+    scenario = load(arguments.file)
+    folder = _new_folder(arguments.file, arguments.out)
     with Bars(shown=sys.stderr.isatty()) as bars:
-        outcome = play(scenario, folder, bars)
-    if as_json:
+        outcome = play(scenario, folder, bars, processes=arguments.processes)
+    if arguments.json:
         # ASCII: it must arrive whole through any pipe and locale.
         sys.stdout.write(json.dumps(to_json(outcome), allow_nan=False) + "\n")
     else:
@@ -100,10 +106,3 @@ def _new_folder(file: Path, out: Path | None) -> Path:
         folder = folder.with_name(f"{file.parent.name}-{stamp}-{number}")
         number += 1
     return folder
-
-
-def quiet_flower() -> None:
-    """Set Flower's switches before anything imports it: no telemetry, no look for updates."""
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    os.environ.setdefault("FLWR_HOME", str(Path(tempfile.gettempdir()) / "rongshu-flower"))

@@ -16,18 +16,17 @@ from typing import Any, Protocol
 
 from federated.errors import FederatedError
 from ledger.errors import LedgerError
-from ledger.export import export
-from ledger.keys import SigningKey
 from ledger.verify import Verdict, verify
 from marketplace.client import now_ms
 from marketplace.embedded import Embedded
 from marketplace.errors import MarketplaceError
+from marketplace.processes import Processes
 from marketplace.scenario.errors import ScenarioError
 from marketplace.scenario.expectations import Checked, check, look_up
 from marketplace.scenario.parts import ComparePart, JobPart, Scenario
 from marketplace.scenario.refusals import Attempts, Tried
 from marketplace.scenario.rehearsal import rehearse
-from marketplace.scenario.stage import Stage
+from marketplace.scenario.stage import Market, Stage
 from marketplace.settings import Settings
 
 EXPORT_FOLDER = "export"
@@ -117,8 +116,14 @@ class Outcome:
         )
 
 
-def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
+def play(scenario: Scenario, folder: Path, show: Show, *, processes: bool = False) -> Outcome:
     """Play a scenario into a new folder.
+
+    Args:
+        scenario: what to play.
+        folder: made here.
+        show: who watches.
+        processes: whether each role is a process of its own, over TLS on loopback.
 
     Raises:
         ScenarioError: the data do not fit the scenario; nothing was written.
@@ -129,7 +134,8 @@ def play(scenario: Scenario, folder: Path, show: Show) -> Outcome:
     parties = rehearse(scenario, now_ms(), show.done)
     market_folder = folder / MARKET_FOLDER
     settings = _settings(market_folder, len(scenario.providers))
-    with _new(folder), Embedded(market_folder, settings) as market:
+    kind = Processes if processes else Embedded
+    with _new(folder), kind(market_folder, settings) as market:
         stage = _set_up(market, scenario, show)
         jobs = tuple(_run(stage, part, show) for part in scenario.jobs)
         refusals = _refusals(stage, show)
@@ -166,7 +172,7 @@ def _settings(folder: Path, providers: int) -> Settings:
     return replace(settings, epoch_entries=length, grace_entries=length)
 
 
-def _set_up(market: Embedded, scenario: Scenario, show: Show) -> Stage:
+def _set_up(market: Market, scenario: Scenario, show: Show) -> Stage:
     stage = Stage.set_up(market, scenario)
     show.step("Providers enrol, measure and list their data", len(scenario.providers))
     for part in scenario.providers:
@@ -261,14 +267,10 @@ def _refusals(stage: Stage, show: Show) -> tuple[Tried, ...]:
     return tuple(tried)
 
 
-def _audit(market: Embedded, folder: Path, show: Show) -> Verdict:
+def _audit(market: Market, folder: Path, show: Show) -> Verdict:
     show.step("An auditor checks the exported ledger", 1)
     market.keep_books()
-    log = market.app.state.context.log
-    key = SigningKey.load(market.app.state.context.settings.log_key)
-    export(
-        log, key, folder, opened=range(log.size), scope="auditor: everything", now=market.clock()
-    )
+    market.export(folder)
     verdict = verify(folder, market.log_key)
     show.done(verdict.status)
     return verdict

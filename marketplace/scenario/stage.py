@@ -7,19 +7,76 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from federated.node.runner import Node
+import httpx
+
+from ledger.keys import VerifyKey
 from ledger.terms import Terms
 from marketplace.client import ENDED, Home, Provider, Researcher
-from marketplace.embedded import Embedded
 from marketplace.scenario.parts import ProviderPart, Scenario
 
 RESEARCHER = "Researcher"
 AUDITOR = "Auditor"
 # How often the researcher looks at a running job, seconds.
 LOOK_INTERVAL = 0.05
+
+
+class SeatedNode(Protocol):
+    """A provider's node: in this process, or in one of its own."""
+
+    @property
+    def asset(self) -> str:
+        """Id of the asset that it guards."""
+
+    def approve(self, job_id: str) -> str:
+        """Have the node decide on a job: `granted`, or a RefusedError."""
+
+    def handle(self, body: bytes) -> bytes:
+        """Put a request to the node as a coordinator does; return its reply."""
+
+
+class Market(Protocol):
+    """A whole marketplace on one machine, in one process or in many."""
+
+    clock: Callable[[], int]
+
+    @property
+    def log_key(self) -> VerifyKey:
+        """The log's verifier key."""
+
+    def http(self) -> httpx.Client:
+        """Return a new client of the service, without credentials."""
+
+    def enrol(self, name: str, role: str) -> Home:
+        """Enrol a party with a code of the operator's."""
+
+    def add_node(
+        self,
+        home: Home,
+        file: Path,
+        reading: Mapping[str, Any],
+        *,
+        cost_cents: int = 0,
+        description: str = "",
+        use_rights: str = "",
+    ) -> SeatedNode:
+        """List a data file and let a node guard it."""
+
+    def decide(self) -> object:
+        """See to it that nodes that decide by rule decide what waits."""
+
+    def keep_books(self) -> None:
+        """See to it that every node has told the log what it has to tell."""
+
+    def insecure_operator(self) -> AbstractContextManager[None]:
+        """Switch the operator's own checks off."""
+
+    def export(self, folder: Path) -> None:
+        """Write the log to a new folder for an auditor, with everything opened."""
 
 
 @dataclass
@@ -34,7 +91,7 @@ class Seat:
     part: ProviderPart
     home: Home
     client: Provider
-    node: Node
+    node: SeatedNode
     offer: str = ""
 
     @property
@@ -47,14 +104,14 @@ class Seat:
 class Stage:
     """Everyone, and the agreements that the jobs run under (asset id to agreement id)."""
 
-    market: Embedded
+    market: Market
     scenario: Scenario
     researcher: Researcher
     seats: list[Seat] = field(default_factory=list)
     agreements: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def set_up(cls, market: Embedded, scenario: Scenario) -> Stage:
+    def set_up(cls, market: Market, scenario: Scenario) -> Stage:
         """Enrol researcher and auditor."""
         home = market.enrol(RESEARCHER, "researcher")
         market.enrol(AUDITOR, "auditor")

@@ -1,0 +1,157 @@
+"""A node at work: it connects outward, says that it lives, answers what comes, keeps its books.
+
+Three threads, so that none waits for another:
+
+- *heart*: a signed heartbeat every two seconds, whatever the node computes meanwhile;
+- *fleet*: takes messages from the SuperLink, puts them to the node, hands the replies over;
+- the caller's: decides waiting jobs by rule and closes epochs (`Node.decide_by_rule`).
+
+A marketplace or SuperLink that is away is asked again; the node ends when it is told to, or when
+its own journal cannot be trusted.
+
+    with Serving(home, node, address, clock, say):
+        …                    # until it is told to end
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from federated.address import reach
+from federated.certificates import trusted_by
+from federated.errors import SuperLinkError
+from federated.node.client_app import seat
+from federated.node.home import NodeHome
+from federated.node.runner import Node
+from federated.presence import BEAT_SECONDS, Heartbeat
+from federated.superlink.fleet import HEARTBEAT_SECONDS, Fleet
+from ledger.encoding import parse
+
+BEAT_TIMEOUT: Final = 5.0
+AGAIN_SECONDS: Final = 0.5
+_BOOT_BYTES: Final = 16
+
+
+class Serving:
+    """One node's threads.
+
+    Args:
+        home: the node's folder; it has enrolled.
+        node: opened from it.
+        address: where the marketplace is.
+        clock: returns Unix milliseconds.
+        say: called with a line for people when the connection comes or goes.
+    """
+
+    def __init__(
+        self,
+        home: NodeHome,
+        node: Node,
+        address: str,
+        clock: Callable[[], int],
+        say: Callable[[str], None],
+    ) -> None:
+        self._home = home
+        self._node = node
+        self._address = address
+        self._clock = clock
+        self._say = say
+        self._leaving = threading.Event()
+        self._said: dict[str, str] = {}
+        self._connected: Fleet | None = None
+        self._threads = [
+            threading.Thread(target=self._heart, name="heart", daemon=True),
+            threading.Thread(target=self._fleet, name="fleet", daemon=True),
+        ]
+
+    def __enter__(self) -> Self:
+        """Start both threads."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop them, the one that computes after what it is doing."""
+        self._leaving.set()
+        for thread in self._threads:
+            thread.join(BEAT_TIMEOUT + AGAIN_SECONDS)
+
+    def _heart(self) -> None:
+        key, boot, sequence = self._home.node_key(), secrets.token_hex(_BOOT_BYTES), 0
+        told_flower = time.monotonic()
+        with reach(self._home.folder, self._address, BEAT_TIMEOUT) as http:
+            http.headers["Authorization"] = f"Bearer {self._home.api_key()}"
+            while not self._leaving.is_set():
+                sequence += 1
+                beat = Heartbeat(self._node.asset, boot, sequence, self._clock())
+                body = {"asset": self._node.asset, "signed": parse(beat.sign(key))}
+                try:
+                    http.post("/v1/nodes/heartbeats", json=body).raise_for_status()
+                    self._tell("heart", "")
+                except httpx.HTTPError as error:
+                    self._tell("heart", f"no heartbeat arrives: {type(error).__name__}")
+                if time.monotonic() - told_flower > HEARTBEAT_SECONDS:
+                    told_flower = time.monotonic()
+                    self._beat_flower()
+                self._leaving.wait(BEAT_SECONDS)
+
+    def _beat_flower(self) -> None:
+        # Not in the thread that computes: Flower answers in the name of a node that is silent.
+        fleet = self._connected
+        if fleet is not None:
+            try:
+                fleet.beat()
+            except SuperLinkError as error:
+                self._tell("flower", str(error))
+
+    def _fleet(self) -> None:
+        settings = self._home.settings
+        context = trusted_by(self._home.folder)
+        while not self._leaving.is_set():
+            key, number = self._home.fleet_key(), int(settings.seat)
+            with Fleet(self._address, context, key, number) as fleet:
+                try:
+                    fleet.connect()
+                    self._connected = fleet
+                    self._tell("fleet", "connected")
+                    self._answer(fleet, number)
+                except SuperLinkError as error:
+                    self._tell("fleet", str(error))
+                finally:
+                    self._connected = None
+            self._leaving.wait(AGAIN_SECONDS)
+
+    def _answer(self, fleet: Fleet, number: int) -> None:
+        """Answer what comes until the connection breaks.
+
+        Raises:
+            SuperLinkError: it broke.
+        """
+        app, context = seat(self._node, number)
+        while not self._leaving.is_set():
+            message = fleet.receive()
+            if message is not None:
+                reply = app(message, context)
+                try:
+                    fleet.reply(reply)
+                except SuperLinkError as error:
+                    # The run has ended, or the line broke: the journal keeps the reply.
+                    self._tell("reply", str(error))
+
+    def _tell(self, what: str, text: str) -> None:
+        if self._said.get(what) != text:
+            self._said[what] = text
+            if text:
+                self._say(text)

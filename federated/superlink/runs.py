@@ -1,0 +1,382 @@
+"""The operator's side of a SuperLink: registers nodes, begins a run for a job, and is its Grid.
+
+A run is Flower's word for one execution; here each attempt at a job has one. Flower wants an app
+for it: the one handed in holds no code, nodes run what is installed at them, and the coordinator
+claims the run for itself. While a run lasts, a thread of its own tells the SuperLink that the
+coordinator lives; a run without that ends after a minute.
+
+    runs = Runs(link.access)
+    node_id = runs.register(public_key)
+    with runs.begin() as grid:
+        coordinator.run(grid, assignment, progress)
+
+A SuperLink that is restarted goes on with the same run: each call is repeated for a while.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol, TypeVar
+
+import httpx
+from flwr.app import Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
+from flwr.common.serde import run_from_proto
+from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    GetNodesRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    PushAppMessagesRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.serverapp import Grid
+from flwr.supercore.constant import TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.run import Run
+from flwr.supercore.runtime import RuntimeHttpClient
+
+from federated.errors import GridError, SuperLinkError
+from federated.records import new_message
+from federated.superlink import messages
+from federated.superlink.process import Access
+
+PATIENCE: Final = 60.0
+"""Seconds for which a call is repeated while the SuperLink does not answer."""
+
+HEARTBEAT_SECONDS: Final = 10.0
+"""Flower ends a run that was silent for 60 s."""
+
+_RETRY: Final = 0.2
+_POLL: Final = 0.25
+_PULL_AGAIN: Final = 0.01
+_NODE: Final = Node(node_id=SUPERLINK_NODE_ID)
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Bell(Protocol):
+    """How both sides of a SuperLink hear of each other's messages without asking all the time."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until something may have come from a node."""
+
+    def ring(self) -> None:
+        """Say that something was sent to a node."""
+
+
+class NoBell:
+    """Nobody tells: whoever waits asks again."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def ring(self) -> None:
+        """Say nothing."""
+
+
+class Runs:
+    """What the operator asks of its SuperLink.
+
+    Args:
+        access: where it is, and the secret that opens it.
+        bell: see `Bell`.
+    """
+
+    def __init__(self, access: Access, bell: Bell | None = None) -> None:
+        self._access = access
+        self._bell = bell or NoBell()
+        self._control = ControlHttpClient.from_server_address(
+            access.address,
+            insecure=False,
+            root_certificates=access.ca,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu")],
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._control.close()
+
+    def register(self, public_key: bytes) -> int:
+        """Let a node connect whose key this is; return Flower's number for it.
+
+        Args:
+            public_key: of a P-384 key, as PEM-less bytes (`fleet.FleetKey.public`).
+
+        Raises:
+            SuperLinkError: the key is in use already, or none.
+        """
+        request = RegisterNodeRequest(public_key=public_key)
+        return int(_patiently(lambda: self._control.RegisterNode(request)).node_id)
+
+    def unregister(self, node_id: int) -> None:
+        """Let a node connect no more.
+
+        Raises:
+            SuperLinkError: there is no such node.
+        """
+        request = UnregisterNodeRequest(node_id=node_id)
+        _patiently(lambda: self._control.UnregisterNode(request))
+
+    @contextmanager
+    def begin(self) -> Iterator[RunGrid]:
+        """Begin a run; it ends with the block, as completed or as failed.
+
+        Raises:
+            SuperLinkError: the SuperLink refuses.
+        """
+        request = StartRunRequest(fab=Fab(hash_str="", content=_empty_app()))
+        _patiently(lambda: self._control.StartRun(request))
+        grid = RunGrid(self._access, self._claim(), self._bell)
+        ended = SubStatus.FAILED
+        try:
+            yield grid
+            ended = SubStatus.COMPLETED
+        finally:
+            grid.end(ended)
+
+    def _claim(self) -> str:
+        """Claim the oldest run that nobody has; a claim whose holder died comes back by itself."""
+        request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
+        auth = SuperExecAuthHttpInterceptor(
+            master_secret=self._access.secret,
+            protected_methods=["/flwr.proto.Runtime/AcquireTask"],
+        )
+        with _runtime(self._access, [auth]) as client:
+            token: str = _patiently(lambda: client.AcquireTask(request)).token
+        if not token:
+            raise SuperLinkError("the SuperLink gave no run")
+        return token
+
+
+class RunGrid(Grid):
+    """Flower's Grid of one run over a SuperLink; see `federated.grid` for the one in a process."""
+
+    def __init__(self, access: Access, token: str, bell: Bell) -> None:
+        self._client = _runtime(access, [RuntimeTokenHttpInterceptor(token=token)])
+        self._bell = bell
+        self._ended = threading.Event()
+        self._lost = threading.Event()
+        found = _patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
+        self._run: Run = run_from_proto(found.run)
+        self._beat = threading.Thread(target=self._keep_alive, name="run-alive", daemon=True)
+        self._beat.start()
+
+    def set_run(self, run: Run) -> None:
+        """Refuse: a run is what it was begun as.
+
+        Raises:
+            GridError: always.
+        """
+        raise GridError(f"this is the grid of run {self._run.run_id}, not of {run.run_id}")
+
+    @property
+    def run(self) -> Run:
+        """The run that the messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message to a node; see `federated.records.new_message`."""
+        return new_message(self._run.run_id, content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the ids of all nodes that are connected, ascending."""
+        found = _patiently(lambda: self._client.GetNodes(GetNodesRequest()))
+        return sorted(node.node_id for node in found.nodes)
+
+    def push_messages(self, messages_: Iterable[Message]) -> list[str]:
+        """Hand messages over to the SuperLink.
+
+        Returns:
+            The id under which each reply can be pulled, in the order of the messages.
+
+        Raises:
+            GridError: the run has ended.
+            SuperLinkError: the SuperLink refuses, for example a node that is not registered.
+        """
+        self._check()
+        parts = [messages.split(message) for message in messages_]
+        if not parts:
+            return []
+        request = PushAppMessagesRequest(
+            messages_list=[part.head for part in parts],
+            message_object_trees=[part.tree for part in parts],
+        )
+        answer = _patiently(lambda: self._client.PushMessages(request))
+        contents = {name: data for part in parts for name, data in part.objects.items()}
+        for name in answer.objects_to_push:
+            push = PushObjectRequest(
+                node=_NODE,
+                run_id=self._run.run_id,
+                object_id=name,
+                object_content=contents[name],
+                session_id=answer.session_id,
+            )
+            self._push(push)
+        self._bell.ring()
+        if not all(answer.message_ids):
+            raise SuperLinkError("the SuperLink does not take a message to one of the nodes")
+        return list(answer.message_ids)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies that are there by now, each once."""
+        self._check()
+        request = PullAppMessagesRequest(message_ids=message_ids)
+        found = _patiently(lambda: self._client.PullMessages(request))
+        pairs = zip(found.messages_list, found.message_object_trees, strict=True)
+        return [self._take(head.metadata.message_id, messages.names(tree)) for head, tree in pairs]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Send messages and wait for the replies.
+
+        Returns:
+            The replies that came in time, in the order in which they came.
+
+        Raises:
+            GridError, SuperLinkError: as `push_messages`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        waiting = set(self.push_messages(messages))
+        replies: list[Message] = []
+        while waiting and (end is None or time.monotonic() < end):
+            came = self.pull_messages(waiting)
+            waiting -= {message.metadata.reply_to_message_id for message in came}
+            replies += came
+            if waiting and not came:
+                self._bell.wait(_POLL)
+        return replies
+
+    def end(self, sub_status: str) -> None:
+        """End the run: for Flower `completed` or `failed`, whatever became of the job."""
+        self._ended.set()
+        self._beat.join()
+        try:
+            self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=sub_status))
+        except httpx.HTTPError as error:
+            # The SuperLink ends a silent run by itself after a minute.
+            _log.warning("the end of run %s was not told: %s", self._run.run_id, type(error))
+        self._client.close()
+
+    def _push(self, request: PushObjectRequest) -> None:
+        _patiently(lambda: self._client.PushObject(request))
+
+    def _check(self) -> None:
+        if self._ended.is_set():
+            raise GridError("the run has ended")
+        if self._lost.is_set():
+            raise SuperLinkError("the SuperLink has ended this run")
+
+    def _take(self, message_id: str, names: Sequence[str]) -> Message:
+        contents: dict[str, bytes] = {}
+        for name in names:
+            contents[name] = self._object(name)
+        confirm = ConfirmMessageReceivedRequest(
+            node=_NODE, run_id=self._run.run_id, message_object_id=message_id
+        )
+        _patiently(lambda: self._client.ConfirmMessageReceived(confirm))
+        return messages.join(message_id, contents)
+
+    def _object(self, name: str) -> bytes:
+        """Wait for an object: a node pushes the head of its reply first and then the rest."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            data = _patiently(
+                lambda: messages.pull(self._client.PullObject, _NODE, self._run.run_id, name)
+            )
+            if data is not None:
+                return data
+            time.sleep(_PULL_AGAIN)
+        raise SuperLinkError("a node began a reply and did not finish it")
+
+    def _keep_alive(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            try:
+                if not self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
+                    self._lost.set()
+                    return
+            except httpx.HTTPError as error:
+                _log.info("the SuperLink did not hear that run %s goes on: %s", self._run, error)
+
+
+def _runtime(
+    access: Access, interceptors: Sequence[ProtobufClientInterceptor]
+) -> RuntimeHttpClient:
+    return RuntimeHttpClient.from_server_address(
+        access.address,
+        insecure=False,
+        root_certificates=access.ca,
+        interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu"), *interceptors],
+    )
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Call, and call again while the SuperLink may only be restarting.
+
+    Raises:
+        SuperLinkError: it refuses, or does not answer for `PATIENCE`.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except httpx.HTTPError as error:
+            if not messages.is_passing(error):
+                raise SuperLinkError(f"the SuperLink refuses: {_word(error)}") from error
+            if time.monotonic() > end:
+                raise SuperLinkError("the SuperLink does not answer") from error
+        time.sleep(_RETRY)
+
+
+def _word(error: httpx.HTTPError) -> str:
+    # Its own text may repeat what was sent.
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return type(error).__name__
+
+
+def _empty_app() -> bytes:
+    """Return the smallest app that Flower takes; it names functions that exist nowhere."""
+    project = """\
+[project]
+name = "rongshu"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "rongshu"
+[tool.flwr.app.components]
+serverapp = "nowhere:app"
+clientapp = "nowhere:app"
+[tool.flwr.app.config]
+"""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        # A fixed time, so that each run has the same app.
+        archive.writestr(zipfile.ZipInfo("pyproject.toml", (2026, 1, 1, 0, 0, 0)), project)
+    return packed.getvalue()

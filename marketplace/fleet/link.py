@@ -1,0 +1,97 @@
+"""The service's SuperLink and what goes with it; started when the first node needs it.
+
+An operator whose market has no enrolled node runs no SuperLink. Requests of nodes to `/v1/fleet/…`
+are passed on to it, and to nothing else of it: its Control and Runtime APIs are reached by this
+process alone, over loopback.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from federated.superlink.process import Access, SuperLink
+    from federated.superlink.runs import Runs
+
+
+class Link:
+    """One SuperLink for the service's whole life.
+
+    Args:
+        folder: of the SuperLink's state and keys.
+        port: on loopback; 0 takes a free one.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._folder = folder
+        self._port = port
+        self._starting = threading.Lock()
+        self._superlink: SuperLink | None = None
+        self._runs: Runs | None = None
+        self._changed = threading.Condition()
+        self._stirs = 0
+        self._heard = 0
+        self._ears: list[Callable[[], None]] = []
+
+    def start(self) -> Runs:
+        """Start the SuperLink unless it runs; return what it can be asked.
+
+        Raises:
+            SuperLinkError: it does not start.
+        """
+        # Imported here: a service without nodes needs no Flower.
+        from federated.superlink.process import SuperLink  # noqa: PLC0415
+        from federated.superlink.runs import Runs  # noqa: PLC0415
+
+        with self._starting:
+            if self._runs is None:
+                self._superlink = SuperLink(self._folder, self._port).__enter__()
+                self._runs = Runs(self._superlink.access, bell=self)
+            return self._runs
+
+    def stop(self) -> None:
+        """Stop the SuperLink, if it runs."""
+        with self._starting:
+            if self._runs is not None:
+                self._runs.close()
+            if self._superlink is not None:
+                self._superlink.stop()
+            self._runs = self._superlink = None
+        # Whoever is held until something was sent need not wait any longer.
+        self.ring()
+
+    @property
+    def access(self) -> Access | None:
+        """Where the SuperLink is; None while none runs."""
+        superlink = self._superlink
+        return None if superlink is None else superlink.access
+
+    @property
+    def pid(self) -> int | None:
+        """The SuperLink's process, None while none runs."""
+        superlink = self._superlink
+        return None if superlink is None else superlink.pid
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a node has sent something; see `Bell`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stirs != self._heard, seconds)
+            self._heard = self._stirs
+
+    def stir(self) -> None:
+        """Say that a node has sent something."""
+        with self._changed:
+            self._stirs += 1
+            self._changed.notify_all()
+
+    def ring(self) -> None:
+        """Say that something was sent to a node."""
+        for ear in list(self._ears):
+            ear()
+
+    def listen(self, ear: Callable[[], None]) -> None:
+        """Call `ear`, on whatever thread, each time something was sent to a node."""
+        self._ears.append(ear)

@@ -1,0 +1,123 @@
+"""Passes nodes' requests on to the SuperLink: `/v1/fleet/…` and no other path of it.
+
+A node asks for messages again and again. Where there is none, the request is held until something
+was sent to a node, for some seconds: a node then hears at once, and an idle one asks rarely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Final
+
+import httpx
+from fastapi import Request, Response
+
+from marketplace.errors import NotFoundError
+from marketplace.fleet.link import Link
+
+PATHS: Final = frozenset(
+    {
+        "activate-node",
+        "confirm-message-received",
+        "deactivate-node",
+        "pull-messages",
+        "pull-object",
+        "push-messages",
+        "push-object",
+        "send-node-heartbeat",
+    }
+)
+"""What a node needs. Registering goes by enrolment, and no node fetches a bundle of code."""
+
+HOLD_SECONDS: Final = 10.0
+_TIMEOUT: Final = 30.0
+_STIRRING: Final = frozenset({"push-messages", "push-object"})
+_HEADERS: Final = (
+    "accept",
+    "content-type",
+    "flwr-public-key",
+    "flwr-signature",
+    "flwr-timestamp",
+)
+_ANSWERED: Final = ("content-type", "date")
+
+
+class Proxy:
+    """One service's way to its SuperLink, for requests that arrive on one event loop.
+
+    Args:
+        link: the SuperLink.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sent = 0
+        self._news = asyncio.Condition()
+
+    async def pass_on(self, name: str, request: Request) -> Response:
+        """Answer one request of a node with what the SuperLink answers.
+
+        Raises:
+            NotFoundError: a path that nodes have no use for, or no SuperLink runs.
+        """
+        access = self._link.access
+        if name not in PATHS or access is None:
+            raise NotFoundError
+        client = self._connected(access.ca)
+        body = await request.body()
+        headers = {key: request.headers[key] for key in _HEADERS if key in request.headers}
+        url = f"https://{access.address}/v1/fleet/{name}"
+        seen = self._sent
+        answer = await _ask(client, url, body, headers)
+        if name == "pull-messages" and answer.is_success and not answer.content:
+            await self._wait_for_news(seen)
+            answer = await _ask(client, url, body, headers)
+        if name in _STIRRING and answer.is_success:
+            self._link.stir()
+        told = {key: answer.headers[key] for key in _ANSWERED if key in answer.headers}
+        return Response(answer.content, answer.status_code, told)
+
+    def _connected(self, ca: bytes) -> httpx.AsyncClient:
+        if self._client is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cadata=ca.decode("ascii"))
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+            self._client = httpx.AsyncClient(
+                verify=context, timeout=_TIMEOUT, limits=limits, trust_env=False
+            )
+            self._loop = asyncio.get_running_loop()
+            self._link.listen(self._heard)
+        return self._client
+
+    def _heard(self) -> None:
+        """Wake the requests that are held; called on the coordinator's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._wake(), self._loop)
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._sent += 1
+            self._news.notify_all()
+
+    async def _wait_for_news(self, seen: int) -> None:
+        async def news() -> None:
+            async with self._news:
+                await self._news.wait_for(lambda: self._sent != seen)
+
+        try:
+            await asyncio.wait_for(news(), HOLD_SECONDS)
+        except TimeoutError:
+            return
+
+
+async def _ask(
+    client: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str]
+) -> httpx.Response:
+    try:
+        return await client.post(url, content=body, headers=headers)
+    except httpx.HTTPError:
+        # It is being started anew; a node asks again in a moment.
+        return httpx.Response(503)

@@ -1,0 +1,156 @@
+"""Letting nodes in, and hearing of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from federated.enrolment import code_digest, open_enrolment
+from federated.errors import SuperLinkError
+from federated.presence import Presence, open_heartbeat
+from ledger.statements import Asset as AssetStatement
+from marketplace.catalog.tables import Asset
+from marketplace.context import Context
+from marketplace.errors import ConflictError, ForbiddenError, NotFoundError
+from marketplace.fleet import schemas
+from marketplace.fleet.link import Link
+from marketplace.fleet.tables import NodeCode, NodeSeat
+from marketplace.participants.access import Caller
+
+HOUR_MS = 3_600_000
+
+
+def guarded(caller: Caller) -> SelectOfScalar[Asset]:
+    """Return the query that every look at nodes starts from: a provider's own, or all."""
+    query = select(Asset)
+    return query if caller.sees_all else query.where(Asset.provider_id == caller.id)
+
+
+def issue_code(
+    session: Session, context: Context, caller: Caller, asset_id: str
+) -> schemas.NodeCodeView:
+    """Make a one-time code for the node of one of the caller's assets.
+
+    Raises:
+        NotFoundError: no such asset of the caller's.
+        ConflictError: it was revoked, or its node has enrolled.
+    """
+    asset = _asset(session, caller, asset_id)
+    if asset.revoked is not None:
+        raise ConflictError("the asset was revoked, and its node's key with it", code="revoked")
+    if session.get(NodeSeat, asset_id) is not None:
+        raise ConflictError("the node of this asset has enrolled", code="enrolled")
+    code = f"rsn_{secrets.token_hex(32)}"
+    expires = context.clock() + context.settings.enrolment_hours * HOUR_MS
+    session.add(NodeCode(code_digest=code_digest(code), asset_id=asset_id, expires=expires))
+    return schemas.NodeCodeView(code=code, asset=asset_id, expires=expires)
+
+
+def enrol(context: Context, link: Link, body: schemas.EnrolNodeBody) -> schemas.SeatView:
+    """Let a node in: its code is used up, and the SuperLink gets its key.
+
+    Raises:
+        ForbiddenError: the code is unknown, used, over or another asset's.
+        PresenceError: the enrolment is not signed by the asset's node.
+        ConflictError: the node has enrolled, or its key belongs to another one.
+        SuperLinkError: the SuperLink does not start.
+    """
+    key = context.log.history.node_key(_logged(context, body.asset))
+    found = open_enrolment(body.envelope(), key, asset=body.asset, code=body.code)
+    runs = link.start()
+    with context.writing() as session:
+        _use(session, context, found.code, found.asset)
+        if session.get(NodeSeat, found.asset) is not None:
+            raise ConflictError("the node of this asset has enrolled", code="enrolled")
+        try:
+            # Registered before it is stored: after a crash between, the node needs another key.
+            node_id = str(runs.register(found.fleet_key))
+        except SuperLinkError as error:
+            raise ConflictError("this key belongs to another node", code="duplicate_key") from error
+        seat = NodeSeat(
+            asset_id=found.asset,
+            provider_id=session.get_one(Asset, found.asset).provider_id,
+            fleet_key=found.fleet_key.hex(),
+            node_id=node_id,
+            enrolled=context.clock(),
+        )
+        session.add(seat)
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise ConflictError("this key belongs to another node", code="duplicate_key") from error
+        return schemas.SeatView(asset=found.asset, node_id=node_id)
+
+
+def heard(context: Context, presence: Presence, caller: Caller, body: schemas.SignedBody) -> None:
+    """Take note of a node's sign of life.
+
+    Raises:
+        NotFoundError: the caller has no such asset.
+        PresenceError: not signed by the asset's node, or heard before.
+    """
+    with context.reading() as session:
+        _asset(session, caller, body.asset)
+    key = context.log.history.node_key(_logged(context, body.asset))
+    presence.heard(open_heartbeat(body.envelope(), key, asset=body.asset))
+
+
+def nodes(
+    session: Session, context: Context, presence: Presence, caller: Caller
+) -> list[schemas.NodeView]:
+    """Return the nodes that the caller may see, those of assets revoked left out."""
+    rows = session.exec(guarded(caller).where(col(Asset.revoked).is_(None))).all()
+    seated = {row.asset_id: row for row in session.exec(select(NodeSeat)).all()}
+    return [
+        schemas.NodeView(
+            asset=row.id,
+            name=context.find(row.id, AssetStatement).name,
+            provider=row.provider_id,
+            enrolled=row.id in seated,
+            state=presence.of(row.id),
+            node_id=seated[row.id].node_id if row.id in seated else "",
+            fleet_key=seated[row.id].fleet_key if row.id in seated else "",
+        )
+        for row in sorted(rows, key=lambda row: (row.created, row.id))
+    ]
+
+
+def seats(session: Session, assets: Sequence[str]) -> Mapping[str, int]:
+    """Return Flower's number for the node of each asset that has enrolled."""
+    query = select(NodeSeat).where(col(NodeSeat.asset_id).in_(assets))
+    return {row.asset_id: int(row.node_id) for row in session.exec(query).all()}
+
+
+def has_nodes(session: Session) -> bool:
+    """Whether any node has enrolled, so that a SuperLink is needed."""
+    return session.exec(select(NodeSeat.asset_id).limit(1)).first() is not None
+
+
+def _use(session: Session, context: Context, code: str, asset_id: str) -> None:
+    now = context.clock()
+    # One conditional update decides who uses the code; a second caller finds nothing to update.
+    used = session.connection().execute(
+        update(NodeCode)
+        .where(col(NodeCode.code_digest) == code, col(NodeCode.asset_id) == asset_id)
+        .where(col(NodeCode.used).is_(None), col(NodeCode.expires) > now)
+        .values(used=now)
+    )
+    if used.rowcount != 1:
+        raise ForbiddenError("the code is unknown, used, over or another node's", code="bad_code")
+
+
+def _asset(session: Session, caller: Caller, asset_id: str) -> Asset:
+    asset = session.exec(guarded(caller).where(Asset.id == asset_id)).first()
+    if asset is None:
+        raise NotFoundError("there is no such asset of yours")
+    return asset
+
+
+def _logged(context: Context, asset_id: str) -> str:
+    context.find(asset_id, AssetStatement)
+    return asset_id
