@@ -28,19 +28,14 @@ from typing import NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from privacy.derivation import KEY_BYTES, derive_key, id_bytes, keystream, prefixed
 from privacy.errors import MaskError, MaskKeyError, VectorError
 from privacy.fixedpoint import Words
 from privacy.secure_random import random_bytes
 
 MASK_NAMESPACE = "rongshu/mask/v1"
 CONTEXT_NAMESPACE = "rongshu/mask-context/v1"
-
-KEY_BYTES = 32
 
 MAX_WORDS = 1 << 31
 """Longest vector: 16 GiB, below the 2^32 blocks after which a ChaCha20 counter would repeat."""
@@ -153,20 +148,15 @@ def _stream(
     (first, first_key), (second, second_key) = sorted(
         [(own_id, own.public), (peer_id, peer_public)]
     )
-    info = _prefixed(
-        [
-            MASK_NAMESPACE.encode(),
-            context,
-            _id_bytes(first),
-            _id_bytes(second),
-            first_key,
-            second_key,
-        ]
-    )
-    key = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(shared)
-    # The key makes one stream only, so a fixed nonce (and counter 0) repeats nothing.
-    encryptor = Cipher(ChaCha20(key, nonce=bytes(16)), mode=None).encryptor()
-    return np.frombuffer(encryptor.update(bytes(8 * length)), dtype="<u8").astype(np.uint64)
+    fields = [
+        MASK_NAMESPACE.encode(),
+        context,
+        id_bytes(first),
+        id_bytes(second),
+        first_key,
+        second_key,
+    ]
+    return keystream(derive_key(shared, fields), length)
 
 
 def add(vectors: Sequence[Words]) -> Words:
@@ -221,26 +211,10 @@ def mask_context(job: str, attempt: int, round_number: int, cohort: Sequence[str
         raise MaskError("a party stands twice in the cohort")
     fields = [
         CONTEXT_NAMESPACE.encode(),
-        _id_bytes(job),
+        id_bytes(job),
         attempt.to_bytes(8, "big"),
         round_number.to_bytes(8, "big"),
         len(cohort).to_bytes(8, "big"),
-        *(_id_bytes(party) for party in sorted(cohort)),
+        *(id_bytes(party) for party in sorted(cohort)),
     ]
-    return hashlib.sha256(_prefixed(fields)).digest()
-
-
-def _id_bytes(name: str) -> bytes:
-    """Returns a non-empty id as UTF-8, or raises MaskError."""
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as error:
-        raise MaskError("an id is not valid text") from error
-    if not encoded:
-        raise MaskError("an id is empty")
-    return encoded
-
-
-def _prefixed(fields: Sequence[bytes]) -> bytes:
-    """Joins fields so that no other list of fields gives the same bytes."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in fields)
+    return hashlib.sha256(prefixed(fields)).digest()
