@@ -5,9 +5,9 @@ a polynomial with threshold - 1 further random coefficients; the holder at place
 holders gets the value at i, counted from 1.
 
 What it decides: whether shares belong to these holders, lie on one polynomial and give 32 bytes.
-What it does not do: tell who of several holders, or the dealer, gave a false share; notice a
-cunning change of exactly `threshold` shares (whoever uses the secret checks it against a
-commitment); or keep constant time.
+What it does not do: tell who of several holders, or the dealer, gave a false share; notice every
+change where there is no share beyond the threshold (so whoever uses the secret checks it against a
+commitment or a public key); or keep constant time.
 
     shares = split(secret, holders=["a", "b", "c", "d"], threshold=recovery_threshold(4))
     secret = combine({who: shares[who] for who in "abd"}, holders=["a", "b", "c", "d"], threshold=3)
@@ -28,8 +28,9 @@ PRIME = 2**521 - 1
 
 Larger than 2^256, so every secret is one element of it. Its primality is proven by the
 Lucas-Lehmer test, which takes milliseconds and stands among the tests; the least prime above 2^256
-would save 33 bytes a share and need a certificate. The room above 2^256 is a check as well: shares
-that do not belong together give 32 bytes with a probability of 2^-265.
+would save 33 bytes a share and need a certificate. The room above 2^256 is a check as well: values
+that have nothing to do with each other give 32 bytes with a probability of 2^-265. Against somebody
+who changes his share on purpose it is none: the weights of the shares are known.
 """
 
 _PLACE_BYTES = 2
