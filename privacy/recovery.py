@@ -3,7 +3,7 @@
 Each party masked its vector twice (`privacy.masking`): with the pairwise masks, which cancel
 between parties that both contributed, and with a self mask from a seed. For each *survivor*, whose
 contribution is in the sum, the cohort reveals the seed; for each *dropped* party, whose is not, it
-reveals the mask key. This is section 4.2 and the last step of figure 4 of Bonawitz et al.,
+reveals the mask key. This is section 4 and the last step of figure 4 of Bonawitz et al.,
 "Practical Secure Aggregation for Privacy-Preserving Machine Learning" (CCS 2017).
 
 What it decides: that every party of the cohort is either survivor or dropped, and that each seed
@@ -84,7 +84,7 @@ def unmask(
         total: uint64[n], the sum of the survivors' contributions and of no others.
         survivors: Seed of each party whose contribution is in the sum, by id.
         dropped: Mask key of each party whose contribution is not, by id.
-        publics: Public mask key of every party that masked, as it signed it, by id.
+        publics: Public mask key of each party that the others masked with, as it signed it, by id.
         commitments: What each survivor published with its contribution, by id.
         context: From `masking.mask_context`, as for the masks.
 
@@ -168,10 +168,10 @@ def _check_parties(survivors: set[str], dropped: set[str], cohort: set[str]) -> 
             party=party,
         )
     for party in sorted((survivors | dropped) - cohort):
-        raise RecoveryError(f"{party!r} is none of the parties that masked", party=party)
+        raise RecoveryError(f"{party!r} is none of the parties that masks are between", party=party)
     for party in sorted(cohort - survivors - dropped):
         raise RecoveryError(
-            f"{party!r} masked and is neither survivor nor dropped; masks with it would stay",
+            f"{party!r} is neither survivor nor dropped; the masks with it would stay",
             party=party,
         )
     if len(survivors) < MIN_SURVIVORS:

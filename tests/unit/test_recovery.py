@@ -152,10 +152,10 @@ def test_a_party_that_did_not_mask_is_refused(four: Round, side: str):
 
 
 def test_a_party_that_is_neither_dropped_nor_surviving_is_refused(four: Round):
-    with pytest.raises(RecoveryError, match="'asset:b' masked and is neither") as refused:
+    with pytest.raises(RecoveryError, match="'asset:b' is neither survivor") as refused:
         four.opened(dropped={})
     assert refused.value.party == DROPPED
-    with pytest.raises(RecoveryError, match="'asset:d' masked and is neither"):
+    with pytest.raises(RecoveryError, match="'asset:d' is neither survivor"):
         four.opened(survivors={party: four.seeds[party] for party in ("asset:a", "asset:c")})
 
 
