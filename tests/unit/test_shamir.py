@@ -177,6 +177,29 @@ def test_a_cunning_change_of_just_enough_shares_passes_and_more_shares_betray_it
         put_together({**changed, "asset:d": shares["asset:d"]})
 
 
+def test_the_least_value_that_is_no_secret_is_refused():
+    def shares_of(constant: int) -> dict[str, bytes]:
+        polynomial = [constant, 5, 7]
+        return {
+            holder: place.to_bytes(2, "big")
+            + _value_at(place, polynomial, PRIME).to_bytes(66, "big")
+            for place, holder in enumerate(sorted(HOLDERS), 1)
+        }
+
+    assert put_together(shares_of(2**256 - 1)) == b"\xff" * 32
+    with pytest.raises(ShareError, match="give no secret"):
+        put_together(shares_of(2**256))
+
+
+def test_coefficients_are_drawn_from_the_whole_field():
+    drawn = []
+    for _ in range(64):
+        share = split(SECRET, holders=HOLDERS, threshold=2)["asset:a"]
+        drawn.append((int.from_bytes(share[2:], "big") - int.from_bytes(SECRET, "big")) % PRIME)
+    assert min(drawn) < PRIME // 2 < max(drawn)
+    assert len(set(drawn)) == 64
+
+
 def test_shares_of_two_secrets_do_not_mix(shares: dict[str, bytes]):
     other = split(SECRET, holders=HOLDERS, threshold=3)
     with pytest.raises(ShareError, match="give no secret"):
