@@ -7,20 +7,31 @@
     ├── VectorError                not a vector of 64-bit words, or of another length
     ├── MaskError                  masking would hide nothing
     │   └── MaskKeyError           a public mask key that must not be used
+    ├── ShareError                 shares that give no secret, or a secret that cannot be shared so
+    │   └── SealedShareError       a sealed pair of shares that was not made for this use
+    ├── RecoveryError              the masks of this round cannot be taken off
+    │   ├── SeedError              a seed that is not the one its owner committed to
+    │   └── RecoveredKeyError      a mask key that is not its owner's
     ├── WeakKeyError               a Paillier modulus too small or of the wrong form
     ├── KeyFileError               a secret key's file that must not be trusted
     └── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
 
-No message holds a secret or a value: at most a position, a length, a limit or a party's id.
+No message holds a secret or a value: at most a position, a length, a limit or a party's id. Where
+one party's input is at fault, its id stands in `party` too.
 """
 
 
 class PrivacyError(Exception):
-    """A privacy mechanism refused."""
+    """A privacy mechanism refused.
 
-    def __init__(self, message: str | None = None) -> None:
-        """Takes the message, or else the class's own docstring."""
-        super().__init__(message or (self.__doc__ or "").strip())
+    Attributes:
+        party: Whose input it was about, where the refusal names one party.
+    """
+
+    def __init__(self, message: str | None = None, *, party: str | None = None) -> None:
+        """Takes the message, or else the first line of the class's own docstring."""
+        super().__init__(message or (self.__doc__ or "").strip().partition("\n")[0])
+        self.party = party
 
 
 class ScaleError(PrivacyError):
@@ -45,6 +56,26 @@ class MaskError(PrivacyError):
 
 class MaskKeyError(MaskError):
     """A public mask key is malformed, of small order, or used twice in the cohort."""
+
+
+class ShareError(PrivacyError):
+    """These shares give no secret, or a secret cannot be shared in this way."""
+
+
+class SealedShareError(ShareError):
+    """A sealed pair of shares was changed, or made for another party or another round."""
+
+
+class RecoveryError(PrivacyError):
+    """The masks of this round cannot be taken off its sum."""
+
+
+class SeedError(RecoveryError):
+    """A reconstructed seed is not the one that its owner committed to."""
+
+
+class RecoveredKeyError(RecoveryError):
+    """A reconstructed mask key is not the one whose public half its owner signed."""
 
 
 class WeakKeyError(PrivacyError):

@@ -1,15 +1,16 @@
-"""Pairwise masks that hide each party's vector and cancel in the sum of all.
+"""Masks that hide each party's vector, and cancel or can be taken off in the sum of all.
 
 Every two parties agree on a secret stream of words; the party whose id sorts first adds it, the
 other subtracts it. Whoever lacks one party's vector is left with streams that look random. The
 construction is that of Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving
-Machine Learning" (CCS 2017), section 4.1, without its dropout recovery.
+Machine Learning" (CCS 2017), section 4. Where parties may drop out, each adds a second mask, from a
+seed of its own; `privacy.recovery` takes off what is left of both kinds.
 
 What it decides: that a mask is worth having (fresh-looking, distinct, full-order keys, and at least
 one other party). What it does not do: authenticate the peers' public keys, which the caller takes
 from statements signed by ledger keys; recover from a party that drops out; or notice a reused key.
-**A `MaskKey` serves one round of one attempt.** Under the same keys and context two vectors carry
-the same mask, and their difference is the plain difference.
+**A `MaskKey` and a seed serve one round of one attempt.** Under the same keys and context two
+vectors carry the same mask, and their difference is the plain difference.
 
     own = MaskKey.generate()
     context = mask_context(job, attempt=1, round_number=3, cohort=["a", "b", "c"])
@@ -18,7 +19,8 @@ the same mask, and their difference is the plain difference.
 
 The stream for a pair: X25519 (RFC 7748) -> HKDF-SHA-256 (RFC 5869) -> ChaCha20 (RFC 8439), read as
 little-endian 64-bit words. The HKDF info is the label, the context, both ids in order and both
-public keys in the order of their ids, each preceded by its length as eight big-endian bytes.
+public keys in the order of their ids, each preceded by its length as eight big-endian bytes. The
+stream of a seed is made in the same way, of the seed, its own label, the context and the id.
 """
 
 import hashlib
@@ -28,19 +30,15 @@ from typing import NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from privacy.derivation import KEY_BYTES, derive_key, id_bytes, keystream, prefixed
 from privacy.errors import MaskError, MaskKeyError, VectorError
 from privacy.fixedpoint import Words
 from privacy.secure_random import random_bytes
 
 MASK_NAMESPACE = "rongshu/mask/v1"
+SELF_MASK_NAMESPACE = "rongshu/self-mask/v1"
 CONTEXT_NAMESPACE = "rongshu/mask-context/v1"
-
-KEY_BYTES = 32
 
 MAX_WORDS = 1 << 31
 """Longest vector: 16 GiB, below the 2^32 blocks after which a ChaCha20 counter would repeat."""
@@ -62,8 +60,31 @@ class MaskKey:
     @classmethod
     def generate(cls) -> "MaskKey":
         """Returns a fresh key."""
-        secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
-        return cls(public=secret.public_key().public_bytes_raw(), _secret=secret)
+        return cls.from_secret(random_bytes(KEY_BYTES))
+
+    @classmethod
+    def from_secret(cls, secret: bytes) -> "MaskKey":
+        """Returns the key with these secret bytes, as they come out of `shamir.combine`.
+
+        Whose key it is, the public half tells: compare it with the one that the party signed.
+
+        Args:
+            secret: 32 bytes.
+
+        Raises:
+            MaskError: If there are more or fewer.
+        """
+        if len(secret) != KEY_BYTES:
+            raise MaskError(f"the secret of a mask key has {KEY_BYTES} bytes, not {len(secret)}")
+        private = X25519PrivateKey.from_private_bytes(secret)
+        return cls(public=private.public_key().public_bytes_raw(), _secret=private)
+
+    def raw_secret_bytes(self) -> bytes:
+        """Returns the 32 secret bytes. Dangerous: they are to be split into shares and forgotten.
+
+        Whoever has them can take this party's pairwise masks off, in this round.
+        """
+        return self._secret.private_bytes_raw()
 
     def __reduce__(self) -> NoReturn:
         """Refuses pickling and copying: a mask key lives in one process, for one round.
@@ -81,8 +102,12 @@ def mask(
     own: MaskKey,
     peers: Mapping[str, bytes],
     context: bytes,
+    seed: bytes | None = None,
 ) -> Words:
     """Hides a vector so that only the sum over all parties shows anything.
+
+    Without a seed, whoever gets this party's mask key reads its vector. So where mask keys are
+    shared for recovery, a seed is a must: a party that is only late is taken for a dropped one.
 
     Args:
         vector: uint64[n].
@@ -90,36 +115,107 @@ def mask(
         own: This party's key for this round.
         peers: Public key of every other party of the cohort, by id.
         context: From `mask_context`; the same at every party.
+        seed: 32 fresh random bytes for the self mask of this round, or None for none. With one,
+            the sum has to be opened by `recovery.unmask`, also when all parties are there.
 
     Returns:
-        uint64[n], a new array: vector + sum of streams with later ids - sum with earlier ids,
-        modulo 2^64.
+        uint64[n], a new array: vector + pairwise mask + self mask, modulo 2^64.
 
     Raises:
         VectorError: If `vector` is not uint64[n].
-        MaskError: If there is no peer, an id is empty or one's own, or the context is empty.
+        MaskError: If there is no peer, an id is empty or one's own, the context is empty, or the
+            seed has another length.
         MaskKeyError: If a peer's key is malformed, of small order, one's own, or another peer's.
     """
-    _check_vector(vector)
-    if not context:
-        raise MaskError("a mask needs a context, or it would be the same in every round")
+    check_vector(vector)
+    masked = pairwise_mask(len(vector), own_id=own_id, own=own, peers=peers, context=context)
+    masked += vector
+    if seed is not None:
+        masked += self_mask(len(vector), seed=seed, owner=own_id, context=context)
+    return masked
+
+
+def pairwise_mask(
+    length: int, *, own_id: str, own: MaskKey, peers: Mapping[str, bytes], context: bytes
+) -> Words:
+    """Returns what a party adds for its peers.
+
+    Args:
+        length: Number of words.
+        own_id: The party's id.
+        own: Its key.
+        peers: Public key of each peer, by id.
+        context: From `mask_context`.
+
+    Returns:
+        uint64[length]: sum of streams with later ids - sum with earlier ids, modulo 2^64.
+
+    Raises:
+        VectorError: If no vector has this length.
+        MaskError: As for `mask`.
+        MaskKeyError: As for `mask`.
+    """
+    check_length(length)
+    _check_context(context)
     if not peers:
         raise MaskError("a lone party has nothing to hide behind; at least two are needed")
     if own_id in peers:
         raise MaskError(f"party {own_id!r} is among its own peers; its masks would not cancel")
     _check_keys(own.public, peers)
-    masked = vector.copy()
+    total = np.zeros(length, np.uint64)
     for peer_id in sorted(peers):
-        stream = _stream(own_id, own, peer_id, peers[peer_id], context, len(vector))
+        stream = _stream(own_id, own, peer_id, peers[peer_id], context, length)
         # Of each pair exactly one adds and one subtracts, so that the stream cancels.
         if own_id < peer_id:
-            masked += stream
+            total += stream
         else:
-            masked -= stream
-    return masked
+            total -= stream
+    return total
 
 
-def _check_vector(vector: Words) -> None:
+def self_mask(length: int, *, seed: bytes, owner: str, context: bytes) -> Words:
+    """Returns what a party adds for itself.
+
+    Args:
+        length: Number of words.
+        seed: Its 32 random bytes for this round.
+        owner: Its id.
+        context: From `mask_context`.
+
+    Returns:
+        uint64[length]: the stream of the seed.
+
+    Raises:
+        VectorError: If no vector has this length.
+        MaskError: If the seed has another length, or id or context are empty.
+    """
+    check_length(length)
+    check_seed(seed)
+    _check_context(context)
+    fields = [SELF_MASK_NAMESPACE.encode(), context, id_bytes(owner)]
+    return keystream(derive_key(seed, fields), length)
+
+
+def check_seed(seed: bytes) -> bytes:
+    """Returns the seed of a self mask, or raises MaskError unless it has 32 bytes."""
+    if len(seed) != KEY_BYTES:
+        raise MaskError(f"the seed of a self mask has {KEY_BYTES} bytes, not {len(seed)}")
+    return seed
+
+
+def check_length(length: int) -> None:
+    """Raises VectorError unless some vector has this length."""
+    if type(length) is not int or not 0 <= length <= MAX_WORDS:
+        raise VectorError(f"no contribution has {length} words")
+
+
+def _check_context(context: bytes) -> None:
+    """Raises MaskError unless there is a context."""
+    if not context:
+        raise MaskError("a mask needs a context, or it would be the same in every round")
+
+
+def check_vector(vector: Words) -> None:
     """Raises VectorError unless `vector` is uint64[n] with n at most MAX_WORDS."""
     if vector.dtype != np.uint64 or vector.ndim != 1 or len(vector) > MAX_WORDS:
         raise VectorError
@@ -135,9 +231,11 @@ def _check_keys(own_public: bytes, peers: Mapping[str, bytes]) -> None:
     owners = {own_public: "this party"}
     for peer_id, public in peers.items():
         if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _FIELD_PRIME:
-            raise MaskKeyError(f"party {peer_id!r} sent a malformed mask key")
+            raise MaskKeyError(f"party {peer_id!r} sent a malformed mask key", party=peer_id)
         if public in owners:
-            raise MaskKeyError(f"party {peer_id!r} sent the mask key of {owners[public]}")
+            raise MaskKeyError(
+                f"party {peer_id!r} sent the mask key of {owners[public]}", party=peer_id
+            )
         owners[public] = f"party {peer_id!r}"
 
 
@@ -149,24 +247,21 @@ def _stream(
         shared = own._secret.exchange(X25519PublicKey.from_public_bytes(peer_public))  # noqa: SLF001
     except ValueError as error:
         # A point of small order: the shared secret is zero, whatever our secret is.
-        raise MaskKeyError(f"party {peer_id!r} sent a mask key of small order") from error
+        raise MaskKeyError(
+            f"party {peer_id!r} sent a mask key of small order", party=peer_id
+        ) from error
     (first, first_key), (second, second_key) = sorted(
         [(own_id, own.public), (peer_id, peer_public)]
     )
-    info = _prefixed(
-        [
-            MASK_NAMESPACE.encode(),
-            context,
-            _id_bytes(first),
-            _id_bytes(second),
-            first_key,
-            second_key,
-        ]
-    )
-    key = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(shared)
-    # The key makes one stream only, so a fixed nonce (and counter 0) repeats nothing.
-    encryptor = Cipher(ChaCha20(key, nonce=bytes(16)), mode=None).encryptor()
-    return np.frombuffer(encryptor.update(bytes(8 * length)), dtype="<u8").astype(np.uint64)
+    fields = [
+        MASK_NAMESPACE.encode(),
+        context,
+        id_bytes(first),
+        id_bytes(second),
+        first_key,
+        second_key,
+    ]
+    return keystream(derive_key(shared, fields), length)
 
 
 def add(vectors: Sequence[Words]) -> Words:
@@ -184,7 +279,7 @@ def add(vectors: Sequence[Words]) -> Words:
     if not vectors:
         raise VectorError("there is no contribution to add")
     for vector in vectors:
-        _check_vector(vector)
+        check_vector(vector)
     total = vectors[0].copy()
     for at, vector in enumerate(vectors):
         if len(vector) != len(total):
@@ -221,26 +316,10 @@ def mask_context(job: str, attempt: int, round_number: int, cohort: Sequence[str
         raise MaskError("a party stands twice in the cohort")
     fields = [
         CONTEXT_NAMESPACE.encode(),
-        _id_bytes(job),
+        id_bytes(job),
         attempt.to_bytes(8, "big"),
         round_number.to_bytes(8, "big"),
         len(cohort).to_bytes(8, "big"),
-        *(_id_bytes(party) for party in sorted(cohort)),
+        *(id_bytes(party) for party in sorted(cohort)),
     ]
-    return hashlib.sha256(_prefixed(fields)).digest()
-
-
-def _id_bytes(name: str) -> bytes:
-    """Returns a non-empty id as UTF-8, or raises MaskError."""
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as error:
-        raise MaskError("an id is not valid text") from error
-    if not encoded:
-        raise MaskError("an id is empty")
-    return encoded
-
-
-def _prefixed(fields: Sequence[bytes]) -> bytes:
-    """Joins fields so that no other list of fields gives the same bytes."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in fields)
+    return hashlib.sha256(prefixed(fields)).digest()

@@ -27,6 +27,20 @@ def random_bytes(length: int) -> bytes:
     return secrets.token_bytes(length)
 
 
+def random_below(bound: int) -> int:
+    """Returns a number drawn evenly from [0, bound).
+
+    Args:
+        bound: At least 1.
+
+    Raises:
+        PrivacyError: For a bound below 1.
+    """
+    if bound < 1:
+        raise PrivacyError(f"asked for a random number below {bound}; there is none")
+    return secrets.randbelow(bound)
+
+
 def random_unit(modulus: int) -> int:
     """Returns a number drawn evenly from those in [1, modulus) that share no factor with it.
 

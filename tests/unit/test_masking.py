@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.errors import MaskError, MaskKeyError, VectorError
 from privacy.fixedpoint import Scale, decode, encode, plan_scale
-from privacy.masking import MaskKey, add, mask, mask_context
+from privacy.masking import MaskKey, add, mask, mask_context, pairwise_mask, self_mask
 
 IDS = ("asset:a", "asset:b", "asset:c")
 CONTEXT = mask_context("job:1", 0, 1, IDS)
@@ -252,6 +252,73 @@ def test_the_secret_stays_out_of_repr_copies_and_pickles():
         pickle.dumps(key)
     with pytest.raises(MaskError):
         copy.copy(key)
+
+
+SEED = b"\x07" * 32
+
+
+def test_a_seed_adds_the_self_mask_to_the_pairwise_one(
+    keys: dict[str, MaskKey], vectors: dict[str, np.ndarray]
+):
+    vector = vectors[IDS[0]]
+    peers = {party: keys[party].public for party in IDS[1:]}
+    pairwise = pairwise_mask(50, own_id=IDS[0], own=keys[IDS[0]], peers=peers, context=CONTEXT)
+    own = self_mask(50, seed=SEED, owner=IDS[0], context=CONTEXT)
+    assert (call(keys, vector=vector) == vector + pairwise).all()
+    assert (call(keys, vector=vector, seed=SEED) == vector + pairwise + own).all()
+    assert (own != 0).all()
+
+
+def test_a_self_mask_differs_with_seed_owner_and_context():
+    seen = [
+        self_mask(9, seed=SEED, owner="a", context=CONTEXT),
+        self_mask(9, seed=b"\x08" * 32, owner="a", context=CONTEXT),
+        self_mask(9, seed=SEED, owner="b", context=CONTEXT),
+        self_mask(9, seed=SEED, owner="a", context=mask_context("job:1", 0, 2, IDS)),
+    ]
+    for at, one in enumerate(seen):
+        for other in seen[:at]:
+            assert (one != other).all()
+    assert (self_mask(5, seed=SEED, owner="a", context=CONTEXT) == seen[0][:5]).all()
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_seed_of_another_length_is_refused(keys: dict[str, MaskKey], length: int):
+    with pytest.raises(MaskError, match=f"not {length}"):
+        call(keys, seed=bytes(length))
+    call(keys, seed=SEED)
+
+
+def test_a_self_mask_without_context_or_owner_is_refused():
+    with pytest.raises(MaskError, match="needs a context"):
+        self_mask(3, seed=SEED, owner="a", context=b"")
+    with pytest.raises(MaskError, match="empty"):
+        self_mask(3, seed=SEED, owner="", context=CONTEXT)
+
+
+@pytest.mark.parametrize("length", [-1, 2**31 + 1, 2.0, True])
+def test_a_mask_for_no_vector_is_refused(keys: dict[str, MaskKey], length: int):
+    with pytest.raises(VectorError, match="no contribution has"):
+        self_mask(length, seed=SEED, owner="a", context=CONTEXT)
+    with pytest.raises(VectorError, match="no contribution has"):
+        pairwise_mask(length, own_id="a", own=keys[IDS[0]], peers={}, context=CONTEXT)
+
+
+def test_a_key_is_the_same_after_its_secret_went_round():
+    key = MaskKey.generate()
+    again = MaskKey.from_secret(key.raw_secret_bytes())
+    assert again.public == key.public
+    assert again.raw_secret_bytes() == key.raw_secret_bytes()
+    assert MaskKey.from_secret(bytes(32)).public != key.public
+    arguments = {"own_id": "a", "peers": {"b": MaskKey.generate().public}, "context": CONTEXT}
+    first = pairwise_mask(7, own=key, **arguments)
+    assert (pairwise_mask(7, own=again, **arguments) == first).all()
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_mask_key_of_another_length_is_refused(length: int):
+    with pytest.raises(MaskError, match=f"32 bytes, not {length}"):
+        MaskKey.from_secret(bytes(length))
 
 
 def test_contexts_are_unambiguous():

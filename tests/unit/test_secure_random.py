@@ -6,7 +6,7 @@ import pytest
 
 import privacy
 from privacy.errors import PrivacyError
-from privacy.secure_random import random_bytes, random_unit
+from privacy.secure_random import random_below, random_bytes, random_unit
 
 
 def test_bytes_have_the_asked_length_and_differ():
@@ -18,6 +18,17 @@ def test_bytes_have_the_asked_length_and_differ():
 def test_no_bytes_are_refused(length: int):
     with pytest.raises(PrivacyError):
         random_bytes(length)
+
+
+def test_numbers_below_a_bound_reach_them_all_and_none_beyond():
+    assert {random_below(5) for _ in range(2000)} == set(range(5))
+    assert random_below(1) == 0
+
+
+@pytest.mark.parametrize("bound", [0, -5])
+def test_a_bound_with_nothing_below_is_refused(bound: int):
+    with pytest.raises(PrivacyError):
+        random_below(bound)
 
 
 def test_units_share_no_factor_and_reach_them_all():
