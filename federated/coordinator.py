@@ -17,7 +17,8 @@ from flwr.serverapp import Grid
 
 from federated.errors import FederatedError
 from federated.plan import Plan
-from federated.server_app import (
+from federated.server_app import make_server_app, run_in_process
+from federated.session import (
     Completed,
     Failed,
     Member,
@@ -25,8 +26,6 @@ from federated.server_app import (
     Progress,
     Refused,
     Session,
-    make_server_app,
-    run_in_process,
 )
 from federated.tasks import find_task
 from ledger.encoding import b64encode
@@ -64,6 +63,7 @@ class Assignment:
         seats: by asset id, the whole cohort.
         encryption_key: the researcher's public key as the signed job carries it, or None.
         timeout: seconds that one exchange may take.
+        minimum: fewest parties that every grant permits; all of them where 0.
     """
 
     job: str
@@ -72,6 +72,7 @@ class Assignment:
     seats: Mapping[str, Seat]
     encryption_key: Mapping[str, Any] | None = None
     timeout: float | None = None
+    minimum: int = 0
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
@@ -100,6 +101,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         deliver=outcomes.append,
         encryption_key=None if key is None else PublicKey.from_json(key),
         timeout=assignment.timeout,
+        minimum=assignment.minimum,
         progress=progress,
     )
     run_in_process(make_server_app(session), grid)

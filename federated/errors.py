@@ -9,6 +9,7 @@
     ├── VaultError           a data file that must not be used; `.reason`
     ├── MessageError         bytes that are no message of this protocol
     ├── PeerKeyError         a mask key that its node did not sign, or signed for another use
+    ├── SurvivorsError       a survivor list that its node did not sign, or that differs
     ├── ContributionError    a contribution that is not the one asked for; `.asset`, `.reason`
     ├── RefusedError         a job that this node will not compute; `.reason` is a fixed word
     ├── JournalError         a node's journal that cannot be trusted or written
@@ -110,6 +111,10 @@ class MessageError(FederatedError):
 
 class PeerKeyError(FederatedError):
     """A mask key was not signed by its node, or was made for another use."""
+
+
+class SurvivorsError(FederatedError):
+    """Survivors do not agree on one list, or too few of them signed it."""
 
 
 class ContributionError(FederatedError):

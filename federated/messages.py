@@ -10,33 +10,28 @@ has an example of each.
     request = read_request(body)
     digest = body_digest(body)              # what a receipt lists
 
-A mask key is a node's X25519 public key for one round, in an envelope that the node signed.
+What nodes sign for each other inside these bodies is in `federated.peers`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, get_args
 
-from federated.errors import MessageError, PeerKeyError
-from ledger.encoding import b64decode, b64encode, canonical, digest, parse, sha256_text
-from ledger.errors import EncodingError, SignatureError, StatementError
-from ledger.keys import SigningKey, VerifyKey
-from ledger.statements import envelope
+from federated.errors import MessageError
+from ledger.encoding import b64decode, b64encode, canonical, parse, sha256_text
+from ledger.errors import EncodingError
 
 MAX_BODY: Final = 1 << 26
 """Longest body in bytes; a million words in base64 need 11 MB."""
 
-MASK_KEY_TYPE: Final = "application/vnd.rongshu.mask-key.v1+json"
-COHORT_NAMESPACE: Final = "rongshu/cohort/v1"
-
 FINISH_STATES: Final = ("completed", "failed")
 
 _MAX_TEXT = 256
-_PUBLIC_KEY_BYTES = 32
+_COMMITMENT_BYTES = 32
 _WORD_BYTES = 8
 # A word, not a sentence: free text in a refusal would be a way out for data.
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -113,6 +108,13 @@ def _words(value: Any) -> bytes:
     return data
 
 
+def _commitment(value: Any) -> bytes:
+    data = _bytes(value)
+    if len(data) != _COMMITMENT_BYTES:
+        raise ValueError(f"must be base64 of {_COMMITMENT_BYTES} bytes")
+    return data
+
+
 def _bytes_list(value: Any) -> tuple[bytes, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of base64 texts")
@@ -143,6 +145,7 @@ _COUNT = {"form": _Form(_same, _count_from(0))}
 _COHORT = {"form": _Form(list, _cohort)}
 _OBJECT = {"form": _Form(dict, _object)}
 _BLOB = {"form": _Form(b64encode, _bytes)}
+_COMMITMENT = {"form": _Form(b64encode, _commitment)}
 _BLOB_OR_NONE = {"form": _or_none(_BLOB["form"])}
 _WORDS_OR_NONE = {"form": _or_none(_Form(b64encode, _words))}
 _BLOBS_OR_NONE = {"form": _or_none(_Form(lambda items: [b64encode(i) for i in items], _bytes_list))}
@@ -234,18 +237,52 @@ class KeysReply(_Body):
 
 
 @dataclass(frozen=True)
-class RoundRequest(_Body):
-    """One question to the whole cohort, byte for byte the same for each node.
+class SharesRequest(_Body):
+    """Asks a node to deal shares of its secrets for a round to everybody whose key is here.
 
     Attributes:
-        question: the JSON of a `federated.plan.Question`.
-        mask_keys: each asset's signed mask key for this round.
+        mask_keys: each asset's signed keys for this round; the same for each node.
     """
 
-    type: ClassVar[str] = "round-request/v1"
+    type: ClassVar[str] = "shares-request/v1"
     job: str = field(metadata=_TEXT)
     attempt: int = field(metadata=_ORDINAL)
     round: int = field(metadata=_ORDINAL)
+    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class SharesReply(_Body):
+    """One sealed pair of shares for each other party; only that party can open it.
+
+    Attributes:
+        boxes: by receiver (`privacy.sealed_shares`).
+    """
+
+    type: ClassVar[str] = "shares-reply/v1"
+    asset: str = field(metadata=_TEXT)
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class RoundRequest(_Body):
+    """One question to everybody who dealt shares, byte for byte the same for each node.
+
+    Attributes:
+        first: the round in which the first question was asked of those who still take part; the
+            questions before it count no more.
+        question: the JSON of a `federated.plan.Question`.
+        mask_keys: each asset's signed keys for this round.
+    """
+
+    type: ClassVar[str] = "round-request/v2"
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    first: int = field(metadata=_ORDINAL)
     question: Mapping[str, Any] = field(metadata=_OBJECT)
     mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
@@ -257,24 +294,85 @@ class Contribution(_Body):
     Attributes:
         words: masked 64-bit words, each little-endian, in the order of the question's layout.
         ciphertexts: encryptions of masked values instead, for an encrypted task.
-        next_mask_key: the node's signed mask key for the following round.
+        seed_commitment: 32 bytes by which a seed that others put together can be checked.
+        next_mask_key: the node's signed keys for the following round.
 
     Raises:
         MessageError: both words and ciphertexts, or neither.
     """
 
-    type: ClassVar[str] = "contribution/v1"
+    type: ClassVar[str] = "contribution/v2"
     asset: str = field(metadata=_TEXT)
     job: str = field(metadata=_TEXT)
     attempt: int = field(metadata=_ORDINAL)
     round: int = field(metadata=_ORDINAL)
     words: bytes | None = field(metadata=_WORDS_OR_NONE)
     ciphertexts: tuple[bytes, ...] | None = field(metadata=_BLOBS_OR_NONE)
+    seed_commitment: bytes = field(metadata=_COMMITMENT)
     next_mask_key: bytes = field(metadata=_BLOB)
 
     def __post_init__(self) -> None:
         if (self.words is None) == (self.ciphertexts is None):
             raise MessageError(f"{self.type}: needs either words or ciphertexts")
+
+
+@dataclass(frozen=True)
+class SurvivorsRequest(_Body):
+    """Says whose contributions a round has, and asks each of them to sign that it has heard so.
+
+    Attributes:
+        survivors: ids of the assets whose contributions will be summed, ascending.
+        mask_keys: the survivors' signed keys for the following round, to deal shares for it.
+    """
+
+    type: ClassVar[str] = "survivors-request/v1"
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    survivors: tuple[str, ...] = field(metadata=_COHORT)
+    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class SurvivorsReply(_Body):
+    """A node's signed list of survivors (`federated.peers`), and its shares for the next round."""
+
+    type: ClassVar[str] = "survivors-reply/v1"
+    asset: str = field(metadata=_TEXT)
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    signed: bytes = field(metadata=_BLOB)
+    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class UnmaskRequest(_Body):
+    """Asks a survivor to reveal what takes the masks off the sum, and shows that all agree on it.
+
+    Attributes:
+        lists: by asset, the survivors' signed lists.
+        boxes: by sender, what the others dealt to this node for this round.
+    """
+
+    type: ClassVar[str] = "unmask-request/v1"
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    lists: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class UnmaskReply(_Body):
+    """One share for each party: of a survivor's seed, of a dropped party's mask key; never both."""
+
+    type: ClassVar[str] = "unmask-reply/v1"
+    asset: str = field(metadata=_TEXT)
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+    shares: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -325,15 +423,14 @@ class Failure(_Body):
     reason: str = field(metadata=_WORD)
 
 
-Request = KeysRequest | RoundRequest | FinishRequest
-Reply = KeysReply | Contribution | FinishReply | Refusal | Failure
+Request = (
+    KeysRequest | SharesRequest | RoundRequest | SurvivorsRequest | UnmaskRequest | FinishRequest
+)
+Answer = KeysReply | SharesReply | Contribution | SurvivorsReply | UnmaskReply | FinishReply
+Reply = Answer | Refusal | Failure
 
-_REQUESTS: dict[str, type[Request]] = {
-    kind.type: kind for kind in (KeysRequest, RoundRequest, FinishRequest)
-}
-_REPLIES: dict[str, type[Reply]] = {
-    kind.type: kind for kind in (KeysReply, Contribution, FinishReply, Refusal, Failure)
-}
+_REQUESTS: dict[str, type[Request]] = {kind.type: kind for kind in get_args(Request)}
+_REPLIES: dict[str, type[Reply]] = {kind.type: kind for kind in get_args(Reply)}
 
 
 def read_request(data: bytes) -> Request:
@@ -373,81 +470,3 @@ def _parse(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise MessageError("a message is an object with a type")
     return value
-
-
-@dataclass(frozen=True)
-class PublicMaskKey:
-    """A node's public X25519 key for exactly one round of one attempt with one cohort.
-
-    Attributes:
-        cohort_digest: `cohort_digest` of all assets that mask with each other.
-        public: 32 bytes.
-    """
-
-    asset: str
-    job: str
-    attempt: int
-    round: int
-    cohort_digest: str
-    public: bytes
-
-    def sign(self, key: SigningKey) -> bytes:
-        """Return the envelope that tells the cohort this key, signed by the node's key."""
-        payload = dataclasses.asdict(self) | {"public": b64encode(self.public)}
-        return envelope.sign(MASK_KEY_TYPE, payload, key)
-
-
-def cohort_digest(cohort: Iterable[str]) -> str:
-    """Return the digest that binds a mask key to the exact set of assets, in any order."""
-    names = sorted(set(cohort))
-    return "sha256:" + digest(COHORT_NAMESPACE, canonical(names)).hex()
-
-
-def open_mask_key(
-    data: bytes,
-    key: VerifyKey,
-    *,
-    asset: str,
-    job: str,
-    attempt: int,
-    round_number: int,
-    cohort: Iterable[str],
-) -> PublicMaskKey:
-    """Verify a peer's mask key and that it was made for exactly this use.
-
-    Args:
-        data: the signed envelope.
-        key: the node's key, from the asset statement that the ledger proves.
-        asset: whose key it must be.
-        job: and so on: a key for another job, attempt, round or cohort is refused, because a
-            replayed key would let old masks cancel new ones.
-        attempt: see `job`.
-        round_number: see `job`.
-        cohort: see `job`.
-
-    Raises:
-        PeerKeyError: not signed by `key`, malformed, or made for another use.
-    """
-    try:
-        payload = envelope.open_(data, MASK_KEY_TYPE, key)
-    except (SignatureError, StatementError) as error:
-        raise PeerKeyError(f"mask key of {asset}: {error}") from None
-    expected: dict[str, str | int] = {
-        "asset": asset,
-        "job": job,
-        "attempt": attempt,
-        "round": round_number,
-        "cohort_digest": cohort_digest(cohort),
-    }
-    if set(payload) != {*expected, "public"}:
-        raise PeerKeyError(f"mask key of {asset}: has other fields than a mask key")
-    for name, value in expected.items():
-        if payload[name] != value or type(payload[name]) is not type(value):
-            raise PeerKeyError(f"mask key of {asset}: made for another {name}")
-    try:
-        public = _bytes(payload["public"])
-    except ValueError:
-        raise PeerKeyError(f"mask key of {asset}: public must be base64") from None
-    if len(public) != _PUBLIC_KEY_BYTES:
-        raise PeerKeyError(f"mask key of {asset}: public must be {_PUBLIC_KEY_BYTES} bytes")
-    return PublicMaskKey(asset, job, attempt, round_number, payload["cohort_digest"], public)

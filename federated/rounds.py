@@ -4,33 +4,72 @@ Used twice with the same result: by the coordinator while a job runs, and by the
 which adds the contributions that the receipts name once more and so notices an operator who changed
 the sum. Pure: bytes and values in, values out; no Flower, no files.
 
-    record = RoundRecord(1, question, request, {"asset:…": body, …})
-    total = add_words(record.open(job, attempt=1))          # uint64[question.words]
+    record = RoundRecord(1, question, request, {"asset:…": body, …}, opened)
+    total = add_words(record, record.open(job, attempt=1))  # uint64[question.words]
     aggregate = decode_aggregate(question.layout, total)    # federated.tasks
 
-The sum is taken modulo 2^64, where the masks of a complete cohort cancel. With a contribution
-missing nothing but noise is left, which `decode_aggregate` nearly always refuses.
+The sum is taken modulo 2^64, where the pairwise masks of those who contributed cancel. What is left
+is taken off with the secrets that the cohort revealed for the round (`Opened`), each of which is
+checked against what its owner committed to or signed. See `privacy.recovery`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 
 from federated.errors import ContributionError, MessageError, ReceiptError
-from federated.messages import Contribution, body_digest
+from federated.messages import Contribution, RoundRequest, body_digest
+from federated.peers import raw_mask_key
 from federated.plan import Question, Words
-from ledger.errors import LedgerError
+from ledger.encoding import b64decode, b64encode
+from ledger.errors import EncodingError, LedgerError
 from ledger.keys import VerifyKey
 from ledger.statements.envelope import open_
 from ledger.statements.receipt import Receipt
-from privacy import masking, paillier
+from privacy import masking, paillier, recovery
 from privacy.errors import CiphertextError
 
 _WORD: Final = np.dtype("<u8")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The secrets of one round that its cohort put together, and that open the sum alone.
+
+    Attributes:
+        seeds: of each asset whose contribution is in the sum.
+        mask_keys: secret mask key of each asset that dealt shares and did not contribute.
+    """
+
+    seeds: Mapping[str, bytes] = field(repr=False)
+    mask_keys: Mapping[str, bytes] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON; `from_json` reads it back."""
+        return {
+            "seeds": {asset: b64encode(seed) for asset, seed in self.seeds.items()},
+            "mask_keys": {asset: b64encode(key) for asset, key in self.mask_keys.items()},
+        }
+
+    @classmethod
+    def from_json(cls, given: Any) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            MessageError: something else.
+        """
+        try:
+            seeds, mask_keys = given["seeds"], given["mask_keys"]
+            return cls(
+                {str(asset): b64decode(text) for asset, text in seeds.items()},
+                {str(asset): b64decode(text) for asset, text in mask_keys.items()},
+            )
+        except (KeyError, TypeError, AttributeError, EncodingError) as error:
+            raise MessageError("these are no opened secrets of a round") from error
 
 
 @dataclass(frozen=True)
@@ -42,12 +81,14 @@ class RoundRecord:
         question: what was asked.
         request: the body sent to each node.
         contributions: by asset, the body of its reply.
+        opened: the secrets that take the masks off the sum.
     """
 
     number: int
     question: Question
     request: bytes
     contributions: Mapping[str, bytes]
+    opened: Opened
 
     @property
     def request_digest(self) -> str:
@@ -135,11 +176,13 @@ def open_receipt(
         raise ReceiptError(f"receipt of {asset}: {error}") from None
     listed = [(item.round, item.request, item.reply) for item in receipt.contributions]
     kept = [(each.number, each.request_digest, each.digests.get(asset)) for each in rounds]
+    # What was asked before a party left was asked and sent, and entered no result.
+    earlier = rounds[0].number - 1 if rounds else 0
     pairs = {
         "state": (receipt.state, "completed"),
         "asset": (receipt.asset, asset),
         "job": (receipt.job, job),
-        "contributions": (listed, kept),
+        "contributions": (listed[earlier:], kept),
     }
     for name, (has, wants) in pairs.items():
         if has != wants:
@@ -147,11 +190,12 @@ def open_receipt(
     return receipt
 
 
-def add_words(contributions: Mapping[str, Contribution]) -> Words:
-    """Add masked words modulo 2^64.
+def add_words(record: RoundRecord, contributions: Mapping[str, Contribution]) -> Words:
+    """Add masked words modulo 2^64 and take the masks off.
 
     Args:
-        contributions: by asset, the whole cohort's, as `read_contribution` returned them.
+        record: the round, with its opened secrets.
+        contributions: by asset, as `record.open` returned them.
 
     Returns:
         uint64[question.words]; the masks are gone from it.
@@ -159,31 +203,59 @@ def add_words(contributions: Mapping[str, Contribution]) -> Words:
     Raises:
         ContributionError: one carries ciphertexts.
         VectorError: there is none.
+        RecoveryError: as `correction_of`.
     """
     columns = []
     for asset, contribution in contributions.items():
         if contribution.words is None:
             raise ContributionError(asset, "wrong_form")
         columns.append(np.frombuffer(contribution.words, dtype=_WORD).astype(np.uint64))
-    return masking.add(columns)
+    total = masking.add(columns)
+    return total - correction_of(record, contributions)
+
+
+def correction_of(record: RoundRecord, contributions: Mapping[str, Contribution]) -> Words:
+    """Return what the masks of a round add up to, uint64[question.words].
+
+    Raises:
+        RecoveryError: somebody is neither survivor nor dropped, or both; a secret is not the one
+            that its owner committed to or signed.
+        PeerKeyError: the request holds something that is no mask key.
+    """
+    asked = RoundRequest.from_bytes(record.request)
+    context = masking.mask_context(asked.job, asked.attempt, asked.round, sorted(asked.mask_keys))
+    return recovery.correction(
+        record.question.words,
+        survivors=record.opened.seeds,
+        dropped={
+            asset: masking.MaskKey.from_secret(secret)
+            for asset, secret in record.opened.mask_keys.items()
+        },
+        publics={asset: raw_mask_key(signed) for asset, signed in asked.mask_keys.items()},
+        commitments={asset: each.seed_commitment for asset, each in contributions.items()},
+        context=context,
+    )
 
 
 def add_ciphertexts(
-    contributions: Mapping[str, Contribution], public: paillier.PublicKey
+    record: RoundRecord, contributions: Mapping[str, Contribution], public: paillier.PublicKey
 ) -> tuple[bytes, ...]:
-    """Add encrypted words without opening any.
+    """Add encrypted words and take the masks off, without opening any.
 
     Args:
-        contributions: by asset, the whole cohort's, as `read_contribution` returned them.
+        record: the round, with its opened secrets.
+        contributions: by asset, as `record.open` returned them.
         public: the buyer's key.
 
     Returns:
         question.words ciphertexts of `public.ciphertext_bytes` bytes each. The buyer opens them
-        with `paillier.decrypt_words`, which reduces them modulo 2^64, and the masks are gone.
+        with `paillier.decrypt_words`, for one party more than contributed, which reduces them
+        modulo 2^64.
 
     Raises:
         ContributionError: one carries words, or something that is no ciphertext under this key.
         VectorError: there is none.
+        RecoveryError: as `correction_of`.
     """
     columns = []
     for asset, contribution in contributions.items():
@@ -193,7 +265,9 @@ def add_ciphertexts(
             columns.append(read_ciphertexts(contribution.ciphertexts, public))
         except CiphertextError:
             raise ContributionError(asset, "wrong_form") from None
-    return write_ciphertexts(paillier.add(public, columns), public)
+    total = paillier.add(public, columns)
+    less = np.zeros(len(total), np.uint64) - correction_of(record, contributions)
+    return write_ciphertexts(paillier.add_public(public, total, less), public)
 
 
 def write_ciphertexts(ciphertexts: list[int], public: paillier.PublicKey) -> tuple[bytes, ...]:

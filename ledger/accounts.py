@@ -364,12 +364,21 @@ class Accounts:
                 self._take_end(job, statement.asset, statement.state)
         elif isinstance(statement, Release) and job is not None and not job.released:
             job.released = True
-            for asset in job.job.assets:
+            for asset in self._released_assets(statement, job):
                 self._count(statement.job, asset, "released")
         elif isinstance(statement, Settlement):
             bill = self._history.settled.get(statement.job)
             if bill is not None and bill.index == logged.index:
                 self._take_bill(statement, job)
+
+    def _released_assets(self, release: Release, job: JobAccount) -> Iterator[str]:
+        """Yield the assets that a release rests on; all, where a receipt of it is not open."""
+        receipts = [self._history.by_id.get(name) for name in release.receipts]
+        for item in receipts:
+            if item is None:
+                yield from job.job.assets
+                return
+        yield from (item.read_as(Receipt).asset for item in receipts if item is not None)
 
     def _take_sealed(self, entry: Entry, index: int) -> None:
         """Take from a sealed entry's references that the step was made."""

@@ -274,11 +274,7 @@ def _release(case: Case) -> None:
         "duplicate_release", statement.job not in case.history.released, "a second release"
     )
     receipts = {item: case.find(item, Receipt)[1] for item in statement.receipts}
-    case.require(
-        "release_without_receipts",
-        sorted(receipt.asset for receipt in receipts.values()) == sorted(job.assets),
-        "not every party's receipt is there",
-    )
+    _enough_parties(case, job, list(receipts.values()))
     for receipt in receipts.values():
         case.require(
             "release_without_receipts",
@@ -286,15 +282,41 @@ def _release(case: Case) -> None:
             "rests on a receipt that is not a completed one of this job",
         )
     claimed = [(item.receipt, item.round, item.reply) for item in statement.contributions]
+    # What was asked before a party left entered no result: those who stayed were asked anew.
+    all_stayed = len(receipts) == len(job.assets)
+    first = 1 if all_stayed else min(item.round for item in statement.contributions)
     receipted = [
         (name, item.round, item.reply)
         for name, receipt in receipts.items()
         for item in receipt.contributions
+        if item.round >= first
     ]
     case.require(
         "contributions_differ",
         sorted(claimed) == sorted(receipted),
         "its contributions are not those of the receipts",
+    )
+
+
+def _enough_parties(case: Case, job: Job, receipts: list[Receipt]) -> None:
+    """A release rests on one receipt of each party, or of as many as every grant among them asks.
+
+    Raises:
+        RuleError: it does not.
+    """
+    assets = [receipt.asset for receipt in receipts]
+    one_each = len(set(assets)) == len(assets) and set(assets) <= set(job.assets)
+    needed = len(job.assets)
+    if one_each and len(assets) < needed:
+        grants = (case.history.by_id.get(receipt.grant or "") for receipt in receipts)
+        needed = max(
+            (item.read_as(Grant).minimum_parties for item in grants if item is not None),
+            default=needed,
+        )
+    case.require(
+        "release_without_receipts",
+        one_each and len(assets) >= needed,
+        f"not every party's receipt is there, and {needed} must be",
     )
 
 
@@ -306,7 +328,10 @@ def _settlement(case: Case) -> None:
     case.require("settlement_mismatch", job.researcher == statement.researcher, "bills another")
     case.require("duplicate_settlement", statement.job not in case.history.settled, "a second bill")
     billed = tuple(line.agreement for line in statement.lines)
-    case.require("settlement_mismatch", billed == job.agreements, "not one line per agreement")
+    assets = {case.history.get(name, Receipt).asset for name in release.receipts}
+    used = zip(job.assets, job.agreements, strict=True)
+    due = tuple(agreement for asset, agreement in used if asset in assets)
+    case.require("settlement_mismatch", billed == due, "not one line per agreement used")
     for line in statement.lines:
         _, agreement = case.find(line.agreement, Agreement)
         case.require(

@@ -26,7 +26,7 @@ from federated.code import code_digest
 from federated.tasks import find_task
 from ledger import durable
 from ledger.client import LogClient
-from ledger.encoding import b64decode, b64encode, parse
+from ledger.encoding import b64encode, parse
 from ledger.errors import LedgerError
 from ledger.ids import statement_id
 from ledger.keys import SigningKey, VerifyKey
@@ -49,7 +49,7 @@ from ledger.terms import Terms
 from ledger.use_index import KEY_BYTES, commit
 from marketplace import tag_keys
 from marketplace.errors import MarketplaceError
-from marketplace.recompute import Evidence, ResultError, recompute
+from marketplace.recompute import Evidence, Exchanges, ResultError, read_exchanges, recompute
 from privacy.paillier import SecretKey
 from privacy.secure_random import random_bytes
 
@@ -441,24 +441,15 @@ class Researcher(Client):
             ClientError: there is none yet.
         """
         released = self.call("GET", f"/jobs/{job_id}/result")
-        listed = self.call("GET", f"/jobs/{job_id}/contributions")
-        try:
-            exchanges = {
-                (each["asset"], each["round"]): (
-                    b64decode(each["request"]),
-                    b64decode(each["reply"]),
-                )
-                for each in listed
-            }
-        except (TypeError, KeyError, LedgerError) as error:
-            raise ClientError("the service's list of contributions is malformed") from error
+        exchanges = read_exchanges(
+            self.call("GET", f"/jobs/{job_id}/contributions"),
+            self.call("GET", f"/jobs/{job_id}/openings"),
+        )
         evidence = self._evidence(job_id, exchanges)
         secret = self.home.encryption_key() if evidence.job.encryption_key else None
         return recompute(evidence, released, secret)
 
-    def _evidence(
-        self, job_id: str, exchanges: Mapping[tuple[str, int], tuple[bytes, bytes]]
-    ) -> Evidence:
+    def _evidence(self, job_id: str, exchanges: Exchanges) -> Evidence:
         """Read the log and return the statements that a job's result rests on."""
         self.log.sync()
         history = self.log.history

@@ -20,14 +20,15 @@ from federated.messages import RoundRequest, body_digest
 from federated.plan import Plan, Question, Words
 from federated.planning import plan_of
 from federated.rounds import (
+    Opened,
     RoundRecord,
     add_ciphertexts,
     add_words,
     read_ciphertexts,
 )
 from federated.tasks import Task, replay
-from ledger.encoding import b64encode, canonical, sha256_text
-from ledger.errors import EncodingError
+from ledger.encoding import b64decode, b64encode, canonical, sha256_text
+from ledger.errors import EncodingError, LedgerError
 from ledger.statements import Asset, Job, Receipt, Release
 from marketplace.errors import MarketplaceError
 from privacy.errors import PrivacyError
@@ -41,6 +42,40 @@ class ResultError(MarketplaceError):
 
 
 @dataclass(frozen=True)
+class Exchanges:
+    """What the service says that was asked, sent and opened; not trusted.
+
+    Attributes:
+        bodies: (asset, round) to the bytes of request and reply.
+        opened: by round, the secrets that take the masks off its sum.
+    """
+
+    bodies: Mapping[tuple[str, int], tuple[bytes, bytes]]
+    opened: Mapping[int, Opened]
+
+
+def read_exchanges(contributions: Any, openings: Any) -> Exchanges:
+    """Read what the service answers about a job's contributions and openings.
+
+    Raises:
+        ResultError: it cannot be read.
+    """
+    try:
+        return Exchanges(
+            {
+                (item["asset"], item["round"]): (
+                    b64decode(item["request"]),
+                    b64decode(item["reply"]),
+                )
+                for item in contributions
+            },
+            {item["round"]: Opened.from_json(item["secrets"]) for item in openings},
+        )
+    except (TypeError, KeyError, LedgerError, FederatedError) as error:
+        raise ResultError("the service's list of contributions is malformed") from error
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the researcher read from the log and got from the service.
 
@@ -50,7 +85,7 @@ class Evidence:
         assets: by id, the data cards of the job's assets.
         receipts: by id, the receipts that the release lists.
         release: as signed by the operator.
-        exchanges: (asset, round) to the bytes of request and reply; not trusted.
+        exchanges: see there.
     """
 
     job_id: str
@@ -58,7 +93,7 @@ class Evidence:
     assets: Mapping[str, Asset]
     receipts: Mapping[str, Receipt]
     release: Release
-    exchanges: Mapping[tuple[str, int], tuple[bytes, bytes]]
+    exchanges: Exchanges
 
 
 def recompute(
@@ -90,25 +125,28 @@ def recompute(
 
 
 def _rounds(evidence: Evidence) -> list[RoundRecord]:
-    """Return the rounds whose bytes are those that every node receipted."""
+    """Return the rounds of the result, whose bytes are those that every node of it receipted.
+
+    How many parties must be in it, and which rounds, is a rule of the log; the release keeps it.
+    """
     by_asset = {receipt.asset: receipt for receipt in evidence.receipts.values()}
-    if set(by_asset) != set(evidence.job.assets) or len(by_asset) != len(evidence.receipts):
-        raise ResultError("the release does not rest on one receipt of each party")
-    numbers = {len(receipt.contributions) for receipt in by_asset.values()}
-    if len(numbers) != 1:
+    if not set(by_asset) <= set(evidence.job.assets) or len(by_asset) != len(evidence.receipts):
+        raise ResultError("the release does not rest on one receipt of each party in it")
+    numbers = {item.round for item in evidence.release.contributions}
+    if len(evidence.release.contributions) != len(numbers) * len(by_asset):
         raise ResultError("the nodes receipted different numbers of rounds")
-    return [_round(evidence, by_asset, number + 1) for number in range(numbers.pop())]
+    return [_round(evidence, by_asset, number) for number in sorted(numbers)]
 
 
 def _round(evidence: Evidence, receipts: Mapping[str, Receipt], number: int) -> RoundRecord:
     requests, replies = set(), {}
     for asset, receipt in receipts.items():
-        found = evidence.exchanges.get((asset, number))
-        if found is None:
+        found = evidence.exchanges.bodies.get((asset, number))
+        if found is None or number not in evidence.exchanges.opened:
             raise ResultError(f"the service keeps back round {number}")
         request, reply = found
-        receipted = receipt.contributions[number - 1]
-        if (body_digest(request), body_digest(reply)) != (receipted.request, receipted.reply):
+        sent = {item.round: (item.request, item.reply) for item in receipt.contributions}
+        if (body_digest(request), body_digest(reply)) != sent.get(number):
             raise ResultError(f"round {number} differs from what a node receipted")
         requests.add(request)
         replies[asset] = reply
@@ -118,7 +156,8 @@ def _round(evidence: Evidence, receipts: Mapping[str, Receipt], number: int) -> 
     asked = RoundRequest.from_bytes(request)
     if asked.job != evidence.job_id:
         raise ResultError(f"round {number} belongs to another job")
-    return RoundRecord(number, Question.from_json(asked.question), request, replies)
+    opened = evidence.exchanges.opened[number]
+    return RoundRecord(number, Question.from_json(asked.question), request, replies, opened)
 
 
 def _replayed(
@@ -130,7 +169,7 @@ def _replayed(
         record = next(waiting, None)
         if record is None or record.question != question:
             raise ResultError("the nodes were asked something that this job does not lead to")
-        return add_words(record.open(evidence.job_id, _attempt(record)))
+        return add_words(record, record.open(evidence.job_id, _attempt(record)))
 
     result = replay(task, plan, words)
     if next(waiting, None) is not None:
@@ -154,10 +193,12 @@ def _decrypted(
         raise ResultError(f"the nodes were asked {len(rounds)} rounds where this job has one")
     record = rounds[0]
     public = PublicKey.from_json(evidence.job.encryption_key)
-    total = add_ciphertexts(record.open(evidence.job_id, _attempt(record)), public)
+    contributions = record.open(evidence.job_id, _attempt(record))
+    total = add_ciphertexts(record, contributions, public)
     if released != {"ciphertexts": [b64encode(each) for each in total]}:
         raise ResultError("the encrypted sum is not that of the receipted contributions")
-    parties = len(evidence.job.assets)
+    # One more than contributed: what takes the masks off was added too.
+    parties = len(contributions) + 1
 
     def words(question: Question) -> Words:
         if record.question != question:

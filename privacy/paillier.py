@@ -257,6 +257,31 @@ def add(public: PublicKey, columns: Sequence[Sequence[int]]) -> list[int]:
     return total
 
 
+def add_public(public: PublicKey, ciphertexts: Sequence[int], words: Words) -> list[int]:
+    """Adds words that everybody may know; the result says nothing less about what is encrypted.
+
+    Args:
+        public: The key that the ciphertexts are under.
+        ciphertexts: n of them.
+        words: uint64[n].
+
+    Returns:
+        n ciphertexts of the sums: c * (1 + word * n) mod n²; the same each time.
+
+    Raises:
+        VectorError: If `words` is not uint64[n].
+        CiphertextError: If something is not a ciphertext under this key.
+    """
+    if words.dtype != np.uint64 or words.shape != (len(ciphertexts),):
+        raise VectorError
+    check_ciphertexts(public, ciphertexts)
+    square = public.n * public.n
+    return [
+        phe.util.mulmod(one, 1 + word * public.n, square)
+        for one, word in zip(ciphertexts, words.tolist(), strict=True)
+    ]
+
+
 def decrypt_words(secret: SecretKey, ciphertexts: Sequence[int], parties: int) -> Words:
     """Opens sums of words and reduces them modulo 2^64, where masks cancel.
 

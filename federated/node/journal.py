@@ -26,7 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from federated.errors import JournalCutError, JournalError
-from federated.messages import FinishRequest, KeysRequest, Request
+from federated.messages import (
+    FinishRequest,
+    KeysRequest,
+    Request,
+    RoundRequest,
+    SharesRequest,
+    SurvivorsRequest,
+    UnmaskRequest,
+)
 from federated.node import journal_file
 from federated.node.guard import Spent
 from federated.node.journal_check import compare
@@ -41,6 +49,11 @@ from ledger.statements import Contribution, Counts, Epoch, Grant, JournalPositio
 
 KEYS = "keys"
 FINISH = FINISH_STEP
+_STEPS: dict[type[Request], str] = {
+    SharesRequest: "shares",
+    SurvivorsRequest: "survivors",
+    UnmaskRequest: "unmask",
+}
 _BUSY_SECONDS = 30.0
 
 
@@ -419,7 +432,14 @@ def _lapsed(state: str, answered: int, decision: bytes | None, now: int) -> bool
 
 
 def step_of(request: Request) -> str:
-    """Return the place of a request in a job: `keys`, the round's number, or `finish`."""
+    """Return the place of a request in a job: `keys`, `shares 1`, `1`, `survivors 1`, … `finish`.
+
+    The round's number alone stands for its question: the answer to it is a contribution.
+    """
     if isinstance(request, KeysRequest):
         return KEYS
-    return FINISH if isinstance(request, FinishRequest) else str(request.round)
+    if isinstance(request, FinishRequest):
+        return FINISH
+    if isinstance(request, RoundRequest):
+        return str(request.round)
+    return f"{_STEPS[type(request)]} {request.round}"

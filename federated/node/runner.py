@@ -32,41 +32,43 @@ from federated.errors import (
     RefusedError,
 )
 from federated.messages import (
-    Contribution,
     Failure,
     FinishReply,
     FinishRequest,
     KeysReply,
     KeysRequest,
     Refusal,
+    Reply,
     Request,
     RoundRequest,
     body_digest,
     read_request,
 )
 from federated.node.books import Account, Books
-from federated.node.engine import Round, masked_answer, refuse_close_rows, row_sets, rows_in
 from federated.node.failure import failure_word, log_reason
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
+from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
 from federated.node.vault import Vault
 from federated.node.work import Work
-from federated.plan import Question, Words
+from federated.plan import Question
 from federated.planning import plan_of
-from federated.rounds import words_to_bytes, write_ciphertexts
+from federated.tasks import encode_answer
 from ledger.client import LogClient
 from ledger.errors import LedgerError, LogError
 from ledger.keys import SigningKey
 from ledger.statements import Contribution as Receipted
 from ledger.statements import Grant, Job
 from privacy.errors import PrivacyError
-from privacy.paillier import PublicKey, encrypt
 
 _log = logging.getLogger(__name__)
 
 DAY = 24 * 3600 * 1000
+ROUNDS_PER_QUESTION = 3
+"""How often the questions may be asked anew because a party has left."""
+RESTARTED = "restarted"
 NO_CODE = "sha256:" + 64 * "0"
 
 
@@ -267,7 +269,7 @@ class Node:
                 job=job_id,
                 cohort=permit.job.assets,
                 minimum_parties=permit.agreement.terms.minimum_parties,
-                rounds=task.most_questions,
+                rounds=ROUNDS_PER_QUESTION * task.most_questions,
                 until=until,
                 issued=now,
             )
@@ -297,8 +299,32 @@ class Node:
         if isinstance(request, FinishRequest):
             return self._finish(work, request, asked)
         if work is None:
-            raise RefusedError("grant_mismatch", "no such attempt is under way here")
-        return self._round(work, request, asked)
+            self._refuse_unknown(request)
+            # Its secrets are gone with the process that drew them; nobody is to blame.
+            return Failure(request.job, self.asset, RESTARTED).to_bytes()
+        if isinstance(request, RoundRequest):
+            return self._round(work, request, asked)
+        return self._record(request, asked, work.step(request))
+
+    def _refuse_unknown(self, request: Request) -> None:
+        """Refuse an attempt that was never begun here, as against one that was forgotten.
+
+        Raises:
+            RefusedError: `grant_mismatch`.
+        """
+        with self._journal.write() as book:
+            begun = book.reply(request.job, self.asset, request.attempt, KEYS)
+            if begun is None or not book.is_reserved(request.job, self.asset):
+                raise RefusedError("grant_mismatch", "no such attempt is under way here")
+
+    def _record(self, request: Request, asked: str, reply: Reply) -> bytes:
+        """Write a reply down, then return it."""
+        body = reply.to_bytes()
+        with self._journal.write() as book:
+            book.record_reply(
+                request.job, self.asset, request.attempt, step_of(request), asked, body
+            )
+        return body
 
     def _keys(self, request: KeysRequest, asked: str) -> bytes:
         self._read_log()
@@ -313,65 +339,31 @@ class Node:
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
             task, plan = plan_of(permit.job, permit.assets)
-            work = Work(permit, request.attempt, task, plan)
+            node_key = self._identity.node_key
+            work = Work(self.asset, node_key, permit, request.attempt, task, plan)
             book.launch(request.job, self.asset, request.attempt, permit.grant_id or "")
-            reply = KeysReply(
-                self.asset, work.fresh_key(1, self.asset, self._identity.node_key)
-            ).to_bytes()
+            reply = KeysReply(self.asset, work.fresh(1)).to_bytes()
             book.record_reply(request.job, self.asset, request.attempt, KEYS, asked, reply)
         self._work[request.job] = work
         return reply
 
     def _round(self, work: Work, request: RoundRequest, asked: str) -> bytes:
-        number = len(work.questions) + 1
-        granted = work.permit.grant.rounds if work.permit.grant else 0
-        if request.round != number or number > granted:
-            raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
+        question = Question.from_json(request.question)
+        work.check_next(request, question)
+        secrets = work.of(request.round)
+        secrets.check_question(request.mask_keys)
         self._read_log()
         ask = Ask(request.job, self.asset, work.permit.grant_id)
         with self._journal.write() as book:
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
-        peers = work.peers(request, self.asset)
-        question = Question.from_json(request.question)
-        work.task.check_order(work.questions, question)
         rows = work.rows or self._open_rows(work)
-        bound_to = Round(request.job, request.attempt, number, work.permit.job.assets)
-        words = masked_answer(
-            work.task,
-            work.plan,
-            question,
-            rows,
-            asset=self.asset,
-            key=work.keys[number],
-            peers=peers,
-            bound_to=bound_to,
-        )
-        reply = self._contribution(work, bound_to, words)
-        with self._journal.write() as book:
-            book.record_reply(request.job, self.asset, request.attempt, str(number), asked, reply)
-        # A key serves one round: with it gone, no later code can mask anything else under it.
-        del work.keys[number]
-        work.questions.append(question)
+        words = encode_answer(question.layout, work.task.answer(work.plan, question, rows))
+        masked = secrets.mask(words, request.mask_keys, asked)
+        reply = self._record(request, asked, work.contribution(request, masked))
+        work.answered(request, question)
         return reply
-
-    def _contribution(self, work: Work, bound_to: Round, words: Words) -> bytes:
-        plain, sealed = None, None
-        if work.task.encrypted:
-            public = PublicKey.from_json(work.permit.job.encryption_key)
-            sealed = write_ciphertexts(encrypt(public, words), public)
-        else:
-            plain = words_to_bytes(words)
-        return Contribution(
-            asset=self.asset,
-            job=bound_to.job,
-            attempt=bound_to.attempt,
-            round=bound_to.number,
-            words=plain,
-            ciphertexts=sealed,
-            next_mask_key=work.fresh_key(bound_to.number + 1, self.asset, self._identity.node_key),
-        ).to_bytes()
 
     def _open_rows(self, work: Work) -> Rows:
         table, _ = self._vault.table(self.asset)

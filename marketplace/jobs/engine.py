@@ -7,7 +7,7 @@ knows nothing else of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ledger.statements import Job
@@ -44,6 +44,7 @@ class JobRequest:
         statement: what the researcher signed.
         attempt: 1 for the first; more when an earlier worker lost its lease.
         plan: the plan as JSON (`federated.plan.Plan.from_json` reads it).
+        minimum_parties: fewest parties that every grant permits.
         cohort: in the job's order.
     """
 
@@ -52,6 +53,7 @@ class JobRequest:
     statement: Job
     attempt: int
     plan: Mapping[str, Any]
+    minimum_parties: int
     cohort: tuple[CohortMember, ...]
 
 
@@ -76,18 +78,30 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """The secrets that took the masks off one round's sum, as JSON; they open nothing else."""
+
+    round: int
+    secrets: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Completed:
-    """Every node answered every round and signed its receipt.
+    """Every node of the result answered every round and signed its receipt.
 
     Attributes:
         result: the document that the researcher gets: JSON with finite numbers.
-        contributions: of every asset, every round.
+        contributions: of every asset in the result, every round.
+        openings: of every round.
         receipts: ids of the nodes' receipts, which the nodes submitted or are submitting.
+        dropped: by asset, why a party is not in the result.
     """
 
     result: Mapping[str, Any]
     contributions: tuple[Contribution, ...]
     receipts: tuple[str, ...]
+    openings: tuple[Opening, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The output gate: decides, without doing anything, whether a result may be released.
 
-A result is released only when every party's completed receipt is in the log, and the contributions
-that made it are, byte for byte, those that the receipts name. It does not decide whether the sum is
-right: the researcher's client recomputes it from the same contributions.
+A result is released only when the completed receipt of every party in it is in the log, and the
+contributions that made it are, byte for byte, those that the receipts name. It does not decide
+whether the sum is right: the researcher's client recomputes it from the same contributions; nor
+whether enough parties stayed: each grant says how many that are, and the log's rules hold it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from marketplace.jobs.engine import Completed
 
 MAX_DOCUMENT = 16 << 20
 CHECKS = (
-    "every party's completed receipt is in the log",
+    "the completed receipt of every party in the result is in the log",
     "the contributions are those of the receipts",
     "the document is canonical and within its size",
 )
@@ -38,7 +39,9 @@ def decide(
     Raises:
         ReleaseError: a check does not hold; the message says which.
     """
-    if sorted(receipt.asset for receipt in receipts.values()) != sorted(job.assets):
+    assets = {receipt.asset for receipt in receipts.values()}
+    missing = set(job.assets) - assets
+    if len(assets) != len(receipts) or missing != set(outcome.dropped):
         raise ReleaseError("not every party's completed receipt is in the log")
     if set(outcome.receipts) != set(receipts):
         raise ReleaseError("the engine names other receipts than the log has")
@@ -46,10 +49,16 @@ def decide(
         (item.asset, item.round, sha256_text(item.request), sha256_text(item.reply))
         for item in outcome.contributions
     )
+    # Where a party left, those who stayed were asked anew: what came before is in no result.
+    first = min((item.round for item in outcome.contributions), default=1) if missing else 1
+    kept = {
+        name: [item for item in receipt.contributions if item.round >= first]
+        for name, receipt in receipts.items()
+    }
     receipted = sorted(
-        (receipt.asset, item.round, item.request, item.reply)
-        for receipt in receipts.values()
-        for item in receipt.contributions
+        (receipts[name].asset, item.round, item.request, item.reply)
+        for name, items in kept.items()
+        for item in items
     )
     if sent != receipted:
         raise ReleaseError("the contributions are not those that the nodes' receipts name")
@@ -59,9 +68,7 @@ def decide(
         job=job_id,
         receipts=tuple(ordered),
         contributions=tuple(
-            Summand(name, item.round, item.reply)
-            for name in ordered
-            for item in receipts[name].contributions
+            Summand(name, item.round, item.reply) for name in ordered for item in kept[name]
         ),
         result=sha256_text(document),
         decision="automatic",

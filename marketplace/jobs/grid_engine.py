@@ -18,6 +18,7 @@ from marketplace.jobs.engine import (
     Contribution,
     Failed,
     JobRequest,
+    Opening,
     Outcome,
     Progress,
     Refused,
@@ -66,6 +67,7 @@ class GridEngine:
                 },
                 encryption_key=request.statement.encryption_key,
                 timeout=self._timeout,
+                minimum=request.minimum_parties,
             )
             outcome = coordinator.run(grid, assignment, _Counter(len(assets), progress))
         return _translated(outcome)
@@ -97,6 +99,8 @@ def _translated(outcome: coordinator.Outcome) -> Outcome:
                 for asset, reply in record.contributions.items()
             ),
             tuple(read(receipt).id for receipt in outcome.receipts.values()),
+            tuple(Opening(record.number, record.opened.to_json()) for record in outcome.rounds),
+            outcome.dropped,
         )
     if isinstance(outcome, coordinator.Refused):
         return Refused({**outcome.failures, **outcome.reasons})

@@ -23,7 +23,8 @@ def move(session: Session, job: Job, state: states.State, now: int) -> None:
     states.check(job.state, state)
     finished = now if state in states.TERMINAL else None
     fenced_update(session, job, state=state, lease_until=None, finished=finished)
-    if state in states.ENDS:
+    if state in states.TERMINAL:
+        # Of a released job, what those had reserved who dropped out.
         uses.give_back(session, job.id, now)
 
 

@@ -75,6 +75,15 @@ def get_contributions(
         return service.contributions(session, caller, job_id)
 
 
+@router.get("/jobs/{job_id}/openings", summary="Get what took the masks off the sums")
+def get_openings(
+    job_id: StatementId, caller: access.Researcher, context: Ctx
+) -> list[schemas.OpeningView]:
+    """Return each round's secrets, by which the contributions add up to the result."""
+    with context.reading() as session:
+        return service.openings(session, caller, job_id)
+
+
 @router.get("/nodes/requests", summary="List jobs that wait for your grant")
 def get_requests(caller: access.NodeOrProvider, context: Ctx) -> list[schemas.RequestView]:
     """Return jobs on the caller's assets that have neither its grant nor its refusal."""

@@ -79,6 +79,13 @@ class JobView(BaseModel):
     finished: int | None
 
 
+class OpeningView(BaseModel):
+    """The secrets that took the masks off one round's sum: seeds and mask keys by asset, base64."""
+
+    round: int
+    secrets: dict[str, Any]
+
+
 class ContributionView(BaseModel):
     """One node's masked or encrypted reply, with the request it answers; base64."""
 

@@ -26,7 +26,7 @@ from marketplace.errors import (
     TermsError,
 )
 from marketplace.jobs import moves, schemas, states
-from marketplace.jobs.tables import Job, JobContribution, JobParty, Result
+from marketplace.jobs.tables import Job, JobContribution, JobOpening, JobParty, Result
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.participants.service import names
 
@@ -201,6 +201,21 @@ def contributions(session: Session, caller: Caller, job_id: str) -> list[schemas
             request=b64encode(row.request),
             reply=b64encode(row.reply),
         )
+        for row in session.exec(query).all()
+    ]
+
+
+def openings(session: Session, caller: Caller, job_id: str) -> list[schemas.OpeningView]:
+    """Return what took the masks off each round's sum, for the researcher to do it again.
+
+    Raises:
+        NotFoundError: not a job of the caller's.
+        ConflictError: nothing was released.
+    """
+    released(session, caller, job_id)
+    query = select(JobOpening).where(JobOpening.job_id == job_id).order_by(col(JobOpening.round))
+    return [
+        schemas.OpeningView(round=row.round, secrets=load(row.secrets.decode()))
         for row in session.exec(query).all()
     ]
 

@@ -58,6 +58,16 @@ class Result(SQLModel, table=True):
     document: bytes
 
 
+class JobOpening(SQLModel, table=True):
+    """The secrets that took the masks off the sum of one round: canonical JSON."""
+
+    __tablename__ = "job_opening"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    round: int = Field(primary_key=True)
+    secrets: bytes = Field(repr=False)
+
+
 class JobContribution(SQLModel, table=True):
     """What one node was asked and what it sent, masked or encrypted, in one round."""
 

@@ -21,7 +21,7 @@ from federated.planning import plan_of
 from ledger.encoding import canonical
 from ledger.errors import LedgerError
 from ledger.ids import statement_id
-from ledger.statements import Asset, Receipt
+from ledger.statements import Asset, Grant, Receipt
 from ledger.statements import Job as JobStatement
 from marketplace.context import Context
 from marketplace.errors import LeaseLostError, ReleaseError
@@ -36,7 +36,7 @@ from marketplace.jobs.engine import (
     Progress,
     Refused,
 )
-from marketplace.jobs.tables import Job, JobContribution, Result
+from marketplace.jobs.tables import Job, JobContribution, JobOpening, Result
 
 IDLE_SECONDS = 0.05
 _logger = logging.getLogger(__name__)
@@ -180,6 +180,9 @@ class Worker:
             statement=statement,
             attempt=lease.attempt,
             plan=plan.to_json(),
+            minimum_parties=max(
+                self._context.find(party.grant_id or "", Grant).minimum_parties for party in parties
+            ),
             cohort=tuple(
                 CohortMember(
                     asset=party.asset_id,
@@ -241,6 +244,9 @@ class Worker:
             job.release_id = context.submit(session, envelope)
             session.add(Result(job_id=job.id, document=document))
             session.add_all(_rows(job.id, outcome))
+            for party in moves.parties(session, job.id):
+                if party.receipt_id is None and party.asset_id in outcome.dropped:
+                    party.reason = outcome.dropped[party.asset_id]
             self._settle(session, context, job.id, statement, job.release_id)
         context.logged(statement_id("release", envelope))
 
@@ -253,8 +259,12 @@ class Worker:
         }
 
 
-def _rows(job_id: str, outcome: Completed) -> list[JobContribution]:
-    return [
+def _rows(job_id: str, outcome: Completed) -> list[JobContribution | JobOpening]:
+    openings = [
+        JobOpening(job_id=job_id, round=item.round, secrets=canonical(dict(item.secrets)))
+        for item in outcome.openings
+    ]
+    return openings + [
         JobContribution(
             job_id=job_id,
             asset_id=item.asset,

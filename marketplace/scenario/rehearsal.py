@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from federated.errors import FederatedError, RefusedError
-from federated.node.engine import refuse_close_rows, row_sets
 from federated.node.home import NodeSettings
 from federated.node.profile import measure
+from federated.node.row_sets import refuse_close_rows, row_sets
 from federated.node.rows import Rows, prepare
 from federated.node.vault import Listing, Vault
 from federated.plan import Party, Plan, Question, Words

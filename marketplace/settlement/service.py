@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlmodel import Session, col, func, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from ledger.statements import Agreement, Job, Line, Settlement, postings
+from ledger.statements import Agreement, Job, Line, Receipt, Settlement, postings
 from marketplace.context import Context
 from marketplace.jobs.tables import JobParty
 from marketplace.participants.access import Caller
@@ -20,8 +20,18 @@ def line(agreement_id: str, agreement: Agreement) -> Line:
 
 
 def settle(session: Session, context: Context, job_id: str, job: Job, release_id: str) -> str:
-    """Bill a release, in the transaction that stores it; return the settlement's id."""
-    lines = tuple(line(name, context.find(name, Agreement)) for name in job.agreements)
+    """Bill a release, in the transaction that stores it; return the settlement's id.
+
+    Who dropped out is not in the result and not on the bill.
+    """
+    completed = context.log.history.completed.get(job_id, [])
+    assets = {logged.read_as(Receipt).asset for logged in completed}
+    used = zip(job.assets, job.agreements, strict=True)
+    lines = tuple(
+        line(agreement, context.find(agreement, Agreement))
+        for asset, agreement in used
+        if asset in assets
+    )
     now = context.clock()
     statement = Settlement(
         job=job_id,

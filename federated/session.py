@@ -1,0 +1,172 @@
+"""One attempt at one job: who takes part, and the ways in which it can end.
+
+outcome = run_job(session, grid)
+match outcome:
+    case Completed(): ...       # result, or aggregate ciphertexts for the buyer
+    case Refused(): ...         # {asset: reason}
+    case Failed(): ...          # {asset: reason}, or the task's own error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from federated.errors import FederatedError, GridError, TaskError
+from federated.peers import Use
+from federated.plan import Plan
+from federated.rounds import RoundRecord
+from federated.tasks import Task
+from ledger.keys import VerifyKey
+from privacy.paillier import PublicKey
+from privacy.recovery import MIN_SURVIVORS
+from privacy.shamir import recovery_threshold
+
+
+@dataclass(frozen=True)
+class Member:
+    """One node of the cohort.
+
+    Attributes:
+        node_id: Flower's number for it.
+        key: the node's key, from its asset statement.
+        evidence: where this node finds the proofs of its agreement, job and grant.
+    """
+
+    node_id: int
+    key: VerifyKey
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One node did one thing, for a progress bar.
+
+    Attributes:
+        round: 0 for the exchange of keys.
+        step: `keys`, the question's step, or `finish`.
+        asset: which node.
+        state: `answered`, `refused`, `failed` or `lost`.
+    """
+
+    round: int
+    step: str
+    asset: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Every node that stayed answered every round of the result and receipted that.
+
+    Attributes:
+        result: what the task computed; None where only the buyer can decrypt.
+        ciphertexts: the sum, encrypted; None where there is a result.
+        rounds: each round's question, request, contributions and opened secrets.
+        receipts: by asset, the signed receipt.
+        dropped: by asset, why a node is not in the result.
+    """
+
+    result: dict[str, Any] | None
+    ciphertexts: tuple[bytes, ...] | None
+    rounds: tuple[RoundRecord, ...]
+    receipts: Mapping[str, bytes]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """At least one node will not compute.
+
+    Attributes:
+        reasons: by asset, the node's word.
+        receipts: by asset, refusals and the receipts of nodes that then closed the job.
+        failures: by asset, nodes that failed in the same exchange.
+    """
+
+    reasons: Mapping[str, str]
+    receipts: Mapping[str, bytes]
+    failures: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job could not be finished.
+
+    Attributes:
+        reasons: by asset, one word; empty where the task itself failed.
+        error: the task's error or the sum's, with its own message; None where nodes failed.
+        rounds: rounds completed until then.
+        receipts: by asset, from the nodes that closed the job.
+    """
+
+    reasons: Mapping[str, str]
+    error: FederatedError | None
+    rounds: tuple[RoundRecord, ...]
+    receipts: Mapping[str, bytes]
+
+
+Outcome = Completed | Refused | Failed
+
+
+def _no_progress(_: Progress) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Session:
+    """One attempt at one job.
+
+    Attributes:
+        job: id of the job statement.
+        attempt: 1 for the first.
+        plan: the fixed parameters, from the signed job and the data cards.
+        task: whose questions are asked.
+        members: by asset id, the whole cohort.
+        encryption_key: the buyer's public key for an encrypted task; None for others.
+        timeout: seconds that one exchange may take; no limit where None.
+        minimum: fewest nodes whose contributions may be summed, by their grants; all where 0.
+        deliver: called once, with the outcome.
+        progress: called for each node and exchange.
+
+    Raises:
+        TaskError: an encrypted task without a key (the sum would be open to the operator), or a
+            key for a task that does not encrypt.
+        GridError: one node for two assets.
+    """
+
+    job: str
+    attempt: int
+    plan: Plan
+    task: Task
+    members: Mapping[str, Member]
+    deliver: Callable[[Outcome], None]
+    encryption_key: PublicKey | None = None
+    timeout: float | None = None
+    minimum: int = 0
+    progress: Callable[[Progress], None] = _no_progress
+
+    def __post_init__(self) -> None:
+        if self.task.encrypted != (self.encryption_key is not None):
+            has = "needs" if self.task.encrypted else "has no use for"
+            raise TaskError(
+                "bad_parameter", f"task {self.task.name} {has} an encryption key; change the job"
+            )
+        if len({member.node_id for member in self.members.values()}) != len(self.members):
+            raise GridError("two assets of the cohort have the same node")
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Ids of all assets, ascending."""
+        return tuple(sorted(self.members))
+
+    @property
+    def enough(self) -> int:
+        """Fewest nodes with which the job goes on."""
+        parties = len(self.members)
+        return max(self.minimum or parties, recovery_threshold(parties), MIN_SURVIVORS)
+
+    def use(self, number: int) -> Use:
+        """Return what keys and lists of a round are signed for."""
+        return Use(self.job, self.attempt, number, self.cohort)
