@@ -63,7 +63,9 @@ def train_exchange(rounds: int = 5, say: Callable[[str], None] = lambda _: None)
     Raises:
         StockError: a program ended, or was not ready in time; its last words are in the message.
     """
-    with tempfile.TemporaryDirectory(prefix="rongshu-stock-") as name, contextlib.ExitStack() as on:
+    # What a program still writes while it ends may keep the folder from being emptied.
+    folder = tempfile.TemporaryDirectory(prefix="rongshu-stock-", ignore_cleanup_errors=True)
+    with folder as name, contextlib.ExitStack() as on:
         stock = _Stock(Path(name))
         begun = time.perf_counter()
         say("stock Flower: SuperLink starts")

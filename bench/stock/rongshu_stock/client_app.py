@@ -12,7 +12,7 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Improve the model that the message carries; reply with it and the number of rows."""
-    (model,) = message.content["arrays"].to_numpy_ndarrays()
+    (model,) = message.content.array_records["arrays"].to_numpy_ndarrays()
     rows = int(context.node_config["rows"])
     generator = np.random.default_rng(int(context.node_config["seed"]))
     features = generator.normal(size=(rows, len(model) - 1))

@@ -17,9 +17,7 @@ class TimedFedAvg(FedAvg):
     """FedAvg with a line of JSON in a file for each round: seconds of its train exchange."""
 
     def __init__(self, times: Path, nodes: int) -> None:
-        super().__init__(
-            fraction_evaluate=0.0, min_train_nodes=nodes, min_available_nodes=nodes
-        )
+        super().__init__(fraction_evaluate=0.0, min_train_nodes=nodes, min_available_nodes=nodes)
         self._times, self._nodes, self._begun = times, nodes, 0.0
 
     def configure_train(
