@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.federated_market import Market, hospitals, simulated
+from bench.federated_market import Market, hospitals, plain_of, simulated
 from bench.federated_stock import StockError, train_exchange
 from bench.federated_trace import Round, Run
 from bench.table import Row
@@ -84,7 +84,7 @@ def rows(*, quick: bool = False) -> list[Row]:
         found = [
             large.row("embedded round governed"),
             small.row("embedded round small"),
-            _stock(sizes.stock_rounds),
+            stock_row(sizes.stock_rounds),
             _bytes(small),
             _overhead(small, large),
         ]
@@ -109,8 +109,8 @@ def measure(folder: Path, scenario: Scenario, jobs: int, told: str) -> Costs:
         RuntimeError: the two did not compute the same.
     """
     _say(f"{told}: everybody enrols")
+    plain_job = plain_of(scenario)
     with Market(folder, scenario) as market:
-        plain_job = market.plain()
         governed: list[Run] = []
         plain: list[Run] = []
         steps: tuple[str, ...] = ()
@@ -175,7 +175,8 @@ def _growth(nodes: int, costs: Costs) -> Row:
     return Row(row.name, row.value, row.unit, row.baseline, details)
 
 
-def _stock(rounds: int) -> Row:
+def stock_row(rounds: int) -> Row:
+    """Seconds of one train exchange of stock Flower; without them where it cannot be started."""
     name = "stock train exchange"
     try:
         exchange = train_exchange(rounds, _say)

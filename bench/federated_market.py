@@ -154,22 +154,21 @@ class Market:
             if over:
                 time.sleep(LOOK)
 
-    def plain(self) -> Plain:
-        """The same task over the same prepared rows, to be run without governance."""
-        (part,) = self._scenario.jobs
-        tables = {
-            each.name: read_table(each.file.read_bytes(), each.reading, each.file.name)
-            for each in self._scenario.providers
-        }
-        preparation = self._scenario.preparation
-        plan = Plan(
-            task=part.task,
-            version=find_task(part.task).version,
-            parameters=part.parameters,
-            cohort=tuple(
-                Party.from_measurement(name, name, measure(table, ""))
-                for name, table in tables.items()
-            ),
-            preparation=preparation,
-        )
-        return Plain(plan, [prepare(table, preparation) for table in tables.values()])
+
+def plain_of(scenario: Scenario) -> Plain:
+    """A scenario's job over the same prepared rows, to be run without governance."""
+    (part,) = scenario.jobs
+    tables = {
+        each.name: read_table(each.file.read_bytes(), each.reading, each.file.name)
+        for each in scenario.providers
+    }
+    plan = Plan(
+        task=part.task,
+        version=find_task(part.task).version,
+        parameters=part.parameters,
+        cohort=tuple(
+            Party.from_measurement(name, name, measure(table, "")) for name, table in tables.items()
+        ),
+        preparation=scenario.preparation,
+    )
+    return Plain(plan, [prepare(table, scenario.preparation) for table in tables.values()])
