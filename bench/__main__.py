@@ -9,6 +9,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import signal
 import sys
 from pathlib import Path
 
@@ -89,5 +90,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    # By itself the signal would leave behind what a bench has started and stored.
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())

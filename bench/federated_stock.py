@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ APP = Path(__file__).parent / "stock"
 ROWS = (199, 172, 30, 85)
 START_SECONDS = 120.0
 ROUND_SECONDS = 90.0
+END_SECONDS = 10.0
 LOOK = 0.1
 
 
@@ -245,14 +247,30 @@ class _Stock:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program of ours: first politely, then it and all that it started."""
+    """End a program of ours, and whatever it started: apps have sessions of their own."""
+    # By descriptors: a number could belong to somebody else by the time that it is used.
+    started = []
+    for number in _descendants(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            started.append(os.pidfd_open(number))
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=10)
-    # Its session is its own, so the group holds nothing but what it started.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
+        process.wait(timeout=END_SECONDS)
+    process.kill()
     process.wait()
+    for descriptor in started:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        os.close(descriptor)
+
+
+def _descendants(number: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    found = []
+    for path in Path(f"/proc/{number}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has just ended
+            found += [int(child) for child in path.read_text().split()]
+    return found + [each for child in found for each in _descendants(child)]
 
 
 def _free_port() -> int:
