@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,27 @@ def test_a_superlink_that_never_answers_is_given_up(
     with pytest.raises(StockError, match=r"not ready in 0\.3 s"):
         train_exchange(say=said.append)
     assert said == ["stock Flower: SuperLink starts"]
+
+
+def test_what_a_program_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Apps ran on, each in a session of its own, after the SuperLink that started them."""
+    child = tmp_path / "child"
+    script = f"setsid sleep 60 & echo $! > {child}; exec sleep 60"
+    programs(tmp_path / "bin", monkeypatch, flower_superlink=script)
+    monkeypatch.setattr("bench.federated_stock.START_SECONDS", 0.5)
+    with pytest.raises(StockError):
+        train_exchange()
+    until = time.monotonic() + 10
+    while _is_running(int(child.read_text())):
+        assert time.monotonic() < until
+
+
+def _is_running(number: int) -> bool:
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def test_the_other_rows_stand_without_stock_flower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
