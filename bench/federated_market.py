@@ -123,7 +123,7 @@ class Market:
         """Run the job once, from its signature to its release.
 
         Raises:
-            RuntimeError: it was not released.
+            RuntimeError: it was not released, or the tap missed its end.
         """
         researcher, (part,) = self._stage.researcher, self._scenario.jobs
         self._tap.start(len(self._stage.seats))
@@ -141,6 +141,9 @@ class Market:
         seconds = time.perf_counter() - begun
         if view["state"] != "released":
             raise RuntimeError(f"the job was {view['state']}: {view['error']}")
+        # Otherwise the end of the job would be taken for a part of its last round.
+        if not self._tap.wait(0):
+            raise RuntimeError("the tap does not know the messages that end a job")
         return Run(self._tap.rounds(), seconds, self._tap.conversation(), researcher.result(job))
 
     def _wait(self, job: str) -> Mapping[str, Any]:
