@@ -1,14 +1,15 @@
-"""Runs one bench: `python -m bench NAME [--json] [--entries N]`.
+"""Runs one bench: `python -m bench NAME [--json] [--quick] [--entries N]`.
 
 A bench is a module of this folder with a function `rows() -> list[bench.table.Row]`; its docstring
-says what is compared with what. One whose size can be chosen takes it: `rows(entries=N)`. Without
-NAME the benches are listed.
+says what is compared with what. One whose size can be chosen takes it: `rows(entries=N)`, and one
+that can be tried out in short `rows(quick=True)`. Without NAME the benches are listed.
 """
 
 import argparse
 import ast
 import importlib
 import inspect
+import signal
 import sys
 from pathlib import Path
 
@@ -16,7 +17,23 @@ from bench import table
 from ledger.collector import look_seldom
 
 FOLDER = Path(__file__).parent
-HARNESS = {"__main__", "cast", "checks", "resuming", "table"}
+HARNESS = {
+    "__main__",
+    "cast",
+    "checks",
+    "federated_keys",
+    "federated_market",
+    "federated_plain",
+    "federated_stock",
+    "federated_trace",
+    "resuming",
+    "table",
+}
+EXAMPLES = """examples:
+  ./run bench ledger --entries 20000
+  ./run bench federated --quick
+  ./run bench federated --json > federated.json
+"""
 
 
 def find_benches() -> dict[str, str]:
@@ -40,9 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0; 2 when there is no such bench.
     """
-    parser = argparse.ArgumentParser(prog="./run bench", description="Measure one thing.")
+    parser = argparse.ArgumentParser(
+        prog="./run bench",
+        description="Measure one thing.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("name", nargs="?", help="which bench; without it, list them")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
+    parser.add_argument("--quick", action="store_true", help="see that it works, on little data")
     parser.add_argument("--entries", type=_count, metavar="N", help="how many entries the log has")
     arguments = parser.parse_args(argv)
     benches = find_benches()
@@ -57,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     look_seldom()  # as every command of `rongshu` does
     measure = importlib.import_module(f"bench.{arguments.name}").rows
     chosen = {} if arguments.entries is None else {"entries": arguments.entries}
-    if chosen and "entries" not in inspect.signature(measure).parameters:
+    chosen |= {"quick": True} if arguments.quick else {}
+    if chosen.keys() - inspect.signature(measure).parameters.keys():
         print(f"bench: {arguments.name} has no size to choose", file=sys.stderr)
         return 2
     rows = measure(**chosen)
@@ -66,5 +90,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    # By itself the signal would leave behind what a bench has started and stored.
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())

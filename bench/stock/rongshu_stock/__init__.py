@@ -1,0 +1,1 @@
+"""The stock Flower app that the federated bench times."""
