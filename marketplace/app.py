@@ -4,7 +4,8 @@
     uvicorn.run(app, host="127.0.0.1", port=8448)
 
 Building the app touches nothing. Its lifespan opens the database, makes the keys and enrols the
-operator at the first start, runs the log's sequencer and the job worker, and stops both at the end.
+operator at the first start, runs the log's sequencer, the job worker and the watch over deadlines,
+and stops them at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from marketplace.epochs import routes as epochs
 from marketplace.epochs import service as epochs_service
 from marketplace.epochs.indexer import Indexer
 from marketplace.jobs import routes as jobs
+from marketplace.jobs.deadlines import Deadlines
 from marketplace.jobs.engine import JobEngine
 from marketplace.jobs.worker import Worker
 from marketplace.participants import bootstrap
@@ -157,15 +159,17 @@ def running(
         epochs_service.begin(context)
         context.log.start()
         worker = Worker(context, engine, settle) if engine is not None else None
-        indexer = Indexer(context)
+        indexer, deadlines = Indexer(context), Deadlines(context)
         try:
             _await_operator(context)
             if worker is not None:
                 worker.start()
             indexer.start()
+            deadlines.start()
             with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
                 yield context
         finally:
+            deadlines.stop()
             indexer.stop()
             if worker is not None:
                 worker.stop()

@@ -329,7 +329,11 @@ def test_what_the_engine_could_not_finish_is_neither_released_nor_billed(
     view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
     assert (view["state"], view["error"]["reason"]) == (state, reason)
     if market.engine.outcome.reasons:
-        assert [party["reason"] for party in view["parties"]] == [None, reason, None]
+        assert [party["reason"] for party in view["parties"]] == [
+            "stopped",
+            reason,
+            "stopped",
+        ]
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
     assert market.must(market.get("/settlements", market.operator), 200) == []
     view = market.must(
