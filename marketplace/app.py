@@ -37,6 +37,7 @@ from marketplace.database import open_database
 from marketplace.epochs import routes as epochs
 from marketplace.epochs import service as epochs_service
 from marketplace.epochs.indexer import Indexer
+from marketplace.jobs import events
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.deadlines import Deadlines
 from marketplace.jobs.engine import JobEngine
@@ -211,7 +212,12 @@ def _lifespan(
         life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
         async with contextmanager_in_threadpool(life) as context:
             app.state.context = context
-            yield
+            app.state.streams = events.Streams(settings.streams_per_caller)
+            try:
+                yield
+            finally:
+                # First of all: whoever serves the app waits for the answers under way.
+                app.state.streams.close()
 
     return lifespan
 

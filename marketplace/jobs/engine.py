@@ -7,7 +7,7 @@ knows nothing else of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ledger.statements import Job
@@ -57,12 +57,20 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: `done` of `of` parties have answered `step` of round `round`."""
+    """How far a job is: `done` of `of` parties have answered `step` of round `round`.
+
+    Attributes:
+        round: 0 for the exchange of keys.
+        nodes: by asset, how its node stands in this exchange: `waiting` (asked, and not heard yet),
+            `answered`, `refused`, `failed`, `lost` (it went away, and the others may go on without
+            it) or `rejoining`. Empty where an engine does not tell.
+    """
 
     round: int
     done: int
     of: int
     step: str = ""
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

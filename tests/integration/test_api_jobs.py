@@ -42,7 +42,7 @@ def test_a_job_from_request_to_release(market: Market):
     view = market.must(market.get(f"/jobs/{job}", market.providers[0]), 200)
     assert view["state"] == "released"
     assert {party["state"] for party in view["parties"]} == {"completed"}
-    assert view["progress"] == {"round": 1, "done": 3, "of": 3, "step": "moments"}
+    assert view["progress"] == {"round": 1, "done": 3, "of": 3, "step": "moments", "nodes": {}}
     assert market.context.log.findings == []
     assert market.work() is None
 
