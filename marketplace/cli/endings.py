@@ -1,7 +1,7 @@
 """What to do about a job that ended without a result: one sentence for each reason word.
 
     for line in advice(view):
-        print(line)          # "  North (no_reply): its node did not answer in time; …"
+        print(line)      # "what to do", "  North (no_reply): its node did not answer in time; …"
 
 The words are those of refusals and failures in `ledger.statements`, of the coordinator, of the
 tasks, and of the service itself.
@@ -71,11 +71,10 @@ def advice(view: Mapping[str, Any]) -> list[str]:
         for party in view["parties"]
         if party["reason"] and party["reason"] not in SILENT
     ]
-    if blamed:
-        return [f"  {name} ({reason}): {_of(reason)}" for name, reason in blamed]
     if error["reason"] == "cancelled":
-        return ["  nothing is billed, and uses that no node has spent are yours again"]
-    return [f"  {error['reason']}: {_of(error['reason'])}"]
+        return ["nothing is billed, and uses that no node has spent are yours again"]
+    blamed = blamed or [("the job", error["reason"])]
+    return ["what to do", *(f"  {name} ({reason}): {_of(reason)}" for name, reason in blamed)]
 
 
 def _of(reason: str) -> str:

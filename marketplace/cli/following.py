@@ -100,11 +100,10 @@ def stage_of(view: View) -> Stage | None:
 
 
 def line_of(view: View) -> str:
-    """Return one line about a job."""
+    """Return one line about an open job; of one that has ended its state alone."""
     stage = stage_of(view)
     if stage is None:
-        error = view["error"]
-        return f"{view['state']}: {error['message']}" if error else str(view["state"])
+        return str(view["state"])
     nodes = ", ".join(f"{name} {state}" for name, state in stage.nodes)
     count = f" {stage.done}/{stage.of}" if stage.nodes else ""
     return f"{view['state']}: {stage.name}{count}{f' ({nodes})' if nodes else ''}"
@@ -181,13 +180,12 @@ class Bars:
             console=console,
             auto_refresh=False,
         )
-        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=10)
         self._tasks: list[TaskID] = []
         self._stage: Stage | None = None
         self._nodes = Text()
+        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=10)
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -208,8 +206,13 @@ class Bars:
             if before is None or stage.name != before.name:
                 self._begin(stage)
             self._bars.update(self._tasks[-1], completed=stage.done, total=stage.of)
-        self._nodes = _drawn_nodes(stage)
-        self._live.refresh()
+        if stage is not None or view["state"] == "released":
+            # Where a job ended otherwise, how the nodes stood tells why.
+            self._nodes = _drawn_nodes(stage)
+        # A job that has ended already needs no bar.
+        if self._tasks:
+            self._live.start(refresh=True)
+            self._live.refresh()
 
     def leave(self, *lines: str) -> None:
         """Say last words below the bars, which stay as they are."""
@@ -225,7 +228,8 @@ class Bars:
             self._bars.remove_task(self._tasks.pop(0))
 
     def _drawn(self) -> Group:
-        return Group(self._bars.get_renderable(), self._nodes)
+        lines = (self._bars.get_renderable(), self._nodes)
+        return Group(*lines[: 2 if self._nodes else 1])
 
 
 def _drawn_nodes(stage: Stage | None) -> Text:

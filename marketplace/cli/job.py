@@ -231,7 +231,9 @@ def _until_end(
             for view in changes(client, job, arguments.timeout):
                 show(view)
         except KeyboardInterrupt:
-            place = f"--home {shlex.quote(str(arguments.home))} {short(job)}"
+            words = ("--home", str(arguments.home), short(job))
+            service = ("--service", arguments.service) if arguments.service else ()
+            place = shlex.join((*service, *words))
             show.leave(
                 f"The job goes on. To wait again: rongshu job wait {place}",
                 f"To end it: rongshu job cancel {place}",
