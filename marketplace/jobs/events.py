@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,7 +44,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class Streams:
-    """Counts the open streams of one service; used on its event loop alone, but for `close`.
+    """Counts the open streams of one service, from any thread.
 
     Args:
         most: streams that one participant may have open.
@@ -52,6 +53,8 @@ class Streams:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[str] = Counter()
+        # A market on one machine answers on two event loops: in the process, and over the network.
+        self._counting = threading.Lock()
         self.closing = False
 
     def enter(self, caller: str) -> None:
@@ -60,24 +63,26 @@ class Streams:
         Raises:
             LimitError: the caller, or all together, have as many as they may; or the service stops.
         """
-        if self._open[caller] >= self._most:
-            raise LimitError(
-                f"{self._most} event streams of yours are open, and one participant may not have "
-                "more: close one, or ask for the job itself now and then",
-                code="too_many_streams",
-            )
-        if self.closing or self._open.total() >= MOST_STREAMS:
-            raise LimitError(
-                "the service has no event stream free: ask for the job itself now and then",
-                code="too_many_streams",
-            )
-        self._open[caller] += 1
+        with self._counting:
+            if self._open[caller] >= self._most:
+                raise LimitError(
+                    f"{self._most} event streams of yours are open, and one participant may not "
+                    "have more: close one, or ask for the job itself now and then",
+                    code="too_many_streams",
+                )
+            if self.closing or self._open.total() >= MOST_STREAMS:
+                raise LimitError(
+                    "the service has no event stream free: ask for the job itself now and then",
+                    code="too_many_streams",
+                )
+            self._open[caller] += 1
 
     def leave(self, caller: str) -> None:
         """Count one stream less."""
-        self._open[caller] -= 1
-        if not self._open[caller]:
-            del self._open[caller]
+        with self._counting:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     def close(self) -> None:
         """End every stream at its next look; a service that stops waits for none of them."""

@@ -260,7 +260,9 @@ def test_one_refusal_ends_a_job_that_waits(market: Market):
     market.must(market.post("/receipts", first, refusal(market, job)))
     view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
     assert (view["state"], view["error"]["reason"]) == ("refused", "purpose_not_allowed")
-    assert view["parties"][0]["reason"] == "purpose_not_allowed"
+    reasons = [party["reason"] for party in view["parties"]]
+    assert reasons == ["purpose_not_allowed", "stopped", "stopped"]
+    assert f"refused: {first.name} (asset:" in view["error"]["message"]
     agreement = market.must(market.get(f"/agreements/{first.agreement}", first), 200)
     assert agreement["uses_left"] == 3
     assert market.work() is None
@@ -334,6 +336,9 @@ def test_what_the_engine_could_not_finish_is_neither_released_nor_billed(
             reason,
             "stopped",
         ]
+        assert f"{state}: {market.providers[1].name} (asset:" in view["error"]["message"]
+    else:
+        assert {party["reason"] for party in view["parties"]} == {"stopped"}
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
     assert market.must(market.get("/settlements", market.operator), 200) == []
     view = market.must(
@@ -410,6 +415,8 @@ def test_a_revocation_stops_what_rests_on_it(market: Market, target: str):
     market.must(market.post("/revocations", issuer, market.revocation(issuer, revoked)))
     view = market.must(market.get(f"/jobs/{job}", market.auditor), 200)
     assert (view["state"], view["error"]["reason"]) == ("refused", "revoked")
+    others = "revoked" if target == "researcher" else "stopped"
+    assert [party["reason"] for party in view["parties"]] == ["revoked", others, others]
     if target in ("researcher", "provider"):
         assert market.get("/me", issuer).status_code == 401
     if target in ("agreement", "asset"):
