@@ -293,6 +293,11 @@ def test_all_together_have_a_limit_too(monkeypatch: pytest.MonkeyPatch):
     assert raised.value.code == "too_many_streams"
     streams.leave("one")
     streams.enter("three")
+    # Who had two and closed one has one, and the other still counts.
+    streams.leave("two")
+    streams.enter("three")
+    streams.leave("three")
+    assert streams._open == {"three": 1}
 
 
 # What it costs.
