@@ -4,7 +4,8 @@
     uvicorn.run(app, host="127.0.0.1", port=8448)
 
 Building the app touches nothing. Its lifespan opens the database, makes the keys and enrols the
-operator at the first start, runs the log's sequencer and the job worker, and stops both at the end.
+operator at the first start, runs the log's sequencer, the job worker and the watch over deadlines,
+and stops them at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ from marketplace.fleet import routes as fleet
 from marketplace.fleet import service as fleet_service
 from marketplace.fleet.link import Link
 from marketplace.fleet.proxy import Proxy
+from marketplace.jobs import events
 from marketplace.jobs import routes as jobs
+from marketplace.jobs.deadlines import Deadlines
 from marketplace.jobs.engine import JobEngine
 from marketplace.jobs.worker import Worker
 from marketplace.participants import bootstrap
@@ -174,15 +177,17 @@ def running(
         epochs_service.begin(context)
         context.log.start()
         worker = Worker(context, engine, settle) if engine is not None else None
-        indexer = Indexer(context)
+        indexer, deadlines = Indexer(context), Deadlines(context)
         try:
             _await_operator(context)
             if worker is not None:
                 worker.start()
             indexer.start()
+            deadlines.start()
             with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
                 yield context
         finally:
+            deadlines.stop()
             indexer.stop()
             if worker is not None:
                 worker.stop()
@@ -228,9 +233,14 @@ def _lifespan(
             if link is not None and await run_in_threadpool(_has_nodes, context):
                 # Nodes are there and will ask; whoever needs it earlier waits for it.
                 threading.Thread(target=link.start, name="superlink-start", daemon=True).start()
-            yield
-            if link is not None:
-                await run_in_threadpool(link.stop)
+            app.state.streams = events.Streams(settings.streams_per_caller)
+            try:
+                yield
+            finally:
+                # First of all: whoever serves the app waits for the answers under way.
+                app.state.streams.close()
+                if link is not None:
+                    await run_in_threadpool(link.stop)
 
     return lifespan
 

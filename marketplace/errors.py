@@ -13,6 +13,7 @@
     │   ├── TransitionError       not a permitted move of a state machine
     │   ├── LeaseLostError        somebody else moved the job meanwhile
     │   └── BusyError             the database stayed locked
+    ├── LimitError                this caller has as much of it as one may have
     ├── InvalidError              well-formed JSON that makes no sense here
     ├── TermsError                the terms do not permit the request; `code` is the reason word
     └── ReleaseError              the output gate found a reason to hold a result back
@@ -109,6 +110,12 @@ class BusyError(ConflictError):
     default_code = "busy"
 
 
+class LimitError(MarketplaceError):
+    """There is a limit to this for each caller, and it is reached."""
+
+    default_code = "limit_reached"
+
+
 class InvalidError(MarketplaceError):
     """This makes no sense here."""
 
@@ -133,6 +140,7 @@ HTTP_STATUS: dict[type[MarketplaceError], int] = {
     NotFoundError: 404,
     ConflictError: 409,
     BusyError: 503,
+    LimitError: 429,
     InvalidError: 422,
     TermsError: 409,
 }

@@ -66,6 +66,19 @@ class Settings:
     max_body_bytes: int = _setting(2 << 20, "largest request body", 1 << 10, 1 << 30)
     log_wait_seconds: int = _setting(10, "longest wait for a checkpoint before 503", 1, 600)
     lease_seconds: int = _setting(600, "after this time without progress a job is taken over", 1)
+    workers: int = _setting(1, "jobs that run at the same time", 1, 64)
+    running_per_researcher: int = _setting(
+        4, "jobs of one researcher that run at the same time; more wait", 1
+    )
+    open_per_researcher: int = _setting(
+        500, "jobs of one researcher that have not ended; more are refused", 1
+    )
+    grant_wait_seconds: int = _setting(
+        86_400, "a job that waits longer than this for a grant fails with no_answer", 1
+    )
+    streams_per_caller: int = _setting(
+        8, "event streams that one participant may have open; more are refused", 1, 1000
+    )
     busy_seconds: int = _setting(30, "longest wait for the database's write lock", 1, 600)
     witness_policy: str = _setting(
         "", "file with the witnesses that must cosign the log; none: none"

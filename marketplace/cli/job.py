@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from marketplace.cli import arguments as args
 from marketplace.cli.arguments import ArgumentError
+from marketplace.cli.endings import advice
+from marketplace.cli.following import shown
 from marketplace.cli.parties import client_of, pick
 from marketplace.cli.show import money, print_json, rows, say, short, when
-from marketplace.client import ENDED, Client, Researcher, now_ms
+from marketplace.client import Client, Researcher, now_ms
+from marketplace.watch import changes
 
 SUBMIT = """\
 rongshu job submit --home lab --name overview --task statistics --columns age,chol \\
@@ -25,8 +28,6 @@ WAIT = "rongshu job wait --home lab overview --timeout 600"
 RESULT = "rongshu job result --home lab overview"
 CANCEL = "rongshu job cancel --home lab overview"
 CHECKED = "checked here: the sum of the contributions that {} nodes receipted leads to this result"
-# Seconds between looks at a job.
-LOOK_INTERVAL = 0.2
 
 
 def command(argv: list[str]) -> int:
@@ -103,9 +104,13 @@ def _submit(arguments: argparse.Namespace) -> int:
         else:
             say(job)
         return 0
-    view = _until_end(client, job, arguments.timeout)
+    view = _until_end(client, job, arguments)
     if view["state"] != "released":
-        return _ended(view, as_json=arguments.json)
+        if arguments.json:
+            print_json(view)
+        else:
+            _print(view)
+        return 1
     return _checked(client, view, as_json=arguments.json)
 
 
@@ -204,33 +209,37 @@ def _print(view: Mapping[str, Any]) -> None:
         ],
         "  no parties",
     )
+    for line in advice(view):
+        say(line)
 
 
 def _wait(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Client)
     job = _find(client, arguments.job)["job"]
-    return _ended(_until_end(client, job, arguments.timeout), as_json=arguments.json)
-
-
-def _until_end(client: Client, job: str, timeout: float) -> Mapping[str, Any]:
-    deadline = time.monotonic() + timeout
-    while True:
-        view: Mapping[str, Any] = client.call("GET", f"/jobs/{job}")
-        if view["state"] in ENDED:
-            return view
-        if time.monotonic() >= deadline:
-            waiting = [each["provider_name"] for each in view["parties"] if not each["grant"]]
-            who = f"; no answer yet from {', '.join(waiting)}" if waiting else ""
-            raise ArgumentError(f"--timeout: the job is still {view['state']}{who}")
-        time.sleep(LOOK_INTERVAL)
-
-
-def _ended(view: Mapping[str, Any], *, as_json: bool) -> int:
-    if as_json:
-        print_json(view)
-    else:
+    view = _until_end(client, job, arguments, each_as_json=arguments.json)
+    if not arguments.json:
         _print(view)
     return 0 if view["state"] == "released" else 1
+
+
+def _until_end(
+    client: Client, job: str, arguments: argparse.Namespace, *, each_as_json: bool = False
+) -> Mapping[str, Any]:
+    """Wait for a job's end and show how it comes there; return its last view."""
+    with shown(json_lines=each_as_json) as show:
+        try:
+            for view in changes(client, job, arguments.timeout):
+                show(view)
+        except KeyboardInterrupt:
+            words = ("--home", str(arguments.home), short(job))
+            service = ("--service", arguments.service) if arguments.service else ()
+            place = shlex.join((*service, *words))
+            show.leave(
+                f"The job goes on. To wait again: rongshu job wait {place}",
+                f"To end it: rongshu job cancel {place}",
+            )
+            raise
+    return view
 
 
 def _result(arguments: argparse.Namespace) -> int:

@@ -12,10 +12,14 @@ from typing import Any
 SHOWN_DIGITS = 12
 
 
+def clean(text: str) -> str:
+    """Return a line free of what could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def say(text: str = "") -> None:
     """Print one line for people, free of what could move a terminal's cursor."""
-    clean = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    sys.stdout.write(clean + "\n")
+    sys.stdout.write(clean(text) + "\n")
 
 
 def aside(text: str) -> None:

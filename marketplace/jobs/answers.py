@@ -113,7 +113,7 @@ def _answered(
     if statement.state != "completed" and job.state in ("requested", "granted"):
         ended: states.State = "refused" if statement.state == "refused" else "failed"
         reason = statement.reason or ended
-        message = f"{party.asset_id}: {statement.state} ({reason})"
+        message = f"{ended}: {moves.listed(session, job.id, {party.asset_id: reason})}"
         moves.end(session, job, ended, now, reason=reason, message=message)
 
 

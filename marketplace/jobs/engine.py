@@ -59,12 +59,20 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: `done` of `of` parties have answered `step` of round `round`."""
+    """How far a job is: `done` of `of` parties have answered `step` of round `round`.
+
+    Attributes:
+        round: 0 for the exchange of keys.
+        nodes: by asset, how its node stands in this exchange: `waiting` (asked, and not heard yet),
+            `answered`, `refused`, `failed`, `lost` (it went away, and the others may go on without
+            it) or `rejoining`. Empty where an engine does not tell.
+    """
 
     round: int
     done: int
     of: int
     step: str = ""
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -69,24 +69,31 @@ class GridEngine:
                 timeout=self._timeout,
                 minimum=request.minimum_parties,
             )
-            outcome = coordinator.run(grid, assignment, _Counter(len(assets), progress))
+            outcome = coordinator.run(grid, assignment, _Counter(assets, progress))
         return _translated(outcome)
 
 
 class _Counter:
-    """Turns one call for each node into how many of all have answered the present step."""
+    """Turns what is heard of one node after the other into how all stand in the present exchange.
 
-    def __init__(self, parties: int, progress: Callable[[Progress], None]) -> None:
-        self._parties = parties
+    A node that refused, failed or was lost stays so in the exchanges that follow, until more is
+    heard of it: those are not about it.
+    """
+
+    def __init__(self, assets: tuple[str, ...], progress: Callable[[Progress], None]) -> None:
         self._progress = progress
-        self._step = (-1, "")
-        self._done = 0
+        self._exchange = (-1, "")
+        self._nodes = dict.fromkeys(assets, "waiting")
 
     def __call__(self, seen: coordinator.Progress) -> None:
-        if (seen.round, seen.step) != self._step:
-            self._step, self._done = (seen.round, seen.step), 0
-        self._done += 1
-        self._progress(Progress(seen.round, self._done, self._parties, seen.step))
+        if (seen.round, seen.step) != self._exchange:
+            self._exchange = (seen.round, seen.step)
+            for asset, state in self._nodes.items():
+                if state == "answered":
+                    self._nodes[asset] = "waiting"
+        self._nodes[seen.asset] = seen.state
+        done = sum(state == "answered" for state in self._nodes.values())
+        self._progress(Progress(seen.round, done, len(self._nodes), seen.step, dict(self._nodes)))
 
 
 def _translated(outcome: coordinator.Outcome) -> Outcome:

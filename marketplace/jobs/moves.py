@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
@@ -9,8 +11,11 @@ from marketplace.agreements import uses
 from marketplace.errors import LeaseLostError
 from marketplace.jobs import states
 from marketplace.jobs.tables import Job, JobParty
+from marketplace.participants.tables import Participant
 
 MAX_MESSAGE = 4096
+# Of an asset's id: the word asset, and as many digits as the commands show.
+SHOWN = 18
 
 
 def move(session: Session, job: Job, state: states.State, now: int) -> None:
@@ -29,9 +34,27 @@ def move(session: Session, job: Job, state: states.State, now: int) -> None:
 
 
 def end(
-    session: Session, job: Job, state: states.State, now: int, *, reason: str, message: str
+    session: Session,
+    job: Job,
+    state: states.State,
+    now: int,
+    *,
+    reason: str,
+    message: str,
+    reasons: Mapping[str, str] | None = None,
+    others: str = states.STOPPED,
 ) -> None:
     """Move a job to an end without a result, and return its unused reservations.
+
+    Args:
+        session: a writing one.
+        job: as it was read in it.
+        state: one of `states.ENDS`.
+        now: Unix milliseconds.
+        reason: the job's word.
+        message: for people; names column or party.
+        reasons: by asset, the word of each party that the job ended for.
+        others: the word of every other party that has not handed in a receipt.
 
     Raises:
         TransitionError, LeaseLostError: as `move`.
@@ -39,6 +62,10 @@ def end(
     move(session, job, state, now)
     job.error_reason = reason
     job.error_message = message[:MAX_MESSAGE]
+    for party in parties(session, job.id):
+        # Its own receipt says more than anybody else can, and one that comes later replaces this.
+        if party.receipt_id is None:
+            party.reason = (reasons or {}).get(party.asset_id, others)
 
 
 def fenced_update(session: Session, job: Job, **values: object) -> None:
@@ -62,3 +89,13 @@ def parties(session: Session, job_id: str) -> list[JobParty]:
     """Return a job's parties, in the job's order."""
     query = select(JobParty).where(JobParty.job_id == job_id).order_by(col(JobParty.position))
     return list(session.exec(query).all())
+
+
+def listed(session: Session, job_id: str, reasons: Mapping[str, str]) -> str:
+    """Return the parties of a job that have a reason, as a message shows them."""
+    return ", ".join(
+        f"{session.get_one(Participant, party.provider_id).name} "
+        f"({party.asset_id[:SHOWN]}): {reasons[party.asset_id]}"
+        for party in parties(session, job_id)
+        if party.asset_id in reasons
+    )

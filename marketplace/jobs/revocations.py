@@ -48,9 +48,23 @@ def revoke(
             now,
             reason="revoked",
             message=f"{statement.target} was revoked: {statement.cause}",
+            reasons=_touched(session, job, statement.target),
         )
     session.flush()
     return context.submit(session, verified.envelope)
+
+
+def _touched(session: Session, job: Job, target: str) -> dict[str, str]:
+    """Return the parties of a job that rest on what was revoked, with their reason."""
+    return {
+        party.asset_id: "revoked"
+        for party in moves.parties(session, job.id)
+        if target
+        in (
+            *(party.asset_id, party.agreement_id, party.grant_id),
+            *(party.provider_id, job.researcher_id),
+        )
+    }
 
 
 def _resting_on(session: Session, target: str) -> list[Job]:

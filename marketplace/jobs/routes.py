@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 
 from ledger.statements import Grant, Job, Receipt, Revocation
 from marketplace.context import Ctx
-from marketplace.jobs import answers, revocations, schemas, service
+from marketplace.jobs import answers, events, revocations, schemas, service
 from marketplace.participants import access
 from marketplace.schemas import Recorded, StatementBody, StatementId
 
@@ -42,6 +46,28 @@ def get_job(job_id: StatementId, caller: access.PartyOrOverseer, context: Ctx) -
     """Return its state, progress, parties, and the reason if it ended without a result."""
     with context.reading() as session:
         return service.job_view(session, caller, job_id)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "Seen its end"}},
+)
+async def get_events(
+    job_id: StatementId,
+    caller: access.PartyOrOverseer,
+    streams: events.Open,
+    context: Ctx,
+    last_event_id: Annotated[str, Header(max_length=64)] = "",
+) -> Response:
+    """Stream the job's view as events named `job`: now, at each change, and until its end."""
+    watch = events.Watch(context, caller, job_id)
+    first = await run_in_threadpool(watch.see)
+    if first.ended and first.id == last_event_id:
+        return Response(status_code=204)
+    body = events.follow(watch, first, streams)
+    return StreamingResponse(body, 200, events.HEADERS, "text/event-stream")
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job")

@@ -25,7 +25,7 @@ from marketplace.errors import (
     NotFoundError,
     TermsError,
 )
-from marketplace.jobs import moves, schemas, states
+from marketplace.jobs import moves, queue, schemas, states
 from marketplace.jobs.tables import Job, JobContribution, JobOpening, JobParty, Result
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.participants.service import names
@@ -86,6 +86,7 @@ def submit(
 
     Raises:
         ForbiddenError: the job is another researcher's.
+        LimitError: the researcher has as many open jobs as one may have.
         TermsError: the terms of an agreement do not permit it; `code` is the reason.
     """
     statement, now = verified.statement, context.clock()
@@ -94,6 +95,7 @@ def submit(
     stored = session.get(Job, verified.id)
     if stored is not None:
         return stored
+    queue.must_have_room(session, caller.id, context.settings.open_per_researcher)
     job = Job(
         id=verified.id,
         researcher_id=caller.id,
@@ -148,6 +150,7 @@ def cancel(session: Session, context: Context, caller: Caller, job_id: str) -> N
         context.clock(),
         reason="cancelled",
         message="cancelled by the researcher",
+        others="cancelled",
     )
 
 

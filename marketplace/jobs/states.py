@@ -17,6 +17,12 @@ from marketplace.errors import TransitionError
 State = Literal["requested", "granted", "running", "released", "refused", "failed", "cancelled"]
 
 INITIAL: Final = "requested"
+STOPPED: Final = "stopped"
+"""Reason of a party that had not answered when its job ended for another's reason."""
+
+NO_ANSWER: Final = "no_answer"
+"""Reason of a party, and of its job, whose grant or refusal did not come in time."""
+
 OPEN: Final = ("requested", "granted", "running")
 ENDS: Final = frozenset({"refused", "failed", "cancelled"})
 TERMINAL: Final = ENDS | {"released"}

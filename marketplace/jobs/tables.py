@@ -1,6 +1,6 @@
 """Rows of jobs, their parties, their results and their contributions."""
 
-from sqlalchemy import BigInteger, CheckConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Index
 from sqlmodel import Field, SQLModel
 
 
@@ -12,7 +12,10 @@ class Job(SQLModel, table=True):
     """
 
     __tablename__ = "job"
-    __table_args__ = (CheckConstraint("fence >= 0", name="ck_job_fence"),)
+    __table_args__ = (
+        CheckConstraint("fence >= 0", name="ck_job_fence"),
+        Index("ix_job_researcher_claimed", "researcher_id", "claimed"),
+    )
 
     id: str = Field(primary_key=True, max_length=128)
     researcher_id: str = Field(foreign_key="participant.id", index=True, max_length=128)
@@ -23,6 +26,8 @@ class Job(SQLModel, table=True):
     fence: int = Field(default=0, sa_type=BigInteger)
     attempts: int = 0
     """How many workers took it: more than one only after a lease ended."""
+    claimed: int | None = Field(default=None, sa_type=BigInteger)
+    """When a worker last took it, Unix milliseconds."""
     lease_until: int | None = Field(default=None, sa_type=BigInteger)
     progress: str = "{}"
     """Canonical JSON."""

@@ -1,4 +1,4 @@
-"""Runs granted jobs one after another, and releases what the gate lets through.
+"""Runs granted jobs in the order of the queue, and releases what the gate lets through.
 
 Every write names the fencing counter that the worker got with its lease. A job that was cancelled,
 revoked or taken over meanwhile has another counter: the worker then drops what it has, releases
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from sqlmodel import Session, and_, col, or_, select
+from sqlmodel import Session
 
 from federated.errors import FederatedError
 from federated.planning import plan_of
@@ -25,7 +26,7 @@ from ledger.statements import Asset, Grant, Receipt
 from ledger.statements import Job as JobStatement
 from marketplace.context import Context
 from marketplace.errors import LeaseLostError, ReleaseError
-from marketplace.jobs import gate, moves, states
+from marketplace.jobs import gate, moves, queue, states
 from marketplace.jobs.engine import (
     CohortMember,
     Completed,
@@ -68,67 +69,77 @@ class Worker:
         self._engine = engine
         self._settle = settle
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looking = threading.Lock()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Run in a thread of its own until `stop`."""
+        """Run in threads of its own, as many as the setting `workers` says, until `stop`."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"jobs-{number}", daemon=True)
+            for number in range(1, self._context.settings.workers + 1)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Stop after the job under way; one that takes longer is taken over after its lease."""
+        """Stop after the jobs under way; one that takes longer is taken over after its lease."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            self._thread = None
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads = []
 
     def run_once(self) -> str | None:
         """Run one job to its end; return its id, or None when none is ready."""
         lease = self._claim()
         if lease is None:
             return None
+        self._work(lease)
+        return lease.job
+
+    def _work(self, lease: _Lease) -> None:
         try:
             self._finish(lease, self._compute(lease))
         except LeaseLostError:
             _logger.info("%s was ended or taken over by somebody else", lease.job)
-        return lease.job
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                idle = self.run_once() is None
+                lease = self._wait_for_turn()
+                if lease is not None:
+                    self._work(lease)
             except Exception:
                 # One broken job or a busy database must not stop all later jobs.
                 _logger.exception("the job worker met an unexpected error")
-                idle = True
-            if idle:
                 self._stopping.wait(IDLE_SECONDS)
 
+    def _wait_for_turn(self) -> _Lease | None:
+        """Claim a job, or look and wait a moment; one thread at a time, so that looks stay few."""
+        with self._looking:
+            if self._stopping.is_set():
+                return None
+            lease = self._claim()
+            if lease is None:
+                self._stopping.wait(IDLE_SECONDS)
+            return lease
+
     def _claim(self) -> _Lease | None:
-        now = self._context.clock()
-        query = (
-            select(Job)
-            .where(
-                or_(
-                    Job.state == "granted",
-                    and_(Job.state == "running", col(Job.lease_until) < now),
-                )
-            )
-            .order_by(col(Job.created), col(Job.id))
-            .limit(1)
-        )
+        now, most = self._context.clock(), self._context.settings.running_per_researcher
         # Looked at without the write lock first: an idle worker must not hold up anybody.
         with self._context.reading() as session:
-            if session.exec(query).first() is None:
+            if queue.next_job(session, now, most) is None:
                 return None
         with self._context.writing() as session:
-            job = session.exec(query).first()
+            job = queue.next_job(session, now, most)
             if job is None:
                 return None
             if job.state == "granted":
                 moves.move(session, job, "running", now)
-            moves.fenced_update(session, job, lease_until=self._until(), attempts=job.attempts + 1)
+            moves.fenced_update(
+                session, job, lease_until=self._until(), attempts=job.attempts + 1, claimed=now
+            )
             return _Lease(job.id, job.fence, job.attempts)
 
     def _until(self) -> int:
@@ -211,18 +222,20 @@ class Worker:
     def _end(self, lease: _Lease, outcome: Refused | Failed) -> None:
         """End a job without a result: nothing is released and nothing billed."""
         state: states.State = "refused" if isinstance(outcome, Refused) else "failed"
-        first = next(iter(outcome.reasons.values()), state)
-        listed = ", ".join(f"{asset}: {reason}" for asset, reason in outcome.reasons.items())
-        reason, message = first, f"{state}: {listed}"
-        if isinstance(outcome, Failed):
-            reason, message = outcome.task_reason or first, outcome.message or message
+        reason = next(iter(outcome.reasons.values()), state)
         with self._holding(lease) as (session, job):
-            for party in moves.parties(session, job.id):
-                # Its own receipt, which may still come, says more than the engine can.
-                if party.receipt_id is None and party.asset_id in outcome.reasons:
-                    party.reason = outcome.reasons[party.asset_id]
-            now = self._context.clock()
-            moves.end(session, job, state, now, reason=reason, message=message)
+            message = f"{state}: {moves.listed(session, job.id, outcome.reasons)}"
+            if isinstance(outcome, Failed):
+                reason, message = outcome.task_reason or reason, outcome.message or message
+            moves.end(
+                session,
+                job,
+                state,
+                self._context.clock(),
+                reason=reason,
+                message=message,
+                reasons=outcome.reasons,
+            )
 
     def _release(self, lease: _Lease, outcome: Completed) -> None:
         """Store result, release and bill in one transaction.

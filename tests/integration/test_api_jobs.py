@@ -42,7 +42,7 @@ def test_a_job_from_request_to_release(market: Market):
     view = market.must(market.get(f"/jobs/{job}", market.providers[0]), 200)
     assert view["state"] == "released"
     assert {party["state"] for party in view["parties"]} == {"completed"}
-    assert view["progress"] == {"round": 1, "done": 3, "of": 3, "step": "moments"}
+    assert view["progress"] == {"round": 1, "done": 3, "of": 3, "step": "moments", "nodes": {}}
     assert market.context.log.findings == []
     assert market.work() is None
 
@@ -260,7 +260,9 @@ def test_one_refusal_ends_a_job_that_waits(market: Market):
     market.must(market.post("/receipts", first, refusal(market, job)))
     view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
     assert (view["state"], view["error"]["reason"]) == ("refused", "purpose_not_allowed")
-    assert view["parties"][0]["reason"] == "purpose_not_allowed"
+    reasons = [party["reason"] for party in view["parties"]]
+    assert reasons == ["purpose_not_allowed", "stopped", "stopped"]
+    assert f"refused: {first.name} (asset:" in view["error"]["message"]
     agreement = market.must(market.get(f"/agreements/{first.agreement}", first), 200)
     assert agreement["uses_left"] == 3
     assert market.work() is None
@@ -329,7 +331,14 @@ def test_what_the_engine_could_not_finish_is_neither_released_nor_billed(
     view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
     assert (view["state"], view["error"]["reason"]) == (state, reason)
     if market.engine.outcome.reasons:
-        assert [party["reason"] for party in view["parties"]] == [None, reason, None]
+        assert [party["reason"] for party in view["parties"]] == [
+            "stopped",
+            reason,
+            "stopped",
+        ]
+        assert f"{state}: {market.providers[1].name} (asset:" in view["error"]["message"]
+    else:
+        assert {party["reason"] for party in view["parties"]} == {"stopped"}
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
     assert market.must(market.get("/settlements", market.operator), 200) == []
     view = market.must(
@@ -406,6 +415,8 @@ def test_a_revocation_stops_what_rests_on_it(market: Market, target: str):
     market.must(market.post("/revocations", issuer, market.revocation(issuer, revoked)))
     view = market.must(market.get(f"/jobs/{job}", market.auditor), 200)
     assert (view["state"], view["error"]["reason"]) == ("refused", "revoked")
+    others = "revoked" if target == "researcher" else "stopped"
+    assert [party["reason"] for party in view["parties"]] == ["revoked", others, others]
     if target in ("researcher", "provider"):
         assert market.get("/me", issuer).status_code == 401
     if target in ("agreement", "asset"):

@@ -42,6 +42,7 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/jobs"): ("researcher",),
     ("GET", "/jobs"): OVERSEEN,
     ("GET", f"/jobs/job:{ZERO}"): OVERSEEN,
+    ("GET", f"/jobs/job:{ZERO}/events"): OVERSEEN,
     ("POST", f"/jobs/job:{ZERO}/cancel"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/result"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/contributions"): ("researcher",),

@@ -37,6 +37,12 @@ def test_every_setting_has_its_variable_and_a_meaning():
         ("RONGSHU_NAME", "Not A Host"),
         ("RONGSHU_OPERATOR_NAME", "two\nlines"),
         ("RONGSHU_LEASE_SECONDS", "0"),
+        ("RONGSHU_WORKERS", "0"),
+        ("RONGSHU_WORKERS", "65"),
+        ("RONGSHU_RUNNING_PER_RESEARCHER", "0"),
+        ("RONGSHU_OPEN_PER_RESEARCHER", "0"),
+        ("RONGSHU_GRANT_WAIT_SECONDS", "0"),
+        ("RONGSHU_STREAMS_PER_CALLER", "0"),
         ("RONGSHU_DATABASE", "mysql://user:hunter2@host/name"),
     ],
 )
