@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from federated.errors import MessageError
 from federated.messages import Answer, Failure, Refusal, Reply, read_reply
 from federated.records import MESSAGE_TYPE, pack, unpack
-from federated.session import Progress, Session
+from federated.session import Progress, Session, Watch
 
 NO_REPLY: Final = "no_reply"
 NODE_ERROR: Final = "node_error"
@@ -33,7 +33,9 @@ GONE: Final = frozenset({NO_REPLY, RESTARTED})
 """What is nobody's fault: the node does not answer, or has forgotten the secrets of the round."""
 
 WAIT_SECONDS: Final = 0.25
-ALIVE_SECONDS: Final = 2.0
+ALIVE: Final = "alive"
+GONE_FOR_GOOD: Final = "gone"
+SHOW_SECONDS: Final = 2.0
 """How often a job that waits is shown to be under way, and looked at whether it is still wanted."""
 
 Kind = TypeVar("Kind", bound=Answer)
@@ -122,28 +124,75 @@ class Exchange:
         session = self._session
         if session.watch is None or not isinstance(self._grid, WaitingGrid):
             return self._grid.send_and_receive(messages, timeout=session.timeout)
-        waiting = dict(zip(self._grid.push_messages(messages), asked, strict=True))
-        end = time.monotonic() + (session.timeout or math.inf)
-        told, heard_at = dict.fromkeys(asked, "alive"), time.monotonic()
-        replies: list[Message] = []
-        while waiting and time.monotonic() < end:
-            came = list(self._grid.pull_messages(list(waiting)))
-            for message in came:
-                waiting.pop(message.metadata.reply_to_message_id, None)
+        return _Wait(session, session.watch, self._grid, (number, step)).collect(asked, messages)
+
+
+class _Wait:
+    """Waits for one exchange's replies, telling who is lost meanwhile.
+
+    What a node had taken from the SuperLink when it died, or when the line broke, is lost: a node
+    that comes back is asked again. It answers the same request with the same bytes, so whichever
+    reply comes first is the one that counts.
+    """
+
+    def __init__(
+        self, session: Session, watch: Watch, grid: WaitingGrid, place: tuple[int, str]
+    ) -> None:
+        self._session = session
+        self._watch = watch
+        self._grid = grid
+        self._place = place
+        self._waiting: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self._boots: dict[str, str] = {}
+
+    def collect(self, asked: Sequence[str], messages: Sequence[Message]) -> list[Message]:
+        """Send messages, one to each of the assets asked; return at most one reply of each."""
+        by_asset = dict(zip(asked, messages, strict=True))
+        self._waiting = dict(zip(self._grid.push_messages(messages), asked, strict=True))
+        self._told = dict.fromkeys(asked, ALIVE)
+        self._boots = {asset: self._watch.boot(asset) for asset in asked}
+        end = time.monotonic() + (self._session.timeout or math.inf)
+        shown_at, replies = time.monotonic(), []
+        while self._waiting and time.monotonic() < end:
+            came = [*self._take(self._grid.pull_messages(list(self._waiting)))]
             replies += came
-            again = time.monotonic() - heard_at > ALIVE_SECONDS
-            for message_id, asset in list(waiting.items()):
-                state = session.watch.of(asset)
-                if state == "gone":
-                    del waiting[message_id]
-                if state != told[asset] or again:
-                    # Also without news: so the job's owner can end it while a node is computing.
-                    told[asset], heard_at = state, time.monotonic()
-                    word = "waiting" if state == "alive" else "lost"
-                    session.progress(Progress(number, step, asset, word))
-            if waiting and not came:
+            show = time.monotonic() - shown_at > SHOW_SECONDS
+            shown_at = time.monotonic() if show else shown_at
+            again = self._look(show=show)
+            if again:
+                pushed = self._grid.push_messages([by_asset[asset] for asset in again])
+                self._waiting.update(zip(pushed, again, strict=True))
+            if self._waiting and not came:
                 self._grid.wait(WAIT_SECONDS)
         return replies
+
+    def _take(self, came: Iterable[Message]) -> Iterator[Message]:
+        for message in came:
+            asset = self._waiting.get(message.metadata.reply_to_message_id)
+            if asset is not None:
+                self._forget(asset)
+                yield message
+
+    def _look(self, *, show: bool) -> list[str]:
+        """Tell what changed; give up who is gone; return who is back and must be asked again."""
+        again = []
+        for asset in sorted(set(self._waiting.values())):
+            state, boot, before = self._watch.of(asset), self._watch.boot(asset), self._told[asset]
+            if state == GONE_FOR_GOOD:
+                self._forget(asset)
+            elif state == ALIVE and (before != ALIVE or boot != self._boots[asset]):
+                self._boots[asset] = boot
+                again.append(asset)
+            if state != before or show:
+                # Also without news: so the job's owner can end it while a node is computing.
+                self._told[asset] = state
+                word = "waiting" if state == ALIVE else "lost"
+                self._session.progress(Progress(*self._place, asset, word))
+        return again
+
+    def _forget(self, asset: str) -> None:
+        self._waiting = {key: name for key, name in self._waiting.items() if name != asset}
 
 
 def _sort(

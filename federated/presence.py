@@ -118,6 +118,10 @@ class Lookout:
             return ALIVE
         return LOST if silent < LOST_SECONDS + self._rejoin else GONE
 
+    def boot(self, asset: str) -> str:
+        """Return the boot of a node's present process."""
+        return self._presence.boot(asset)
+
 
 class Presence:
     """What the operator has heard of nodes.
@@ -160,6 +164,12 @@ class Presence:
             if seen is None:
                 return NEVER
             return ALIVE if self._clock() - seen.at < LOST_SECONDS else LOST
+
+    def boot(self, asset: str) -> str:
+        """Return the boot of a node's present process; empty while it was never heard."""
+        with self._lock:
+            seen = self._seen.get(asset)
+            return "" if seen is None else seen.boot
 
     def silent(self, asset: str) -> float:
         """Return for how many seconds nothing was heard of a node, at most since this began."""

@@ -44,6 +44,9 @@ class Watch(Protocol):
     def of(self, asset: str) -> str:
         """Return `alive`, `lost` while the job waits for it, or `gone` when it waits no more."""
 
+    def boot(self, asset: str) -> str:
+        """Return what tells one process of a node from the next; empty while nothing was heard."""
+
 
 Departures = Mapping[tuple[int, int, str], Mapping[str, str]]
 """Attempt, round and step to who was gone in that exchange, by asset, and the word for it.

@@ -147,7 +147,8 @@ class Serving:
                 try:
                     fleet.reply(reply)
                 except SuperLinkError as error:
-                    # The run has ended, or the line broke: the journal keeps the reply.
+                    # The run has ended, or the line broke. The journal keeps the reply, and a
+                    # coordinator that still wants it asks again once it hears from this node.
                     self._tell("reply", str(error))
 
     def _tell(self, what: str, text: str) -> None:
