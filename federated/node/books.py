@@ -29,6 +29,8 @@ from ledger.statements import Contribution, Epoch, JournalPosition, JournalSpan,
 ABANDONED_MS = 3_600_000
 """How long nothing may happen at a job that was launched: an hour. Rounds take seconds, and whoever
 takes a job over does so after minutes."""
+ASK_MS = 10_000
+"""How long nothing happened at a job when the marketplace is asked whether it goes on with it."""
 _log = logging.getLogger(__name__)
 
 
@@ -124,9 +126,11 @@ class Books:
         return receipt
 
     def abandoned(self) -> list[str]:
-        """Return the jobs that were launched and at which nothing happened for `ABANDONED_MS`.
+        """Return the jobs that were launched and that nobody goes on with.
 
-        Each must end some time, or its launch would stand in the journal as never accounted for.
+        Nothing happened at them for `ABANDONED_MS`, or for `ASK_MS` and the marketplace says that
+        they have ended: a node that was lost for a while did not hear of it. Each must end some
+        time, or its launch would stand in the journal as never accounted for.
         Counted from when this process first saw the job, so a restart waits anew.
         """
         now = self._clock()
@@ -137,7 +141,12 @@ class Books:
             seen = before.get(job)
             since = seen[1] if seen is not None and seen[0] == replies else now
             self._under_way[job] = (replies, since)
-        return [job for job, (_, since) in self._under_way.items() if since + ABANDONED_MS <= now]
+        quiet = {job: now - since for job, (_, since) in self._under_way.items()}
+        return [
+            job
+            for job, silent in quiet.items()
+            if silent >= ABANDONED_MS or (silent >= ASK_MS and self._service.has_ended(job))
+        ]
 
     def close_next(self) -> str | None:
         """Sign the close of the next epoch that has ended; None where there is none to close now.

@@ -10,6 +10,7 @@ from federated.errors import NodeError, NotTakenError
 from ledger.encoding import parse
 
 PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts", "epoch": "/v1/closes"}
+ENDED = frozenset({"released", "refused", "failed", "cancelled"})
 # What the marketplace says of the statement itself, not of the moment.
 _FOR_GOOD = frozenset({404, 409, 422})
 
@@ -22,6 +23,9 @@ class Service(Protocol):
 
     def submit(self, kind: str, envelope: bytes) -> None:
         """Hand in a signed statement and wait until it is logged."""
+
+    def has_ended(self, job: str) -> bool:
+        """Say whether the marketplace goes on with a job no more."""
 
 
 class HttpService:
@@ -53,6 +57,17 @@ class HttpService:
             NodeError: it cannot be reached, or cannot take anything now.
         """
         self._call("POST", PATHS[kind], {"statement": parse(envelope)})
+
+    def has_ended(self, job: str) -> bool:
+        """Say whether the marketplace goes on with a job no more.
+
+        Believed only as far as ending the job here: that computes nothing.
+
+        Raises:
+            NodeError: the marketplace did not answer as it should.
+        """
+        found = self._call("GET", f"/v1/jobs/{job}")
+        return isinstance(found, dict) and found.get("state") in ENDED
 
     def _call(self, method: str, path: str, body: object = None) -> object:
         try:

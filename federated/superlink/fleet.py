@@ -34,7 +34,7 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
+from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
@@ -134,10 +134,7 @@ class Fleet:
         head, tree = found.messages_list[0], found.message_object_trees[0]
         run_id = head.metadata.run_id
         contents = {name: self._object(run_id, name) for name in messages.names(tree)}
-        confirm = ConfirmMessageReceivedRequest(
-            node=self._node, run_id=run_id, message_object_id=head.metadata.message_id
-        )
-        self._ask(self._client.ConfirmMessageReceived, confirm)
+        # Not confirmed: the SuperLink forgets all of a run's objects when the run ends.
         return messages.join(head.metadata.message_id, contents)
 
     def reply(self, message: Message) -> None:

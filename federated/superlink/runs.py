@@ -30,7 +30,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
 from flwr.proto.fab_pb2 import Fab
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
+from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -313,10 +313,7 @@ class RunGrid(Grid):
         contents: dict[str, bytes] = {}
         for name in names:
             contents[name] = self._object(name)
-        confirm = ConfirmMessageReceivedRequest(
-            node=_NODE, run_id=self._run.run_id, message_object_id=message_id
-        )
-        _patiently(lambda: self._client.ConfirmMessageReceived(confirm))
+        # Not confirmed: the SuperLink forgets all of a run's objects when the run ends.
         return messages.join(message_id, contents)
 
     def _object(self, name: str) -> bytes:

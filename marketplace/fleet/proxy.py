@@ -19,7 +19,6 @@ from marketplace.fleet.link import Link
 PATHS: Final = frozenset(
     {
         "activate-node",
-        "confirm-message-received",
         "deactivate-node",
         "pull-messages",
         "pull-object",
