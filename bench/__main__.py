@@ -21,6 +21,7 @@ HARNESS = {
     "__main__",
     "cast",
     "checks",
+    "federated_deployed",
     "federated_keys",
     "federated_market",
     "federated_plain",
