@@ -134,7 +134,7 @@ class Books:
         Counted from when this process first saw the job, so a restart waits anew.
         """
         now = self._clock()
-        with self._journal.write() as book:
+        with self._journal.read() as book:
             open_jobs = book.under_way(self._asset)
         before, self._under_way = self._under_way, {}
         for job, replies in open_jobs.items():
@@ -194,7 +194,7 @@ class Books:
         Raises:
             NodeError: the marketplace cannot be reached; all of it waits for the next occasion.
         """
-        with self._journal.write() as book:
+        with self._journal.read() as book:
             waiting = book.waiting()
         for item in waiting:
             if item.id in self._refused:

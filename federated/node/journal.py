@@ -95,6 +95,19 @@ class Journal:
         self._connection.close()
 
     @contextmanager
+    def read(self) -> Iterator[Book]:
+        """Look something up; nothing may be written, and each look stands for itself.
+
+        Raises:
+            JournalError: the disk refuses.
+        """
+        with self._lock:
+            try:
+                yield Book(self._connection, self._clock)
+            except sqlite3.DatabaseError as error:
+                raise JournalError(f"{self._path}: {error}") from error
+
+    @contextmanager
     def write(self) -> Iterator[Book]:
         """Open one transaction; everything in it is durable when the block ends, or nothing is.
 

@@ -281,7 +281,7 @@ class Node:
     def _answer(self, request: Request, body: bytes) -> bytes:
         step = step_of(request)
         asked = body_digest(body)
-        with self._journal.write() as book:
+        with self._journal.read() as book:
             stored = book.reply(request.job, self.asset, request.attempt, step)
         if stored is not None:
             # A job ends once: whatever is said about its end later, the receipt stays the same.
@@ -312,7 +312,7 @@ class Node:
         Raises:
             RefusedError: `grant_mismatch`.
         """
-        with self._journal.write() as book:
+        with self._journal.read() as book:
             begun = book.reply(request.job, self.asset, request.attempt, KEYS)
             if begun is None or not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "no such attempt is under way here")
