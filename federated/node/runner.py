@@ -65,7 +65,7 @@ from privacy.errors import PrivacyError
 
 _log = logging.getLogger(__name__)
 
-DAY = 24 * 3600 * 1000
+DAY = 86_400_000
 ROUNDS_PER_QUESTION = 3
 """How often the questions may be asked anew because a party has left."""
 RESTARTED = "restarted"
@@ -144,16 +144,16 @@ class Node:
                 return self._answer_or_refuse(request, body)
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
-                self._note_failure(request.job, error)
-                return Failure(request.job, self.asset, failure_word(error)).to_bytes()
+                self._note_failure(request.job, word := failure_word(error), error)
+                return Failure(request.job, self.asset, word).to_bytes()
 
-    def _note_failure(self, job_id: str, error: Exception) -> None:
+    def _note_failure(self, job_id: str, word: str, error: Exception) -> None:
         # Of a journal that cannot be written, or that has lost lines, no further line is made.
         if isinstance(error, JournalError):
             return
         try:
             with self._journal.write() as book:
-                book.fail(job_id, self.asset, failure_word(error))
+                book.fail(job_id, self.asset, word)
         except (FederatedError, LedgerError) as failed:
             _log.warning("the failure could not be written down: %s", failed)
 
@@ -259,8 +259,7 @@ class Node:
                 return made[1]
             permit = self._decide(Ask(job_id, self.asset), book.spent(self.asset, job_id))
             self._refuse_ended(book, job_id)
-            task, _ = plan_of(permit.job, permit.assets)
-            now = self._clock()
+            (task, _), now = plan_of(permit.job, permit.assets), self._clock()
             until = min(now + self._limits.grant_days * DAY, permit.agreement.terms.until)
             grant = Grant(
                 provider=self._identity.provider,
@@ -279,8 +278,7 @@ class Node:
             return envelope
 
     def _answer(self, request: Request, body: bytes) -> bytes:
-        step = step_of(request)
-        asked = body_digest(body)
+        step, asked = step_of(request), body_digest(body)
         with self._journal.read() as book:
             stored = book.reply(request.job, self.asset, request.attempt, step)
         if stored is not None:
@@ -348,8 +346,8 @@ class Node:
         secrets = work.of(request.round)
         secrets.check_question(request.mask_keys)
         self._read_log()
-        ask = Ask(request.job, self.asset, work.permit.grant_id)
-        with self._journal.write() as book:
+        with self._journal.read() as book:
+            ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
