@@ -10,7 +10,7 @@ Decides nothing: the conversation is in `federated.server_app`, the sums in `fed
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -20,12 +20,16 @@ from federated.plan import Plan
 from federated.server_app import make_server_app, run_in_process
 from federated.session import (
     Completed,
+    Departures,
     Failed,
+    Leaves,
     Member,
     Outcome,
     Progress,
     Refused,
     Session,
+    Watch,
+    keep_nothing,
 )
 from federated.tasks import find_task
 from ledger.encoding import b64encode
@@ -35,12 +39,15 @@ from privacy.paillier import PublicKey
 __all__ = [
     "Assignment",
     "Completed",
+    "Departures",
     "Failed",
     "Grid",
+    "Leaves",
     "Outcome",
     "Progress",
     "Refused",
     "Seat",
+    "Watch",
     "document",
     "run",
 ]
@@ -64,6 +71,9 @@ class Assignment:
         encryption_key: the researcher's public key as the signed job carries it, or None.
         timeout: seconds that one exchange may take.
         minimum: fewest parties that every grant permits; all of them where 0.
+        departed: who was gone before, where another coordinator began; see `Session`.
+        leaves: called when somebody is gone; see `Session`.
+        watch: who hears of nodes besides their replies.
     """
 
     job: str
@@ -73,6 +83,9 @@ class Assignment:
     encryption_key: Mapping[str, Any] | None = None
     timeout: float | None = None
     minimum: int = 0
+    departed: Departures = field(default_factory=dict)
+    leaves: Leaves | None = None
+    watch: Watch | None = None
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
@@ -102,6 +115,9 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         encryption_key=None if key is None else PublicKey.from_json(key),
         timeout=assignment.timeout,
         minimum=assignment.minimum,
+        departed=assignment.departed,
+        leaves=assignment.leaves or keep_nothing,
+        watch=assignment.watch,
         progress=progress,
     )
     run_in_process(make_server_app(session), grid)

@@ -8,9 +8,11 @@ for the job: `federated.server_app` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -30,7 +32,25 @@ RESTARTED: Final = "restarted"
 GONE: Final = frozenset({NO_REPLY, RESTARTED})
 """What is nobody's fault: the node does not answer, or has forgotten the secrets of the round."""
 
+WAIT_SECONDS: Final = 0.25
+ALIVE_SECONDS: Final = 2.0
+"""How often a job that waits is shown to be under way, and looked at whether it is still wanted."""
+
 Kind = TypeVar("Kind", bound=Answer)
+
+
+@runtime_checkable
+class WaitingGrid(Protocol):
+    """A Grid that can be waited on without asking it again and again."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a reply may be there."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """As `Grid.push_messages`."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """As `Grid.pull_messages`."""
 
 
 @dataclass
@@ -51,9 +71,14 @@ class Replies(Generic[Kind]):
 
 
 class Exchange:
-    """Sends bodies to nodes of a session over a Grid."""
+    """Sends bodies to nodes of a session over a Grid.
+
+    Attributes:
+        attempt: the one under way.
+    """
 
     def __init__(self, session: Session, grid: Grid) -> None:
+        self.attempt = session.attempt
         self._session = session
         self._grid = grid
 
@@ -68,21 +93,56 @@ class Exchange:
             number: the round, for labels and progress.
             step: what is asked, for progress.
         """
-        session = self._session
+        session, replies = self._session, Replies[Kind]()
+        known = session.departed.get((self.attempt, number, step), {})
+        asked = [asset for asset in sorted(bodies) if asset not in known]
         messages = [
             self._grid.create_message(
                 pack(bodies[asset]), MESSAGE_TYPE, session.members[asset].node_id, str(number)
             )
-            for asset in sorted(bodies)
+            for asset in asked
         ]
         received: dict[int, list[Message]] = {}
-        for message in self._grid.send_and_receive(messages, timeout=session.timeout):
+        for message in self._collect(asked, messages, number, step):
             received.setdefault(message.metadata.src_node_id, []).append(message)
-        replies: Replies[Kind] = Replies()
-        for asset in sorted(bodies):
+        for asset in asked:
             found = _read_one(asset, session.job, received.get(session.members[asset].node_id, []))
             state = _sort(replies, asset, found, wanted)
             session.progress(Progress(number, step, asset, state))
+        if replies.gone:
+            # A crash before this line: whoever takes over asks them again.
+            session.leaves(self.attempt, number, step, dict(replies.gone))
+        replies.gone.update({asset: word for asset, word in known.items() if asset in bodies})
+        return replies
+
+    def _collect(
+        self, asked: Sequence[str], messages: Sequence[Message], number: int, step: str
+    ) -> Iterable[Message]:
+        """Return the replies that come before the timeout, or before a node is given up."""
+        session = self._session
+        if session.watch is None or not isinstance(self._grid, WaitingGrid):
+            return self._grid.send_and_receive(messages, timeout=session.timeout)
+        waiting = dict(zip(self._grid.push_messages(messages), asked, strict=True))
+        end = time.monotonic() + (session.timeout or math.inf)
+        told, heard_at = dict.fromkeys(asked, "alive"), time.monotonic()
+        replies: list[Message] = []
+        while waiting and time.monotonic() < end:
+            came = list(self._grid.pull_messages(list(waiting)))
+            for message in came:
+                waiting.pop(message.metadata.reply_to_message_id, None)
+            replies += came
+            again = time.monotonic() - heard_at > ALIVE_SECONDS
+            for message_id, asset in list(waiting.items()):
+                state = session.watch.of(asset)
+                if state == "gone":
+                    del waiting[message_id]
+                if state != told[asset] or again:
+                    # Also without news: so the job's owner can end it while a node is computing.
+                    told[asset], heard_at = state, time.monotonic()
+                    word = "waiting" if state == "alive" else "lost"
+                    session.progress(Progress(number, step, asset, word))
+            if waiting and not came:
+                self._grid.wait(WAIT_SECONDS)
         return replies
 
 

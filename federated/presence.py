@@ -7,6 +7,7 @@ and blames the SuperLink. A beat says nothing about data or jobs.
     data = Heartbeat(asset, boot, sequence, issued).sign(node_key)         # at the node
     presence.heard(open_heartbeat(data, key, asset=asset))                 # at the operator
     presence.of(asset)                                                     # ALIVE, LOST or NEVER
+    presence.silent(asset)                                                 # seconds
 
 `Presence` lives in the operator's memory: after a restart every node is NEVER until its next beat.
 """
@@ -33,6 +34,7 @@ LOST_SECONDS: Final = 8.0
 ALIVE: Final = "alive"
 LOST: Final = "lost"
 NEVER: Final = "never"
+GONE: Final = "gone"
 
 _BOOT_CHARACTERS = 32
 _BOOTS_KEPT = 64
@@ -97,6 +99,26 @@ class _Seen:
     earlier: list[str]
 
 
+class Lookout:
+    """What a running job makes of signs of life; a `federated.session.Watch`.
+
+    Args:
+        presence: what was heard.
+        rejoin: seconds for which a job waits for a node that was lost.
+    """
+
+    def __init__(self, presence: Presence, rejoin: float) -> None:
+        self._presence = presence
+        self._rejoin = rejoin
+
+    def of(self, asset: str) -> str:
+        """Return `alive`, `lost`, or `gone` for one that is waited for no more."""
+        silent = self._presence.silent(asset)
+        if silent < LOST_SECONDS:
+            return ALIVE
+        return LOST if silent < LOST_SECONDS + self._rejoin else GONE
+
+
 class Presence:
     """What the operator has heard of nodes.
 
@@ -106,6 +128,7 @@ class Presence:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._began = clock()
         self._lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}
 
@@ -138,8 +161,8 @@ class Presence:
                 return NEVER
             return ALIVE if self._clock() - seen.at < LOST_SECONDS else LOST
 
-    def boot(self, asset: str) -> str:
-        """Return the boot of a node's present process; empty while it was never heard."""
+    def silent(self, asset: str) -> float:
+        """Return for how many seconds nothing was heard of a node, at most since this began."""
         with self._lock:
             seen = self._seen.get(asset)
-            return "" if seen is None else seen.boot
+            return self._clock() - (self._began if seen is None else seen.at)

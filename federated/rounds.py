@@ -91,6 +91,11 @@ class RoundRecord:
     opened: Opened
 
     @property
+    def attempt(self) -> int:
+        """The attempt in which it was asked."""
+        return RoundRequest.from_bytes(self.request).attempt
+
+    @property
     def request_digest(self) -> str:
         """The digest that each receipt lists as this round's request."""
         return body_digest(self.request)
@@ -174,15 +179,19 @@ def open_receipt(
         receipt = Receipt.from_payload(open_(data, Receipt.media_type(), key))
     except LedgerError as error:
         raise ReceiptError(f"receipt of {asset}: {error}") from None
-    listed = [(item.round, item.request, item.reply) for item in receipt.contributions]
     kept = [(each.number, each.request_digest, each.digests.get(asset)) for each in rounds]
-    # What was asked before a party left was asked and sent, and entered no result.
-    earlier = rounds[0].number - 1 if rounds else 0
+    numbers = {each.number for each in rounds}
+    # What was sent in rounds that were never opened, or before a party left, is in no result.
+    listed = [
+        (item.round, item.request, item.reply)
+        for item in receipt.contributions
+        if item.round in numbers
+    ]
     pairs = {
         "state": (receipt.state, "completed"),
         "asset": (receipt.asset, asset),
         "job": (receipt.job, job),
-        "contributions": (listed[earlier:], kept),
+        "contributions": (listed, kept),
     }
     for name, (has, wants) in pairs.items():
         if has != wants:

@@ -13,8 +13,10 @@ its reservation.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from flwr.app import Context, RecordDict
@@ -28,7 +30,7 @@ from federated.errors import (
     SurvivorsError,
     TaskError,
 )
-from federated.exchange import Exchange, Replies
+from federated.exchange import RESTARTED, Exchange, Replies
 from federated.messages import (
     Answer,
     Contribution,
@@ -47,16 +49,20 @@ from federated.messages import (
     body_digest,
 )
 from federated.opening import Revealed, open_secrets
-from federated.peers import SurvivorList, open_mask_key
+from federated.peers import SurvivorList, Use, open_mask_key
 from federated.plan import Question, Words
 from federated.rounds import Opened, RoundRecord, add_ciphertexts, add_words, open_receipt
 from federated.session import Completed, Failed, Outcome, Refused, Session
 from federated.tasks import replay
+from ledger.encoding import b64encode
 
 BAD_MASK_KEY: Final = "bad_mask_key"
 BAD_SURVIVORS: Final = "bad_survivors"
 BAD_RECEIPT: Final = "bad_receipt"
 _ISOLATING = "isolating_parameters"
+
+# A round whose answers are there is opened without whoever has forgotten it.
+_OPENING = ("survivors", "unmask")
 
 Kind = TypeVar("Kind", bound=Answer)
 
@@ -96,6 +102,10 @@ class _ShrunkError(Exception):
     """Somebody has left: those who stayed are asked from the first question on; never leaves."""
 
 
+class _RejoinError(Exception):
+    """A node is back and has forgotten the round: another attempt goes on from there."""
+
+
 class _Conversation:
     """The exchanges of one job, in order.
 
@@ -112,6 +122,9 @@ class _Conversation:
         self._holders: tuple[str, ...] = ()
         self._boxes: dict[str, dict[str, bytes]] = {}
         self._gone: dict[str, str] = {}
+        # Nodes that are there and have forgotten their secrets, and those that were waited for.
+        self._forgot: set[str] = set()
+        self._rejoined: set[str] = set()
 
     def hold(self) -> Outcome:
         """Drive the job from the first question to the receipts."""
@@ -121,15 +134,7 @@ class _Conversation:
         except FederatedError as error:
             return Failed({}, error, (), {})
         try:
-            self._begin()
-            while True:
-                try:
-                    result, ciphertexts = self._compute()
-                    receipts = self._finish()
-                except _ShrunkError:
-                    self._rounds = []
-                    continue
-                break
+            result, ciphertexts, receipts = self._attempts()
         except _StoppedError as stop:
             return self._stopped(stop)
         except ContributionError as error:
@@ -143,18 +148,41 @@ class _Conversation:
         self._release_gone()
         return Completed(result, ciphertexts, tuple(self._rounds), receipts, dict(self._gone))
 
+    def _attempts(self) -> tuple[dict[str, Any] | None, tuple[bytes, ...] | None, dict[str, bytes]]:
+        """Go on, with those who stay and those who come back, until there are receipts."""
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    self._begin()
+                    begun = True
+                return (*self._compute(), self._finish())
+            except _ShrunkError:
+                self._rounds = []
+            except _RejoinError:
+                # Everybody draws new secrets: those of one process are of no use to another.
+                self._exchange.attempt += 1
+                self._rejoined |= self._forgot
+                self._forgot, begun = set(), False
+
+    def _use(self, number: int) -> Use:
+        """Return what keys and lists of a round are signed for."""
+        return Use(self._session.job, self._exchange.attempt, number, self._session.cohort)
+
     def _compute(self) -> tuple[dict[str, Any] | None, tuple[bytes, ...] | None]:
         """Ask what the task asks; return its result, or the encrypted sum."""
         session, key = self._session, self._session.encryption_key
         if key is None:
             # The very function with which the buyer's client computes the result once more.
-            return replay(session.task, session.plan, self._total), None
-        record, contributions = self._ask(self._first_question())
+            asked = itertools.count()
+            total = partial(self._total, asked)
+            return replay(session.task, session.plan, total), None
+        record, contributions = self._round(self._first_question(), 0)
         return None, add_ciphertexts(record, contributions, key)
 
-    def _total(self, question: Question) -> Words:
+    def _total(self, asked: Iterator[int], question: Question) -> Words:
         try:
-            record, contributions = self._ask(question)
+            record, contributions = self._round(question, next(asked))
         except _StoppedError as stop:
             if stop.refusals or set(stop.failures.values()) != {_ISOLATING}:
                 raise
@@ -172,22 +200,38 @@ class _Conversation:
         conversation.close()
         return question
 
+    def _round(self, question: Question, place: int) -> tuple[RoundRecord, dict[str, Contribution]]:
+        """Return an opened round: one that was asked before this attempt, or a new one."""
+        if place < len(self._rounds):
+            record = self._rounds[place]
+            return record, record.open(self._session.job, record.attempt)
+        return self._ask(question)
+
     # One round: question, list of survivors, secrets.
 
     def _begin(self) -> None:
-        """Collect keys and shares for round 1; each node checks its evidence and reserves."""
-        session = self._session
+        """Collect keys and shares for the next round; each node checks its evidence and reserves.
+
+        In a later attempt they are shown the questions that stay answered.
+        """
+        session, attempt, number = self._session, self._exchange.attempt, self._number + 1
+        members = {a: m for a, m in session.members.items() if a not in self._gone}
+        earlier = [b64encode(record.request) for record in self._rounds]
         bodies = {
             asset: KeysRequest(
-                session.job, session.attempt, 1, session.cohort, member.evidence
+                session.job,
+                attempt,
+                number,
+                session.cohort,
+                {**member.evidence, "earlier": earlier} if earlier else member.evidence,
             ).to_bytes()
-            for asset, member in session.members.items()
+            for asset, member in members.items()
         }
-        replies = self._all(bodies, KeysReply, 0, "keys")
+        replies = self._all(bodies, KeysReply, self._number, "keys")
         keys = {asset: reply.mask_key for asset, (reply, _) in replies.items()}
-        self._look_at_keys(keys, 1)
-        body = SharesRequest(session.job, session.attempt, 1, keys).to_bytes()
-        dealt = self._all(dict.fromkeys(keys, body), SharesReply, 0, "shares")
+        self._look_at_keys(keys, number)
+        body = SharesRequest(session.job, attempt, number, keys).to_bytes()
+        dealt = self._all(dict.fromkeys(keys, body), SharesReply, self._number, "shares")
         self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in dealt.items()})
 
     def _ask(self, question: Question) -> tuple[RoundRecord, dict[str, Contribution]]:
@@ -197,13 +241,15 @@ class _Conversation:
             _ShrunkError: somebody is gone of those who answered the questions before.
         """
         session = self._session
+        if self._forgot:
+            raise _RejoinError
         if self._rounds and set(self._keys) != set(self._rounds[0].contributions):
             raise _ShrunkError
         self._number += 1
         number, keys, boxes, holders = self._number, self._keys, self._boxes, self._holders
         first = self._rounds[0].number if self._rounds else number
         request = RoundRequest(
-            session.job, session.attempt, number, first, question.to_json(), keys
+            session.job, self._exchange.attempt, number, first, question.to_json(), keys
         ).to_bytes()
         replies = self._all(dict.fromkeys(keys, request), Contribution, number, question.step)
         bodies = {asset: body for asset, (_, body) in replies.items()}
@@ -212,7 +258,7 @@ class _Conversation:
         revealed = self._reveal(number, lists, boxes)
         survivors = tuple(sorted(contributions))
         opened = open_secrets(
-            Revealed(tuple(sorted(keys)), survivors, session.use(number)),
+            Revealed(tuple(sorted(keys)), survivors, self._use(number)),
             {asset: reply.shares for asset, reply in revealed.items()},
             holders=holders,
             keys=keys,
@@ -233,7 +279,7 @@ class _Conversation:
         record = RoundRecord(number, question, request, bodies, Opened({}, {}))
         for asset in bodies:
             try:
-                found[asset] = record.open_one(asset, session.job, session.attempt)
+                found[asset] = record.open_one(asset, session.job, record.attempt)
             except ContributionError as error:
                 failures[asset] = error.reason
                 continue
@@ -251,10 +297,12 @@ class _Conversation:
         session = self._session
         keys = {asset: each.next_mask_key for asset, each in contributions.items()}
         survivors = tuple(sorted(contributions))
-        body = SurvivorsRequest(session.job, session.attempt, number, survivors, keys).to_bytes()
+        body = SurvivorsRequest(
+            session.job, self._exchange.attempt, number, survivors, keys
+        ).to_bytes()
         replies = self._all(dict.fromkeys(survivors, body), SurvivorsReply, number, "survivors")
         self._look_at_lists(
-            SurvivorList("", session.use(number), body_digest(request), survivors),
+            SurvivorList("", self._use(number), body_digest(request), survivors),
             {asset: reply.signed for asset, (reply, _) in replies.items()},
         )
         self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in replies.items()})
@@ -267,7 +315,7 @@ class _Conversation:
         session = self._session
         bodies = {
             asset: UnmaskRequest(
-                session.job, session.attempt, number, lists, boxes.get(asset, {})
+                session.job, self._exchange.attempt, number, lists, boxes.get(asset, {})
             ).to_bytes()
             for asset in lists
         }
@@ -283,7 +331,7 @@ class _Conversation:
                     data,
                     self._session.members[asset].key,
                     asset=asset,
-                    use=self._session.use(number),
+                    use=self._use(number),
                 )
             except PeerKeyError:
                 failures[asset] = BAD_MASK_KEY
@@ -323,7 +371,9 @@ class _Conversation:
             _ShrunkError: one of them is gone: without its receipt there is no result with it.
         """
         session = self._session
-        body = FinishRequest(session.job, session.attempt, self._number, "completed").to_bytes()
+        body = FinishRequest(
+            session.job, self._exchange.attempt, self._number, "completed"
+        ).to_bytes()
         parties = set(self._rounds[0].contributions)
         self._check_enough(parties - set(self._gone))
         if parties & set(self._gone):
@@ -370,8 +420,8 @@ class _Conversation:
 
     def _send_end(self, assets: Collection[str]) -> Replies[FinishReply]:
         session = self._session
-        body = FinishRequest(session.job, session.attempt, self._number, "failed").to_bytes()
-        return self._exchange.send(dict.fromkeys(assets, body), FinishReply, self._number, "finish")
+        body = FinishRequest(session.job, self._exchange.attempt, self._number, "failed").to_bytes()
+        return self._exchange.send(dict.fromkeys(assets, body), FinishReply, self._number, "end")
 
     # One exchange.
 
@@ -384,9 +434,15 @@ class _Conversation:
             _StoppedError: any refused or failed, or too few are left.
         """
         replies = self._exchange.send(bodies, wanted, number, step)
-        self._gone.update(replies.gone)
+        forgot = {asset for asset, word in replies.gone.items() if word == RESTARTED}
+        # Once for each: a node that forgets again is gone like any other.
+        self._forgot |= forgot - self._rejoined
+        self._gone.update({a: w for a, w in replies.gone.items() if a not in self._forgot})
         if replies.refusals or replies.failures:
             raise _StoppedError({**replies.failures, **replies.gone}, replies.refusals)
+        self._check_enough({*replies.answers, *self._forgot})
+        if self._forgot and step not in _OPENING:
+            raise _RejoinError
         self._check_enough(replies.answers)
         return replies.answers
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from federated.errors import FederatedError, GridError, TaskError
-from federated.peers import Use
 from federated.plan import Plan
 from federated.rounds import RoundRecord
 from federated.tasks import Task
@@ -39,6 +38,21 @@ class Member:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Watch(Protocol):
+    """Who hears of nodes besides their replies."""
+
+    def of(self, asset: str) -> str:
+        """Return `alive`, `lost` while the job waits for it, or `gone` when it waits no more."""
+
+
+Departures = Mapping[tuple[int, int, str], Mapping[str, str]]
+"""Attempt, round and step to who was gone in that exchange, by asset, and the word for it.
+
+A coordinator that takes a job over repeats the conversation, and the nodes their replies; with
+what it knows of departures it comes to the very requests that were sent before.
+"""
+
+
 @dataclass(frozen=True)
 class Progress:
     """One node did one thing, for a progress bar.
@@ -47,7 +61,7 @@ class Progress:
         round: 0 for the exchange of keys.
         step: `keys`, the question's step, or `finish`.
         asset: which node.
-        state: `answered`, `refused`, `failed` or `lost`.
+        state: `answered`, `refused`, `failed`, `lost`, or `waiting` for one that came back.
     """
 
     round: int
@@ -110,8 +124,15 @@ class Failed:
 Outcome = Completed | Refused | Failed
 
 
+Leaves = Callable[[int, int, str, Mapping[str, str]], None]
+
+
 def _no_progress(_: Progress) -> None:
     pass
+
+
+def keep_nothing(_attempt: int, _round: int, _step: str, _gone: Mapping[str, str]) -> None:
+    """Forget who left: whoever took the job over would not know."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +141,16 @@ class Session:
 
     Attributes:
         job: id of the job statement.
-        attempt: 1 for the first.
+        attempt: number of the first; each node that comes back without its secrets adds one.
         plan: the fixed parameters, from the signed job and the data cards.
         task: whose questions are asked.
         members: by asset id, the whole cohort.
         encryption_key: the buyer's public key for an encrypted task; None for others.
         timeout: seconds that one exchange may take; no limit where None.
         minimum: fewest nodes whose contributions may be summed, by their grants; all where 0.
+        departed: who was gone before this coordinator took the job over.
+        leaves: called with attempt, round, step and who is gone, before anything rests on it.
+        watch: hears of nodes; without it, only the timeout says that one is gone.
         deliver: called once, with the outcome.
         progress: called for each node and exchange.
 
@@ -145,6 +169,9 @@ class Session:
     encryption_key: PublicKey | None = None
     timeout: float | None = None
     minimum: int = 0
+    departed: Departures = field(default_factory=dict)
+    leaves: Leaves = keep_nothing
+    watch: Watch | None = None
     progress: Callable[[Progress], None] = _no_progress
 
     def __post_init__(self) -> None:
@@ -166,7 +193,3 @@ class Session:
         """Fewest nodes with which the job goes on."""
         parties = len(self.members)
         return max(self.minimum or parties, recovery_threshold(parties), MIN_SURVIVORS)
-
-    def use(self, number: int) -> Use:
-        """Return what keys and lists of a round are signed for."""
-        return Use(self.job, self.attempt, number, self.cohort)

@@ -6,6 +6,7 @@ One pure function a kind, over a `Case`; each raises the first rule that the sta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -282,20 +283,32 @@ def _release(case: Case) -> None:
             "rests on a receipt that is not a completed one of this job",
         )
     claimed = [(item.receipt, item.round, item.reply) for item in statement.contributions]
-    # What was asked before a party left entered no result: those who stayed were asked anew.
-    all_stayed = len(receipts) == len(job.assets)
-    first = 1 if all_stayed else min(item.round for item in statement.contributions)
+    numbers = {item.round for item in statement.contributions}
+    unused = _unused_rounds(job, list(receipts.values()), min(numbers))
     receipted = [
         (name, item.round, item.reply)
         for name, receipt in receipts.items()
         for item in receipt.contributions
-        if item.round >= first
+        if item.round in numbers or item.round not in unused
     ]
     case.require(
         "contributions_differ",
         sorted(claimed) == sorted(receipted),
         "its contributions are not those of the receipts",
     )
+
+
+def _unused_rounds(job: Job, receipts: list[Receipt], first: int) -> set[int]:
+    """Return the rounds that were answered and may be in no result.
+
+    Where a party left, those before the `first` of those who stayed: they were asked anew. And
+    rounds that a party of the result did not answer: such a sum is never opened.
+    """
+    times = Counter(item.round for receipt in receipts for item in receipt.contributions)
+    answered = set(times)
+    missed = {number for number in answered if times[number] < len(receipts)}
+    left = len(receipts) < len(job.assets)
+    return missed | {number for number in answered if left and number < first}
 
 
 def _enough_parties(case: Case, job: Job, receipts: list[Receipt]) -> None:

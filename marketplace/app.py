@@ -26,7 +26,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 
-from federated.presence import Presence
+from federated.presence import Lookout, Presence
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
 from ledger.log import Log
@@ -109,7 +109,9 @@ def create_app(
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
     )
-    engine = engine if link is None else _over_superlink(app, link)
+    app.state.link, app.state.presence = link, Presence(time.monotonic)
+    app.state.proxy = None if link is None else Proxy(link)
+    engine = engine if link is None else _over_superlink(app, link, settings)
     app.router.lifespan_context = _lifespan(
         settings, engine, clock, insecure_skip_checks=insecure_skip_checks
     )
@@ -126,8 +128,6 @@ def create_app(
         _health_router(),
     ):
         app.include_router(router, prefix=PREFIX)
-    app.state.link, app.state.presence = link, Presence(time.monotonic)
-    app.state.proxy = None if link is None else Proxy(link)
     problems.install(app)
     app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes)
     return app
@@ -250,7 +250,7 @@ def _has_nodes(context: Context) -> bool:
         return fleet_service.has_nodes(session)
 
 
-def _over_superlink(app: FastAPI, link: Link) -> JobEngine:
+def _over_superlink(app: FastAPI, link: Link, settings: Settings) -> JobEngine:
     """Return an engine whose nodes are reached over a SuperLink."""
     # Imported here: a service that computes nothing needs no Flower.
     from marketplace.jobs.grid_engine import GridEngine  # noqa: PLC0415
@@ -263,7 +263,7 @@ def _over_superlink(app: FastAPI, link: Link) -> JobEngine:
         with link.start().begin() as grid:
             yield grid, seats
 
-    return GridEngine(open_grid)
+    return GridEngine(open_grid, watch=Lookout(app.state.presence, settings.rejoin_seconds))
 
 
 def _health_router() -> APIRouter:

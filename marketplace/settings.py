@@ -79,6 +79,9 @@ class Settings:
     streams_per_caller: int = _setting(
         8, "event streams that one participant may have open; more are refused", 1, 1000
     )
+    rejoin_seconds: int = _setting(
+        30, "how long a running job waits for a node that is lost", 1, 86400
+    )
     busy_seconds: int = _setting(30, "longest wait for the database's write lock", 1, 600)
     witness_policy: str = _setting(
         "", "file with the witnesses that must cosign the log; none: none"

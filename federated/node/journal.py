@@ -292,15 +292,45 @@ class Book:
         self._append(chain.REPLY, line)
 
     def contributions(self, job: str, asset: str) -> tuple[int, tuple[Contribution, ...]]:
-        """Return the attempt at a job that was answered, and what was sent; 0 where none was."""
+        """Return the newest attempt at a job that was answered, and what all of them sent.
+
+        The attempt is 0 where none was; rounds are numbered on from attempt to attempt.
+        """
         rows = self._connection.execute(
             "SELECT attempt, CAST(step AS INTEGER), request, body FROM reply "
-            "WHERE job = ? AND asset = ? AND CAST(step AS INTEGER) > 0 ORDER BY 1, 2",
+            "WHERE job = ? AND asset = ? AND CAST(step AS INTEGER) > 0 ORDER BY 2",
             (job, asset),
         ).fetchall()
-        return rows[0][0] if rows else 0, tuple(
+        return rows[-1][0] if rows else 0, tuple(
             Contribution(number, request, sha256_text(body)) for _, number, request, body in rows
         )
+
+    def last_attempt(self, job: str, asset: str) -> int:
+        """Return the newest attempt that was begun at a job; 0 where none was."""
+        row = self._connection.execute(
+            "SELECT max(attempt) FROM reply WHERE job = ? AND asset = ? AND step <> ?",
+            (job, asset, FINISH),
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def opened(self, job: str, asset: str) -> set[int]:
+        """Return the rounds of a job for which shares were revealed."""
+        rows = self._connection.execute(
+            "SELECT step FROM reply WHERE job = ? AND asset = ? AND step LIKE 'unmask %'",
+            (job, asset),
+        ).fetchall()
+        return {int(step.partition(" ")[2]) for (step,) in rows}
+
+    def grant_of(self, job: str, asset: str) -> str | None:
+        """Return the grant under which a job was last launched here, None where it never was."""
+        rows = self._connection.execute(
+            "SELECT body FROM line WHERE kind = ? ORDER BY sequence DESC", (chain.LAUNCH,)
+        )
+        for (body,) in rows:
+            line = parse(body)
+            if isinstance(line, dict) and (line["job"], line["asset"]) == (job, asset):
+                return str(line["grant"])
+        return None
 
     def rows_used(self, job: str, asset: str) -> int:
         """Return how many rows a job's answers cover."""

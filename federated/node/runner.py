@@ -52,7 +52,7 @@ from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
 from federated.node.vault import Vault
-from federated.node.work import Work
+from federated.node.work import Work, read_earlier
 from federated.plan import Question
 from federated.planning import plan_of
 from federated.tasks import encode_answer
@@ -319,11 +319,9 @@ class Node:
 
     def _record(self, request: Request, asked: str, reply: Reply) -> bytes:
         """Write a reply down, then return it."""
-        body = reply.to_bytes()
+        body, step = reply.to_bytes(), step_of(request)
         with self._journal.write() as book:
-            book.record_reply(
-                request.job, self.asset, request.attempt, step_of(request), asked, body
-            )
+            book.record_reply(request.job, self.asset, request.attempt, step, asked, body)
         return body
 
     def _keys(self, request: KeysRequest, asked: str) -> bytes:
@@ -332,17 +330,14 @@ class Node:
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
             permit = self._decide(ask, book.spent(self.asset, request.job))
-            if book.has_answered(request.job, self.asset):
-                # A second attempt could ask other questions, and no receipt would name the first.
-                raise RefusedError("grant_mismatch", "another attempt at this job was answered")
             self._refuse_ended(book, request.job)
+            earlier = read_earlier(request, book, self.asset)
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
-            task, plan = plan_of(permit.job, permit.assets)
-            node_key = self._identity.node_key
-            work = Work(self.asset, node_key, permit, request.attempt, task, plan)
+            work = self._begun(permit, request.attempt)
+            work.go_on(request.round, earlier, self._work.get(request.job))
             book.launch(request.job, self.asset, request.attempt, permit.grant_id or "")
-            reply = KeysReply(self.asset, work.fresh(1)).to_bytes()
+            reply = KeysReply(self.asset, work.fresh(request.round)).to_bytes()
             book.record_reply(request.job, self.asset, request.attempt, KEYS, asked, reply)
         self._work[request.job] = work
         return reply
@@ -380,10 +375,13 @@ class Node:
             if not book.is_reserved(request.job, self.asset):
                 raise NodeError("no such job is under way here")
             attempt, sent = book.contributions(request.job, self.asset)
+            last = sent[-1].round if sent else 0
+            if work is None and request.state == "completed":
+                work = self._recalled(book, request)
             complete = (
                 work is not None
                 and request.state == "completed"
-                and (request.attempt, request.rounds) == (attempt, len(sent))
+                and (request.attempt, request.rounds) == (attempt, last)
             )
             state, word = ("completed", None) if complete else ("failed", "cancelled")
             receipt = self._books.finish(book, self._account(request.job, state, word, sent))
@@ -392,6 +390,27 @@ class Node:
         self._work.pop(request.job, None)
         self._books.try_to_hand_in()
         return reply
+
+    def _recalled(self, book: Book, request: FinishRequest) -> Work | None:
+        """Return what is needed to account for a job that another process of this node computed.
+
+        None where it was not the newest attempt, or may not be computed any more.
+        """
+        grant = book.grant_of(request.job, self.asset)
+        if grant is None or request.attempt != book.last_attempt(request.job, self.asset):
+            return None
+        try:
+            spent = book.spent(self.asset, request.job)
+            permit = self._decide(Ask(request.job, self.asset, grant), spent)
+        except RefusedError as error:
+            _log.warning("%s is not accounted as completed: %s", request.job[:24], error)
+            return None
+        self._work[request.job] = self._begun(permit, request.attempt)
+        return self._work[request.job]
+
+    def _begun(self, permit: Permit, attempt: int) -> Work:
+        task, plan = plan_of(permit.job, permit.assets)
+        return Work(self.asset, self._identity.node_key, permit, attempt, task, plan)
 
     def _end(self, job_id: str) -> None:
         """End a job that was launched here as failed, with what was sent."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from federated.errors import RefusedError
+from federated.errors import MessageError, RefusedError
 from federated.messages import (
     Contribution,
+    KeysRequest,
     RoundRequest,
     SharesReply,
     SharesRequest,
@@ -17,14 +18,18 @@ from federated.messages import (
     SurvivorsRequest,
     UnmaskReply,
     UnmaskRequest,
+    body_digest,
 )
 from federated.node.guard import Permit
+from federated.node.journal import Book
 from federated.node.masks import RoundSecrets
 from federated.node.rows import Rows
 from federated.peers import Use
 from federated.plan import Plan, Question, Words
 from federated.rounds import words_to_bytes, write_ciphertexts
 from federated.tasks import Task
+from ledger.encoding import b64decode
+from ledger.errors import EncodingError
 from ledger.keys import SigningKey
 from privacy.paillier import PublicKey, encrypt
 
@@ -36,7 +41,9 @@ class Work:
     Attributes:
         asset: this node's.
         secrets: its own, by round.
-        asked: the questions it answered, by round.
+        number: the round to come.
+        sent: how many rounds were answered, in this attempt and before.
+        asked: the questions that stay answered, by round.
         parties: who took part when the present conversation's first question was asked.
         first: the round of that question; 0 before any.
     """
@@ -49,9 +56,30 @@ class Work:
     plan: Plan
     secrets: dict[int, RoundSecrets] = field(default_factory=dict, repr=False)
     rows: Rows | None = field(default=None, repr=False)
+    number: int = 1
+    sent: int = 0
     asked: dict[int, Question] = field(default_factory=dict)
     parties: frozenset[str] = frozenset()
     first: int = 0
+
+    def go_on(self, number: int, earlier: Earlier, before: Work | None) -> None:
+        """Take over what stays of earlier attempts.
+
+        Args:
+            number: the round with which this attempt begins.
+            earlier: the questions that stay answered.
+            before: what this process still holds of the attempt before, if anything.
+        """
+        self.number, self.sent = number, earlier.sent
+        self.asked = {each.round: Question.from_json(each.question) for each in earlier.requests}
+        if earlier.requests:
+            begun = earlier.requests[0]
+            self.first, self.parties = begun.round, frozenset(begun.mask_keys)
+        elif before is not None:
+            # Whoever would begin anew must still show that somebody left.
+            self.parties = before.parties
+        if before is not None:
+            self.rows = before.rows
 
     def fresh(self, number: int) -> bytes:
         """Draw the secrets of a round; return their public halves, signed by the node."""
@@ -124,20 +152,63 @@ class Work:
                 conversation that begins anew without need.
             TaskError: out_of_order.
         """
-        number = len(self.asked) + 1
         granted = self.permit.grant.rounds if self.permit.grant else 0
-        if request.round != number or number > granted:
+        if request.round != self.number or self.sent >= granted:
             raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
-        begins = request.first == number
-        if not begins and request.first != self.first:
+        begins = request.first == request.round
+        if not begins and (request.first != self.first or not self.asked):
             raise RefusedError("grant_mismatch", "the conversation began in another round")
-        if begins and self.asked and not set(request.mask_keys) < self.parties:
+        if begins and self.parties and not set(request.mask_keys) < self.parties:
             raise RefusedError("grant_mismatch", "nobody left: the questions go on as they began")
-        earlier = [] if begins else [self.asked[at] for at in range(self.first, number)]
+        earlier = [] if begins else [self.asked[at] for at in sorted(self.asked)]
         self.task.check_order(earlier, question)
 
     def answered(self, request: RoundRequest, question: Question) -> None:
         """Remember a question that was answered."""
-        self.asked[request.round] = question
         if request.first == request.round:
             self.first, self.parties = request.first, frozenset(request.mask_keys)
+            self.asked = {}
+        self.asked[request.round] = question
+        self.number, self.sent = request.round + 1, self.sent + 1
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier attempts at a job came to.
+
+    Attributes:
+        requests: those whose answers stay, in order: one conversation from its first question on.
+        sent: how many rounds were answered at all.
+    """
+
+    requests: tuple[RoundRequest, ...] = ()
+    sent: int = 0
+
+
+def read_earlier(request: KeysRequest, book: Book, asset: str) -> Earlier:
+    """Return what stays of earlier attempts, as a coordinator shows it and the journal knows it.
+
+    Raises:
+        RefusedError: `grant_mismatch`: not a newer attempt, a round that was answered before, other
+            questions than were answered, or some left out whose sums were opened.
+    """
+    _, sent = book.contributions(request.job, asset)
+    answered = {each.round: each.request for each in sent}
+    if request.attempt <= book.last_attempt(request.job, asset):
+        raise RefusedError("grant_mismatch", "this attempt, or a later one, was begun here before")
+    if request.round <= max(answered, default=0):
+        raise RefusedError("grant_mismatch", f"round {request.round} was answered before")
+    listed = request.evidence.get("earlier", [])
+    try:
+        bodies = [b64decode(each) for each in listed]
+        found = [RoundRequest.from_bytes(body) for body in bodies]
+    except (TypeError, EncodingError, MessageError) as error:
+        raise RefusedError("grant_mismatch", "the questions asked before cannot be read") from error
+    for each, body in zip(found, bodies, strict=True):
+        if answered.get(each.round) != body_digest(body) or each.first != found[0].round:
+            raise RefusedError("grant_mismatch", f"round {each.round} was another question here")
+    numbers = [each.round for each in found]
+    kept = {number for number in book.opened(request.job, asset) if numbers and number > numbers[0]}
+    if numbers != sorted(set(numbers)) or not kept <= set(numbers):
+        raise RefusedError("grant_mismatch", "an answered question was left out")
+    return Earlier(tuple(found), len(answered))

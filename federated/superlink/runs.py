@@ -274,6 +274,10 @@ class RunGrid(Grid):
                 self._bell.wait(_POLL)
         return replies
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a node has sent something."""
+        self._bell.wait(seconds)
+
     def end(self, sub_status: str) -> None:
         """End the run: for Flower `completed` or `failed`, whatever became of the job."""
         self._ended.set()

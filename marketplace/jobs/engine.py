@@ -42,10 +42,14 @@ class JobRequest:
         id: id of the job statement.
         index: its log index.
         statement: what the researcher signed.
-        attempt: 1 for the first; more when an earlier worker lost its lease.
+        attempt: number of the first; a worker that takes the job over begins with the same.
         plan: the plan as JSON (`federated.plan.Plan.from_json` reads it).
         minimum_parties: fewest parties that every grant permits.
         cohort: in the job's order.
+        departed: who was gone when an earlier worker ran the job: (attempt, round, step) to assets
+            and words.
+        leaves: to be called with attempt, round, step and who is gone, before anything rests on
+            it; it raises as `progress` does.
     """
 
     id: str
@@ -55,6 +59,8 @@ class JobRequest:
     plan: Mapping[str, Any]
     minimum_parties: int
     cohort: tuple[CohortMember, ...]
+    departed: Mapping[tuple[int, int, str], Mapping[str, str]] = field(default_factory=dict)
+    leaves: Callable[[int, int, str, Mapping[str, str]], None] | None = None
 
 
 @dataclass(frozen=True)

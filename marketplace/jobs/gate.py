@@ -49,10 +49,11 @@ def decide(
         (item.asset, item.round, sha256_text(item.request), sha256_text(item.reply))
         for item in outcome.contributions
     )
-    # Where a party left, those who stayed were asked anew: what came before is in no result.
-    first = min((item.round for item in outcome.contributions), default=1) if missing else 1
+    # Rounds that were not opened, or came before a party left, are in no result; which those may
+    # be is a rule of the log.
+    numbers = {item.round for item in outcome.contributions}
     kept = {
-        name: [item for item in receipt.contributions if item.round >= first]
+        name: [item for item in receipt.contributions if item.round in numbers]
         for name, receipt in receipts.items()
     }
     receipted = sorted(

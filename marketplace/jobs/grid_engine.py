@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from federated import coordinator
-from federated.coordinator import Grid
+from federated.coordinator import Grid, Watch
 from federated.plan import Plan
 from ledger.keys import VerifyKey
 from ledger.statements import read
@@ -36,10 +36,14 @@ class GridEngine:
     Args:
         open_grid: see `OpenGrid`.
         timeout: seconds that one exchange with the nodes may take.
+        watch: who hears of nodes besides their replies.
     """
 
-    def __init__(self, open_grid: OpenGrid, timeout: float = 300.0) -> None:
+    def __init__(
+        self, open_grid: OpenGrid, timeout: float = 300.0, watch: Watch | None = None
+    ) -> None:
         self._open_grid = open_grid
+        self._watch = watch
         self._timeout = timeout
 
     def run(self, request: JobRequest, progress: Callable[[Progress], None]) -> Outcome:
@@ -68,6 +72,9 @@ class GridEngine:
                 encryption_key=request.statement.encryption_key,
                 timeout=self._timeout,
                 minimum=request.minimum_parties,
+                departed=request.departed,
+                leaves=request.leaves,
+                watch=self._watch,
             )
             outcome = coordinator.run(grid, assignment, _Counter(assets, progress))
         return _translated(outcome)

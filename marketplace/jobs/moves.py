@@ -85,6 +85,12 @@ def fenced_update(session: Session, job: Job, **values: object) -> None:
     session.refresh(job)
 
 
+def end_leases(session: Session) -> None:
+    """End every lease: whoever held one is gone, and its next write finds another counter."""
+    for job in session.exec(select(Job).where(Job.state == "running")).all():
+        fenced_update(session, job, lease_until=0)
+
+
 def parties(session: Session, job_id: str) -> list[JobParty]:
     """Return a job's parties, in the job's order."""
     query = select(JobParty).where(JobParty.job_id == job_id).order_by(col(JobParty.position))

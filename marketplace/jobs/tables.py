@@ -63,6 +63,19 @@ class Result(SQLModel, table=True):
     document: bytes
 
 
+class JobDeparture(SQLModel, table=True):
+    """Who was gone in one exchange of a job: so that whoever takes it over sends the same again."""
+
+    __tablename__ = "job_departure"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    attempt: int = Field(primary_key=True)
+    round: int = Field(primary_key=True)
+    step: str = Field(primary_key=True, max_length=64)
+    asset_id: str = Field(primary_key=True, foreign_key="asset.id", max_length=128)
+    word: str = Field(max_length=64)
+
+
 class JobOpening(SQLModel, table=True):
     """The secrets that took the masks off the sum of one round: canonical JSON."""
 

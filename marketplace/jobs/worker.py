@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from sqlmodel import Session
 
@@ -26,7 +27,7 @@ from ledger.statements import Asset, Grant, Receipt
 from ledger.statements import Job as JobStatement
 from marketplace.context import Context
 from marketplace.errors import LeaseLostError, ReleaseError
-from marketplace.jobs import gate, moves, queue, states
+from marketplace.jobs import departures, gate, moves, queue, states
 from marketplace.jobs.engine import (
     CohortMember,
     Completed,
@@ -38,6 +39,9 @@ from marketplace.jobs.engine import (
     Refused,
 )
 from marketplace.jobs.tables import Job, JobContribution, JobOpening, Result
+
+FIRST_ATTEMPT = 1
+"""Whoever takes a job over repeats its attempts: nodes answer the same requests with the same."""
 
 IDLE_SECONDS = 0.05
 _logger = logging.getLogger(__name__)
@@ -52,7 +56,6 @@ class _Lease:
 
     job: str
     fence: int
-    attempt: int
 
 
 class Worker:
@@ -73,8 +76,14 @@ class Worker:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Run in threads of its own, as many as the setting `workers` says, until `stop`."""
+        """Run in threads of its own, as many as the setting `workers` says, until `stop`.
+
+        Jobs that a process before this one was running are taken over at once: one service runs
+        over a data folder, and it is this one.
+        """
         self._stopping.clear()
+        with self._context.writing() as session:
+            moves.end_leases(session)
         self._threads = [
             threading.Thread(target=self._run, name=f"jobs-{number}", daemon=True)
             for number in range(1, self._context.settings.workers + 1)
@@ -140,7 +149,7 @@ class Worker:
             moves.fenced_update(
                 session, job, lease_until=self._until(), attempts=job.attempts + 1, claimed=now
             )
-            return _Lease(job.id, job.fence, job.attempts)
+            return _Lease(job.id, job.fence)
 
     def _until(self) -> int:
         return self._context.clock() + self._context.settings.lease_seconds * 1000
@@ -185,11 +194,14 @@ class Worker:
         _, plan = plan_of(statement, assets)
         with self._context.reading() as session:
             parties = moves.parties(session, lease.job)
+            departed = departures.departed(session, lease.job)
         return JobRequest(
             id=lease.job,
             index=self._context.entry(lease.job).index,
             statement=statement,
-            attempt=lease.attempt,
+            attempt=FIRST_ATTEMPT,
+            departed=departed,
+            leaves=partial(self._leaves, lease),
             plan=plan.to_json(),
             minimum_parties=max(
                 self._context.find(party.grant_id or "", Grant).minimum_parties for party in parties
@@ -209,6 +221,12 @@ class Worker:
                 for party in parties
             ),
         )
+
+    def _leaves(
+        self, lease: _Lease, attempt: int, number: int, step: str, gone: Mapping[str, str]
+    ) -> None:
+        with self._holding(lease) as (session, job):
+            departures.keep(session, job.id, (attempt, number, step), gone)
 
     def _finish(self, lease: _Lease, outcome: Outcome) -> None:
         if isinstance(outcome, Completed):
