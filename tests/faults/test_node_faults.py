@@ -19,20 +19,20 @@ from federated.messages import (
     Failure,
     FinishReply,
     FinishRequest,
-    KeysReply,
     RoundRequest,
     read_reply,
 )
-from federated.node import runner
 from federated.node.client_app import make_client_app
 from federated.node.journal import Journal
 from federated.node.table import ReadingSpec, read_table
+from federated.node.work import Work
 from federated.preparation import Preparation
 from federated.tasks.statistics import Statistics
 from ledger.journal import write_journal
 from ledger.journal_check import check_journal
 from tests.searcher import Searcher
 from tests.stage import LABEL, Play, open_stage, terms, word
+from tests.talk import Conversation
 
 CANARY = 137.0625
 TABLES = {
@@ -69,21 +69,10 @@ class Talk:
     def __init__(self, play: Play) -> None:
         self.play = play
         self.job = play.job()
-        self.grants = play.grant_all(self.job)
-        self.keys: dict[str, bytes] = {}
-        for at, seat in enumerate(play.seats):
-            reply = play.ask(at, self.keys_request(at))
-            assert isinstance(reply, KeysReply)
-            self.keys[seat.asset] = reply.mask_key
-
-    def keys_request(self, at: int = 0) -> Any:
-        return self.play.keys_request(self.job, grant=self.grants[self.play.seats[at].asset])
+        self.by_hand = Conversation(play, self.job, play.grant_all(self.job)).begin()
 
     def round(self) -> RoundRequest:
-        node = self.play.nodes[0]
-        work = node._work[self.job]
-        question = work.task.question(work.plan, "moments", {})
-        return RoundRequest(self.job, 1, 1, question.to_json(), self.keys)
+        return self.by_hand.request()
 
     def finish(self) -> FinishRequest:
         return FinishRequest(self.job, 1, 1, "completed")
@@ -180,7 +169,7 @@ def test_a_crash_between_the_answer_and_its_record_sends_nothing(
         raise CrashError
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Node, "_contribution", crash)
+        patch.setattr(Work, "contribution", crash)
         with pytest.raises(CrashError):
             fresh.nodes[0].handle(request.to_bytes())
     node = fresh.reopened(0)
@@ -189,8 +178,8 @@ def test_a_crash_between_the_answer_and_its_record_sends_nothing(
         # The rows count as answered: nobody knows what left before the crash.
         assert book.row_sets(node.asset)
         assert book.spent(node.asset, "job:next").answered
-    # Its mask keys died with the process; a new job is needed.
-    assert word(fresh.ask(0, request)) == "grant_mismatch"
+    # Its secrets died with the process: it says so, and refuses nothing.
+    assert fresh.ask(0, request) == talk.failed("restarted")
 
 
 def test_a_receipt_that_was_not_taken_is_not_lost(play: Play, monkeypatch: pytest.MonkeyPatch):

@@ -147,7 +147,7 @@ def test_a_receipt_of_other_rounds_is_refused(bench: Bench):
     twins: list[dict[str, Any]] = [
         {"asset": ASSETS[2]},
         {"job": "job:" + "9" * 64},
-        {"rounds": rounds[:1]},
+        {"rounds": (*rounds, replace(rounds[1], number=3))},
         {"rounds": rounds[::-1]},
         {"rounds": (replace(rounds[0], request=b"other"), rounds[1])},
         {"rounds": (replace(rounds[0], contributions={}), rounds[1])},
