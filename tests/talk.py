@@ -158,7 +158,9 @@ class Conversation:
         """Sort boxes by receiver, as they are handed out in the round to come."""
         self.before = self.boxes
         self.boxes = {
-            receiver: {sender: boxes[receiver] for sender, boxes in dealt.items() if sender != receiver}
+            receiver: {
+                sender: boxes[receiver] for sender, boxes in dealt.items() if sender != receiver
+            }
             for receiver in dealt
         }
 
@@ -194,9 +196,7 @@ class Conversation:
         return self
 
     def unmask_request(self, asset: str, **changes: Any) -> UnmaskRequest:
-        request = UnmaskRequest(
-            self.job, self.attempt, self.number, self.lists, self.before[asset]
-        )
+        request = UnmaskRequest(self.job, self.attempt, self.number, self.lists, self.before[asset])
         return replace(request, **changes)
 
     def reveal(self) -> dict[str, dict[str, bytes]]:

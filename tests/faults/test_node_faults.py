@@ -20,6 +20,8 @@ from federated.messages import (
     FinishReply,
     FinishRequest,
     RoundRequest,
+    SurvivorsReply,
+    UnmaskReply,
     read_reply,
 )
 from federated.node.client_app import make_client_app
@@ -31,7 +33,7 @@ from federated.tasks.statistics import Statistics
 from ledger.journal import write_journal
 from ledger.journal_check import check_journal
 from tests.searcher import Searcher
-from tests.stage import LABEL, Play, open_stage, terms, word
+from tests.stage import LABEL, Play, open_stage, terms
 from tests.talk import Conversation
 
 CANARY = 137.0625
@@ -111,6 +113,10 @@ STEPS = [
     ("round", "INSERT INTO reply", 1),
     ("round", "INSERT INTO line", 1),
     ("round", "UPDATE use", 1),
+    ("survivors", "COMMIT", 2),
+    ("survivors", "INSERT INTO reply", 1),
+    ("unmask", "COMMIT", 2),
+    ("unmask", "INSERT INTO line", 1),
     ("finish", "COMMIT", 2),
     ("finish", "INSERT INTO line", 1),
     ("finish", "INSERT INTO line", 2),
@@ -118,6 +124,14 @@ STEPS = [
     ("finish", "UPDATE use", 1),
     ("finish", "INSERT INTO reply", 1),
 ]
+
+
+ANSWERS = {
+    "round": Contribution,
+    "survivors": SurvivorsReply,
+    "unmask": UnmaskReply,
+    "finish": FinishReply,
+}
 
 
 @pytest.mark.parametrize(("what", "begins", "nth"), STEPS)
@@ -130,6 +144,10 @@ def test_a_full_disk_sends_nothing_and_the_job_goes_on_after_it(
     if what == "finish":
         assert isinstance(play.ask(0, request), Contribution)
         request = talk.finish()
+    elif what == "survivors":
+        request = talk.by_hand.ask().survivors_request()
+    elif what == "unmask":
+        request = talk.by_hand.ask().agree().unmask_request(node.asset)
     break_disk(play, begins, nth)
     reply = play.ask(0, request)
     assert reply == talk.failed("internal")
@@ -138,7 +156,7 @@ def test_a_full_disk_sends_nothing_and_the_job_goes_on_after_it(
     with node._journal.write() as book:
         assert book.is_reserved(talk.job, node.asset)
     again = play.ask(0, request)
-    assert isinstance(again, FinishReply if what == "finish" else Contribution)
+    assert isinstance(again, ANSWERS[what])
     node._journal.verify()
 
 

@@ -37,7 +37,6 @@ from federated.records import MESSAGE_TYPE, pack
 from federated.rounds import RoundRecord, add_words, open_receipt
 from federated.session import Completed, Failed, Refused
 from federated.tasks import encode_answer, find_task, replay
-from ledger.encoding import canonical, parse
 from ledger.keys import SigningKey
 from ledger.statements.envelope import open_
 from ledger.statements.receipt import Receipt
@@ -493,12 +492,3 @@ def test_a_sum_that_cannot_be_one_fails_the_job_and_releases_all(bench: Bench):
     assert isinstance(outcome.error, TaskError)
     assert outcome.error.reason == "out_of_bounds"
     assert {tuple(node.finished) for node in bench.nodes.values()} == {("failed",)}
-
-
-def test_a_body_read_and_written_again_is_the_same_request(bench: Bench):
-    outcome = bench.run()
-    assert isinstance(outcome, Completed)
-    body = outcome.rounds[1].request
-    assert canonical(parse(body)) == body
-    request = RoundRequest.from_bytes(body)
-    assert Question.from_json(request.question) == outcome.rounds[1].question

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from federated import rounds
 from federated.grid import TO_SERVER
 from federated.messages import RoundRequest, read_request
-from federated import rounds
 from federated.node import masks
 from federated.node.rows import prepare
 from federated.node.work import Work

@@ -253,7 +253,9 @@ def test_the_page_explains_every_field_and_every_word_of_the_coordinator():
         word
         for name in ("exchange", "server_app", "opening")
         for word in re.findall(
-            r'^[A-Z_]+: Final = "(\w+)"', (FEDERATED / f"{name}.py").read_text("utf-8"), re.MULTILINE
+            r'^[A-Z_]+: Final = "(\w+)"',
+            (FEDERATED / f"{name}.py").read_text("utf-8"),
+            re.MULTILINE,
         )
     ]
     assert len(words) == 10

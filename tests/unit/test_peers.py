@@ -49,8 +49,8 @@ def test_a_mask_key_opens_for_its_one_use_and_no_other():
             open_mask_key(data, KEY.verify_key, asset="a", use=use)
     with pytest.raises(PeerKeyError, match="made for another asset"):
         open_mask_key(data, KEY.verify_key, asset="b", use=USE)
+    stranger = SigningKey.generate("node-a").verify_key
     with pytest.raises(PeerKeyError):
-        stranger = SigningKey.generate("node-a").verify_key
         open_mask_key(data, stranger, asset="a", use=USE)
     with pytest.raises(PeerKeyError):
         open_mask_key(data[:-1], KEY.verify_key, asset="a", use=USE)
@@ -71,16 +71,16 @@ def test_a_mask_key_opens_for_its_one_use_and_no_other():
 )
 def test_a_malformed_mask_key_is_refused_though_signed(change: dict[str, Any]):
     payload = envelope.open_(MADE.sign(KEY), MASK_KEY_TYPE, KEY.verify_key) | change
+    signed = envelope.sign(MASK_KEY_TYPE, payload, KEY)
     with pytest.raises(PeerKeyError):
-        signed = envelope.sign(MASK_KEY_TYPE, payload, KEY)
         open_mask_key(signed, KEY.verify_key, asset="a", use=USE)
 
 
 def test_a_mask_key_without_a_share_key_is_refused():
     payload = envelope.open_(MADE.sign(KEY), MASK_KEY_TYPE, KEY.verify_key)
     del payload["share_public"]
+    signed = envelope.sign(MASK_KEY_TYPE, payload, KEY)
     with pytest.raises(PeerKeyError, match="other fields"):
-        signed = envelope.sign(MASK_KEY_TYPE, payload, KEY)
         open_mask_key(signed, KEY.verify_key, asset="a", use=USE)
 
 
@@ -142,10 +142,10 @@ def test_enough_survivors_must_have_signed_the_same_list():
         AGREED.check_enough(signed("a", "b"), PUBLIC, 3)
     with pytest.raises(SurvivorsError, match="no survivor"):
         AGREED.check_enough(signed("a", "b", "d"), PUBLIC, 3)
+    other = signed("c", survivors=("a", "c", "d"))
     with pytest.raises(SurvivorsError, match="differs"):
-        other = signed("c", survivors=("a", "c", "d"))
         AGREED.check_enough({**signed("a", "b"), **other}, PUBLIC, 3)
+    # One node that signs for two.
+    twice = {**signed("a", "b"), "c": signed("b")["b"]}
     with pytest.raises(SurvivorsError):
-        # One node that signs for two.
-        twice = {**signed("a", "b"), "c": signed("b")["b"]}
         AGREED.check_enough(twice, PUBLIC, 3)

@@ -11,7 +11,6 @@ from federated.tasks import find_task
 from tests.cohort import Cohort
 
 
-
 def bitmap(*rows: int, size: int = 16) -> bytes:
     bits = np.zeros(size, dtype=np.bool_)
     bits[list(rows)] = True
