@@ -100,6 +100,8 @@ class FakeNode:
     secrets: dict[int, RoundSecrets] = field(default_factory=dict)
     sent: list[Receipted] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    parties: set[str] = field(default_factory=set)
+    first: int = 0
 
     def handle(self, body: bytes) -> bytes:
         request = read_request(body)
@@ -110,6 +112,7 @@ class FakeNode:
 
     def answer(self, request: Request, asked: str) -> Reply:
         if isinstance(request, KeysRequest):
+            self.first = 0
             return KeysReply(self.asset, self.new_key(request, 1))
         if isinstance(request, FinishRequest):
             return FinishReply(self.receipt(request))
@@ -122,6 +125,8 @@ class FakeNode:
         if isinstance(request, UnmaskRequest):
             return UnmaskReply(*place, secrets.reveal(request.lists, request.boxes, self.peers))
         signed = secrets.agree(request.survivors, self.key)
+        if request.round == self.first:
+            self.parties = set(request.survivors)
         boxes = self.secrets[request.round + 1].deal(request.mask_keys, self.peers)
         return SurvivorsReply(*place, signed, boxes)
 
@@ -135,6 +140,10 @@ class FakeNode:
         task, secrets = find_task(self.plan.task), self.secrets[request.round]
         question = Question.from_json(request.question)
         secrets.check_question(request.mask_keys)
+        # Questions go on among the same, and begin anew among fewer.
+        parties, begins = set(request.mask_keys), request.first == request.round
+        assert not self.first or (parties < self.parties if begins else parties == self.parties)
+        self.parties, self.first = parties, request.first
         words = encode_answer(question.layout, task.answer(self.plan, question, self.table))
         masked = secrets.mask(words, request.mask_keys, asked)
         words = masked if self.masked else words

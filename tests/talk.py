@@ -205,7 +205,9 @@ class Conversation:
         return self
 
     def unmask_request(self, asset: str, **changes: Any) -> UnmaskRequest:
-        request = UnmaskRequest(self.job, self.attempt, self.number, self.lists, self.before.get(asset, {}))
+        request = UnmaskRequest(
+            self.job, self.attempt, self.number, self.lists, self.before.get(asset, {})
+        )
         return replace(request, **changes)
 
     def reveal(self) -> dict[str, dict[str, bytes]]:

@@ -93,8 +93,8 @@ def stripped(talk: Conversation, victim: str, seed: bytes, key: MaskKey) -> Word
     pairwise = masking.pairwise_mask(
         len(masked), own_id=victim, own=key, peers=peers, context=context
     )
-    return masked - pairwise - masking.self_mask(
-        len(masked), seed=seed, owner=victim, context=context
+    return (
+        masked - pairwise - masking.self_mask(len(masked), seed=seed, owner=victim, context=context)
     )
 
 
@@ -204,9 +204,7 @@ class Careless:
         patch.setattr(RoundSecrets, "agree", agreeing)
 
 
-def test_twin_nodes_that_remember_nothing_reveal_both(
-    alone: Play, monkeypatch: pytest.MonkeyPatch
-):
+def test_twin_nodes_that_remember_nothing_reveal_both(alone: Play, monkeypatch: pytest.MonkeyPatch):
     Careless(monkeypatch)
     talk = begun(alone).ask()
     boxes, victim = talk.boxes, talk.assets[3]
