@@ -270,7 +270,7 @@ def test_a_round_of_before_the_departure_does_not_slip_in(
         recompute(twin, released, None)
     spoilt = Opened({**openings[1].seeds, play.seats[3].asset: bytes(32)}, openings[1].mask_keys)
     again = replace(twin.exchanges, opened={**openings, 1: spoilt})
-    with pytest.raises(ResultError, match="committed to|published no"):
+    with pytest.raises(ResultError, match=r"committed to|published no"):
         recompute(replace(twin, exchanges=again), released, None)
 
 
