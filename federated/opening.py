@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from federated.errors import ContributionError
 from federated.peers import Use, raw_mask_key
@@ -19,7 +20,7 @@ from privacy.errors import PrivacyError
 from privacy.masking import MaskKey, mask_context
 from privacy.recovery import seed_commitment
 
-BAD_SHARES = "bad_shares"
+BAD_SHARES: Final = "bad_shares"
 
 
 @dataclass(frozen=True)

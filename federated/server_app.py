@@ -243,6 +243,8 @@ class _Conversation:
         session = self._session
         if self._forgot:
             raise _RejoinError
+        # Whoever left after it dealt: asked once more, it would be said to have stayed.
+        self._keys = {a: signed for a, signed in self._keys.items() if a not in self._gone}
         if self._rounds and set(self._keys) != set(self._rounds[0].contributions):
             raise _ShrunkError
         self._number += 1

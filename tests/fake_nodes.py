@@ -1,7 +1,7 @@
 """Four hospitals in one process, on the product's own Grid, ServerApp, ClientApps and tasks.
 
 The nodes are fakes in one respect: they check no evidence and keep no journal. They really compute,
-encode, mask, sign and encrypt.
+encode, deal shares, mask, sign, reveal and encrypt.
 
     bench = make_bench("statistics")
     outcome = bench.run()                       # Completed(result, …)
@@ -9,16 +9,19 @@ encode, mask, sign and encrypt.
 
     bench.services[ASSETS[1]] = Saying(lambda body, ask: ask(body), bench.nodes[ASSETS[1]])
     bench.nodes[ASSETS[1]].masked = False       # the twin that shows a test can see
+
+    bench = make_bench("statistics", parties=40, minimum=27)
+    bench.lose[ASSET] = "survivors 1"           # its replies are lost from there on
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from federated.code import code_digest
 from federated.grid import InProcessGrid
@@ -28,39 +31,36 @@ from federated.messages import (
     FinishRequest,
     KeysReply,
     KeysRequest,
-    PublicMaskKey,
+    Reply,
+    Request,
     RoundRequest,
+    SharesReply,
+    SharesRequest,
+    SurvivorsReply,
+    UnmaskReply,
+    UnmaskRequest,
     body_digest,
-    cohort_digest,
-    open_mask_key,
     read_reply,
     read_request,
 )
 from federated.node.client_app import make_client_app
-from federated.plan import ColumnFacts, Floats, Party, Plan, Question, Words
-from federated.rounds import (
-    words_to_bytes,
-    write_ciphertexts,
-)
-from federated.server_app import (
-    Failed,
-    Member,
-    Outcome,
-    Progress,
-    Session,
-    make_server_app,
-    run_in_process,
-)
+from federated.node.journal import step_of
+from federated.node.masks import RoundSecrets
+from federated.peers import Use
+from federated.plan import ColumnFacts, Floats, Party, Plan, Question
+from federated.records import unpack
+from federated.rounds import words_to_bytes, write_ciphertexts
+from federated.server_app import make_server_app, run_in_process
+from federated.session import Failed, Member, Outcome, Progress, Session
 from federated.tasks import encode_answer, find_task
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements.receipt import Contribution as Receipted
 from ledger.statements.receipt import JournalPosition, Receipt
 from privacy import paillier
-from privacy.masking import MaskKey, mask, mask_context
 
 JOB = "job:" + "1" * 64
 GRANT = "grant:" + "2" * 64
-ASSETS = tuple(f"asset:{i}" + "0" * 63 for i in range(4))
+ASSETS = tuple(f"asset:{i:02d}" + "0" * 62 for i in range(4))
 CANARY = 63.515625
 
 
@@ -96,33 +96,57 @@ class FakeNode:
     peers: dict[str, VerifyKey]
     encryption_key: paillier.PublicKey | None = None
     masked: bool = True
-    secrets: dict[int, MaskKey] = field(default_factory=dict)
+    minimum: int = 0
+    secrets: dict[int, RoundSecrets] = field(default_factory=dict)
     sent: list[Receipted] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    parties: set[str] = field(default_factory=set)
+    first: int = 0
 
     def handle(self, body: bytes) -> bytes:
         request = read_request(body)
-        if isinstance(request, KeysRequest):
-            return KeysReply(self.asset, self.new_key(request, 1)).to_bytes()
+        reply = self.answer(request, body_digest(body)).to_bytes()
         if isinstance(request, RoundRequest):
-            reply = self.contribute(request).to_bytes()
             self.sent.append(Receipted(request.round, body_digest(body), body_digest(reply)))
-            return reply
-        return FinishReply(self.receipt(request)).to_bytes()
+        return reply
+
+    def answer(self, request: Request, asked: str) -> Reply:
+        if isinstance(request, KeysRequest):
+            self.first = 0
+            return KeysReply(self.asset, self.new_key(request, 1))
+        if isinstance(request, FinishRequest):
+            return FinishReply(self.receipt(request))
+        secrets = self.secrets[request.round]
+        place = (self.asset, request.job, request.attempt, request.round)
+        if isinstance(request, SharesRequest):
+            return SharesReply(*place, secrets.deal(request.mask_keys, self.peers))
+        if isinstance(request, RoundRequest):
+            return self.contribute(request, asked)
+        if isinstance(request, UnmaskRequest):
+            return UnmaskReply(*place, secrets.reveal(request.lists, request.boxes, self.peers))
+        signed = secrets.agree(request.survivors, self.key)
+        if request.round == self.first:
+            self.parties = set(request.survivors)
+        boxes = self.secrets[request.round + 1].deal(request.mask_keys, self.peers)
+        return SurvivorsReply(*place, signed, boxes)
 
     def new_key(self, request: KeysRequest | RoundRequest, number: int) -> bytes:
-        self.secrets[number] = MaskKey.generate()
-        digest = cohort_digest(self.peers)
-        public = self.secrets[number].public
-        made = PublicMaskKey(self.asset, request.job, request.attempt, number, digest, public)
-        return made.sign(self.key)
+        use = Use(request.job, request.attempt, number, tuple(sorted(self.peers)))
+        minimum = self.minimum or len(self.peers)
+        self.secrets[number] = RoundSecrets.fresh(use, self.asset, self.key, minimum)
+        return self.secrets[number].signed
 
-    def contribute(self, request: RoundRequest) -> Contribution:
-        task = find_task(self.plan.task)
+    def contribute(self, request: RoundRequest, asked: str) -> Contribution:
+        task, secrets = find_task(self.plan.task), self.secrets[request.round]
         question = Question.from_json(request.question)
+        secrets.check_question(request.mask_keys)
+        # Questions go on among the same, and begin anew among fewer.
+        parties, begins = set(request.mask_keys), request.first == request.round
+        assert not self.first or (parties < self.parties if begins else parties == self.parties)
+        self.parties, self.first = parties, request.first
         words = encode_answer(question.layout, task.answer(self.plan, question, self.table))
-        if self.masked:
-            words = self.hide(words, request)
+        masked = secrets.mask(words, request.mask_keys, asked)
+        words = masked if self.masked else words
         sealed = None
         if self.encryption_key is not None:
             sealed = write_ciphertexts(
@@ -135,27 +159,9 @@ class FakeNode:
             request.round,
             words_to_bytes(words) if sealed is None else None,
             sealed,
+            secrets.commitment(),
             self.new_key(request, request.round + 1),
         )
-
-    def hide(self, words: Words, request: RoundRequest) -> Words:
-        cohort = sorted(self.peers)
-        public = {
-            asset: open_mask_key(
-                request.mask_keys[asset],
-                key,
-                asset=asset,
-                job=request.job,
-                attempt=request.attempt,
-                round_number=request.round,
-                cohort=cohort,
-            ).public
-            for asset, key in self.peers.items()
-            if asset != self.asset
-        }
-        context = mask_context(request.job, request.attempt, request.round, cohort)
-        own = self.secrets[request.round]
-        return mask(words, own_id=self.asset, own=own, peers=public, context=context)
 
     def receipt(self, request: FinishRequest) -> bytes:
         self.finished.append(request.state)
@@ -176,6 +182,29 @@ class FakeNode:
         return receipt.sign(self.key)
 
 
+class Losing(InProcessGrid):
+    """Loses what a node says to a step and to all later ones: it computes, and nobody hears it.
+
+    Attributes:
+        lose: by node id, the step of `step_of` from which on its replies are lost.
+    """
+
+    lose: Mapping[int, str]
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.lose, self._lost = {}, set[int]()
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        kept = list(messages)
+        for message in kept:
+            node_id = message.metadata.dst_node_id
+            if self.lose.get(node_id) == step_of(read_request(unpack(message))):
+                self._lost.add(node_id)
+        replies = super().send_and_receive(kept, timeout=timeout)
+        return [reply for reply in replies if reply.metadata.src_node_id not in self._lost]
+
+
 @dataclass
 class Bench:
     """Four hospitals, a coordinator, and everything that crossed between them."""
@@ -187,7 +216,9 @@ class Bench:
     services: dict[str, Any]
     encryption_key: paillier.PublicKey | None = None
     timeout: float | None = 30.0
-    grid: type[InProcessGrid] = InProcessGrid
+    minimum: int = 0
+    grid: type[InProcessGrid] = Losing
+    lose: dict[str, str] = field(default_factory=dict)
     crossed: list[tuple[str, int, bytes]] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
 
@@ -206,6 +237,7 @@ class Bench:
             deliver=outcomes.append,
             encryption_key=self.encryption_key,
             timeout=self.timeout,
+            minimum=self.minimum,
             progress=self.progress.append,
         )
         apps = {
@@ -216,29 +248,38 @@ class Bench:
             for asset in self.nodes
         }
         with self.grid(apps, tap=lambda *seen: self.crossed.append(seen)) as grid:
+            if isinstance(grid, Losing):
+                grid.lose = {members[asset].node_id: step for asset, step in self.lose.items()}
             run_in_process(make_server_app(session), grid)
         (outcome,) = outcomes
         return outcome
 
 
-def make_bench(task: str = "statistics", **parameters: Any) -> Bench:
+def make_bench(
+    task: str = "statistics", *, parties: int = len(ASSETS), minimum: int = 0, **parameters: Any
+) -> Bench:
+    """Make a bench; all parties are needed unless a `minimum` is given."""
+    assets = tuple(f"asset:{at:02d}" + "0" * 62 for at in range(parties))
     generator = np.random.default_rng(7)
     tables = {}
-    for at, asset in enumerate(ASSETS):
+    for at, asset in enumerate(assets):
         age = generator.normal(50 + at, 9, size=30 + at)
         visits = generator.integers(0, 9, size=30 + at).astype(np.float64)
         age[0] = CANARY
         age[3] = np.nan
         tables[asset] = Table({"age": age, "visits": visits})
     facts = {"age": ColumnFacts("number", 7), "visits": ColumnFacts("integer", 4)}
-    cohort = tuple(Party(asset, asset[:7], tables[asset].count("all"), facts) for asset in ASSETS)
+    cohort = tuple(Party(asset, asset[:8], tables[asset].count("all"), facts) for asset in assets)
     found = find_task(task)
     given = {"columns": ["age", "visits"], **parameters}
     plan = Plan(task, found.version, found.parse_parameters(given), cohort)
-    keys = {asset: SigningKey.generate("node") for asset in ASSETS}
+    keys = {asset: SigningKey.generate("node") for asset in assets}
     peers = {asset: key.verify_key for asset, key in keys.items()}
-    nodes = {asset: FakeNode(asset, keys[asset], tables[asset], plan, peers) for asset in ASSETS}
-    return Bench(tables, plan, keys, nodes, dict(nodes))
+    nodes = {
+        asset: FakeNode(asset, keys[asset], tables[asset], plan, peers, minimum=minimum)
+        for asset in assets
+    }
+    return Bench(tables, plan, keys, nodes, dict(nodes), minimum=minimum)
 
 
 class Saying:
@@ -276,6 +317,7 @@ def expect_failure(bench: Bench, reasons: dict[str, str]) -> Failed:
     return outcome
 
 
-def pooled(bench: Bench, column: str) -> Floats:
-    values = np.concatenate([table.columns[column] for table in bench.tables.values()])
+def pooled(bench: Bench, column: str, without: Collection[str] = ()) -> Floats:
+    tables = [table for asset, table in bench.tables.items() if asset not in without]
+    values = np.concatenate([table.columns[column] for table in tables])
     return values[~np.isnan(values)]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from federated.messages import Contribution, FinishRequest, KeysReply, Refusal, RoundRequest
+from federated.messages import (
+    Answer,
+    Contribution,
+    FinishRequest,
+    KeysReply,
+    Refusal,
+    RoundRequest,
+    SharesReply,
+    SharesRequest,
+    SurvivorsReply,
+    SurvivorsRequest,
+    UnmaskReply,
+    UnmaskRequest,
+)
 from federated.node.home import NodeHome
 from federated.plan import Question
 from federated.planning import plan_of
@@ -17,6 +30,8 @@ from ledger.journal_check import GRACE_MILLISECONDS, check_journal
 from ledger.statements import Asset, Job, Receipt
 from tests.stage import LABEL, WATCH, Play, open_stage, terms, word
 
+Heard = TypeVar("Heard", bound=Answer)
+
 TABLES = {
     name: "chol,age,sick\n"
     + "".join(f"{200 + at * 1.5},{40 + at},{at % 2}\n" for at in range(rows))
@@ -24,19 +39,28 @@ TABLES = {
 }
 
 
+FOUR = {
+    **TABLES,
+    "lausanne": "chol,age,sick\n"
+    + "".join(f"{190.25 + at * 1.5},{44 + at},{at % 2}\n" for at in range(24)),
+}
+"""As many as are needed for one to leave: three of four is more than two thirds."""
+
+
 @contextmanager
-def lenient_stage(folder: Path) -> Iterator[Play]:
+def lenient_stage(folder: Path, tables: Mapping[str, str] = TABLES) -> Iterator[Play]:
+    agreed = terms(uses=999)
     with (
-        open_stage(folder, TABLES, preparation={"label": LABEL}, agreed=terms(uses=999)) as play,
+        open_stage(folder, tables, preparation={"label": LABEL}, agreed=agreed) as play,
         play.market.insecure_operator(),
     ):
         yield play
 
 
 @contextmanager
-def shared_stage(folder: Path) -> Iterator[Play]:
+def shared_stage(folder: Path, tables: Mapping[str, str] = TABLES) -> Iterator[Play]:
     """One for many tests, whose nodes do not count jobs that nobody went on with."""
-    with lenient_stage(folder) as play:
+    with lenient_stage(folder, tables) as play:
         for node in play.nodes:
             node._limits = replace(node._limits, unfinished=999)
         yield play
@@ -81,7 +105,16 @@ def refused(play: Play, reply: Any, reason: str, at: int = 0) -> Receipt:
 
 
 class Conversation:
-    """A coordinator by hand: as honest as the test lets it be."""
+    """A coordinator by hand: as honest as the test lets it be.
+
+    Attributes:
+        number: the round to come.
+        first: the round in which the present questions began.
+        keys: the signed keys of that round, by asset, of everybody who dealt shares for it.
+        boxes: what was dealt for it, by receiver and sender.
+        asked: the request of the round under way, and in `replies` what came back.
+        lists: the survivors' signed lists in it.
+    """
 
     def __init__(self, play: Play, job: str, grants: dict[str, str], attempt: int = 1) -> None:
         self.play, self.job, self.attempt = play, job, attempt
@@ -91,31 +124,104 @@ class Conversation:
             statement, {name: history.get(name, Asset) for name in statement.assets}
         )
         self.grants = grants
-        self.number = 1
+        self.number = self.first = 1
         self.keys: dict[str, bytes] = {}
+        self.boxes: dict[str, dict[str, bytes]] = {}
+        self.before: dict[str, dict[str, bytes]] = {}
+        self.asked: RoundRequest | None = None
+        self.replies: dict[str, Contribution] = {}
+        self.lists: dict[str, bytes] = {}
+
+    @property
+    def assets(self) -> list[str]:
+        return [seat.asset for seat in self.play.seats]
+
+    def tell(self, asset: str, request: Any) -> Any:
+        return self.play.ask(self.assets.index(asset), request)
+
+    def heard(self, asset: str, request: Any, kind: type[Heard]) -> Heard:
+        """Ask a node, and insist on this kind of answer."""
+        reply = self.tell(asset, request)
+        assert isinstance(reply, kind), word(reply)
+        return reply
 
     def begin(self) -> Conversation:
-        for at, seat in enumerate(self.play.seats):
-            reply = ask_keys(self.play, self.job, self.grants[seat.asset], at, attempt=self.attempt)
+        return self.exchange_keys().deal()
+
+    def exchange_keys(self) -> Conversation:
+        for at, asset in enumerate(self.assets):
+            reply = ask_keys(self.play, self.job, self.grants[asset], at, attempt=self.attempt)
             assert isinstance(reply, KeysReply), word(reply)
-            self.keys[seat.asset] = reply.mask_key
+            self.keys[asset] = reply.mask_key
         return self
+
+    def shares_request(self, **changes: Any) -> SharesRequest:
+        return replace(SharesRequest(self.job, self.attempt, 1, self.keys), **changes)
+
+    def deal(self) -> Conversation:
+        request = self.shares_request()
+        self._take({a: self.heard(a, request, SharesReply).boxes for a in self.keys})
+        return self
+
+    def _take(self, dealt: dict[str, Any]) -> None:
+        """Sort boxes by receiver, as they are handed out in the round to come."""
+        self.before = self.boxes
+        self.boxes = {
+            receiver: {
+                sender: boxes[receiver] for sender, boxes in dealt.items() if sender != receiver
+            }
+            for receiver in dealt
+        }
 
     def question(self, step: str = "moments", parameters: Any = None) -> Question:
         return self.task.question(self.plan, step, parameters or {})
 
     def request(self, question: Question | None = None, **changes: Any) -> RoundRequest:
         asked = (question or self.question()).to_json()
-        request = RoundRequest(self.job, self.attempt, self.number, asked, self.keys)
+        request = RoundRequest(self.job, self.attempt, self.number, self.first, asked, self.keys)
         return replace(request, **changes)
 
-    def round(self, question: Question | None = None) -> None:
-        request, keys = self.request(question), {}
-        for at, seat in enumerate(self.play.seats):
-            reply = self.play.ask(at, request)
-            assert isinstance(reply, Contribution), word(reply)
-            keys[seat.asset] = reply.next_mask_key
-        self.keys, self.number = keys, self.number + 1
+    def ask(self, question: Question | None = None, without: Any = ()) -> Conversation:
+        """Ask everybody who dealt shares; those `without` whom the round goes on are not asked."""
+        self.asked = self.request(question)
+        self.replies = {
+            asset: self.heard(asset, self.asked, Contribution)
+            for asset in self.keys
+            if asset not in without
+        }
+        return self
+
+    def survivors_request(self, **changes: Any) -> SurvivorsRequest:
+        names = tuple(sorted(self.replies))
+        keys = {asset: self.replies[asset].next_mask_key for asset in names}
+        request = SurvivorsRequest(self.job, self.attempt, self.number, names, keys)
+        return replace(request, **changes)
+
+    def agree(self, **changes: Any) -> Conversation:
+        request = self.survivors_request(**changes)
+        replies = {name: self.heard(name, request, SurvivorsReply) for name in request.survivors}
+        self.lists = {name: reply.signed for name, reply in replies.items()}
+        self._take({name: reply.boxes for name, reply in replies.items()})
+        return self
+
+    def unmask_request(self, asset: str, **changes: Any) -> UnmaskRequest:
+        request = UnmaskRequest(
+            self.job, self.attempt, self.number, self.lists, self.before.get(asset, {})
+        )
+        return replace(request, **changes)
+
+    def reveal(self) -> dict[str, dict[str, bytes]]:
+        """Have everybody reveal; return the shares by holder, and go on to the next round."""
+        shares = {
+            name: dict(self.heard(name, self.unmask_request(name), UnmaskReply).shares)
+            for name in self.lists
+        }
+        self.keys = {name: self.replies[name].next_mask_key for name in self.lists}
+        self.number += 1
+        return shares
+
+    def round(self, question: Question | None = None, without: Any = ()) -> None:
+        self.ask(question, without).agree().reveal()
 
     def finish(self, at: int = 0, state: str = "completed", **changes: Any) -> Any:
         request = FinishRequest(self.job, self.attempt, self.number - 1, state)

@@ -302,7 +302,7 @@ class Node:
             return Failure(request.job, self.asset, RESTARTED).to_bytes()
         if isinstance(request, RoundRequest):
             return self._round(work, request, asked)
-        return self._record(request, asked, work.step(request))
+        return self._record(request, asked, work.step(request, asked))
 
     def _refuse_unknown(self, request: Request) -> None:
         """Refuse an attempt that was never begun here, as against one that was forgotten.
@@ -342,19 +342,18 @@ class Node:
 
     def _round(self, work: Work, request: RoundRequest, asked: str) -> bytes:
         question = Question.from_json(request.question)
-        work.check_next(request, question)
-        secrets = work.of(request.round)
-        secrets.check_question(request.mask_keys)
+        work.check_next(request, question, asked)
         self._read_log()
         with self._journal.read() as book:
             ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
-        rows = work.rows or self._open_rows(work)
-        words = encode_answer(question.layout, work.task.answer(work.plan, question, rows))
-        masked = secrets.mask(words, request.mask_keys, asked)
-        reply = self._record(request, asked, work.contribution(request, masked))
+        if asked not in work.last:
+            rows = work.rows or self._open_rows(work)
+            words = encode_answer(question.layout, work.task.answer(work.plan, question, rows))
+            work.mask(request, words, asked)
+        reply = self._record(request, asked, work.last[asked])
         work.answered(request, question)
         return reply
 

@@ -11,6 +11,7 @@ from federated.errors import MessageError, RefusedError
 from federated.messages import (
     Contribution,
     KeysRequest,
+    Reply,
     RoundRequest,
     SharesReply,
     SharesRequest,
@@ -44,8 +45,12 @@ class Work:
         number: the round to come.
         sent: how many rounds were answered, in this attempt and before.
         asked: the questions that stay answered, by round.
-        parties: who took part when the present conversation's first question was asked.
-        first: the round of that question; 0 before any.
+        parties: who is in the sums of the present conversation.
+        settled: whether these are the survivors of its first round; before, some may yet drop out.
+        first: the round of its first question; 0 before any.
+        revealed: whether shares for its first sum were revealed here.
+        last: the newest reply, by the digest of its request: should it not become durable, the same
+            request finds it again, as no step can be taken twice.
     """
 
     asset: str
@@ -60,7 +65,10 @@ class Work:
     sent: int = 0
     asked: dict[int, Question] = field(default_factory=dict)
     parties: frozenset[str] = frozenset()
+    settled: bool = False
     first: int = 0
+    revealed: bool = False
+    last: dict[str, Reply] = field(default_factory=dict, repr=False)
 
     def go_on(self, number: int, earlier: Earlier, before: Work | None) -> None:
         """Take over what stays of earlier attempts.
@@ -73,13 +81,15 @@ class Work:
         self.number, self.sent = number, earlier.sent
         self.asked = {each.round: Question.from_json(each.question) for each in earlier.requests}
         if earlier.requests:
-            begun = earlier.requests[0]
-            self.first, self.parties = begun.round, frozenset(begun.mask_keys)
-        elif before is not None:
-            # Whoever would begin anew must still show that somebody left.
-            self.parties = before.parties
+            begun, last = earlier.requests[0], earlier.requests[-1]
+            self.first, self.parties = begun.round, frozenset(last.mask_keys)
+            self.settled, self.revealed = last is not begun, True
         if before is not None:
             self.rows = before.rows
+            if not earlier.requests or before.first == self.first:
+                # Whoever would begin anew must still show that somebody left.
+                self.parties, self.settled = before.parties, before.settled
+                self.revealed = before.revealed
 
     def fresh(self, number: int) -> bytes:
         """Draw the secrets of a round; return their public halves, signed by the node."""
@@ -99,27 +109,38 @@ class Work:
             raise RefusedError("grant_mismatch", f"round {number} is not under way here")
         return self.secrets[number]
 
-    def step(
-        self, request: SharesRequest | SurvivorsRequest | UnmaskRequest
-    ) -> SharesReply | SurvivorsReply | UnmaskReply:
+    def step(self, request: SharesRequest | SurvivorsRequest | UnmaskRequest, asked: str) -> Reply:
         """Take a step of a round besides the answer: nothing of the data is touched in it.
+
+        Args:
+            request: which step.
+            asked: its digest.
 
         Raises:
             RefusedError: as `RoundSecrets`.
         """
-        secrets, keys = self.of(request.round), self.permit.node_keys
-        place = (self.asset, request.job, request.attempt, request.round)
+        if asked not in self.last:
+            self.last = {asked: self._step(request)}
+        return self.last[asked]
+
+    def _step(self, request: SharesRequest | SurvivorsRequest | UnmaskRequest) -> Reply:
+        number = request.round
+        secrets, keys = self.of(number), self.permit.node_keys
+        place = (self.asset, request.job, request.attempt, number)
         if isinstance(request, SharesRequest):
             return SharesReply(*place, secrets.deal(request.mask_keys, keys))
         if isinstance(request, UnmaskRequest):
             shares = secrets.reveal(request.lists, request.boxes, keys)
             # With the secrets gone, no later code can mask or reveal anything under them.
-            del self.secrets[request.round]
+            del self.secrets[number]
+            self.revealed |= number == self.first
             return UnmaskReply(*place, shares)
         if set(request.mask_keys) != set(request.survivors):
             raise RefusedError("grant_mismatch", "the next keys are not those of the survivors")
         signed = secrets.agree(request.survivors, self.node_key)
-        boxes = self.of(request.round + 1).deal(request.mask_keys, keys)
+        if number == self.first:
+            self.parties, self.settled = frozenset(request.survivors), True
+        boxes = self.of(number + 1).deal(request.mask_keys, keys)
         return SurvivorsReply(*place, signed, boxes)
 
     def contribution(self, request: RoundRequest, masked: Words) -> Contribution:
@@ -141,15 +162,22 @@ class Work:
             next_mask_key=self.fresh(request.round + 1),
         )
 
-    def check_next(self, request: RoundRequest, question: Question) -> None:
+    def mask(self, request: RoundRequest, words: Words, asked: str) -> None:
+        """Mask an answer, and keep it until it is durable."""
+        masked = self.of(request.round).mask(words, request.mask_keys, asked)
+        self.last = {asked: self.contribution(request, masked)}
+
+    def check_next(self, request: RoundRequest, question: Question, asked: str) -> None:
         """Check that a question may be asked now.
 
         A conversation begins anew only when somebody has left it: the answers of those who stayed
-        must be added up among themselves from the first question on.
+        must be added up among themselves from the first question on. Until then it goes on among
+        the same: sums at one point over one set of parties after the other would be the parties'
+        own numbers.
 
         Raises:
-            RefusedError: `grant_mismatch`: another round's turn, more than granted, or a
-                conversation that begins anew without need.
+            RefusedError: `grant_mismatch`: another round's turn, more than granted, other parties
+                than before, or a conversation that begins anew without need; as `RoundSecrets`.
             TaskError: out_of_order.
         """
         granted = self.permit.grant.rounds if self.permit.grant else 0
@@ -158,16 +186,24 @@ class Work:
         begins = request.first == request.round
         if not begins and (request.first != self.first or not self.asked):
             raise RefusedError("grant_mismatch", "the conversation began in another round")
-        if begins and self.parties and not set(request.mask_keys) < self.parties:
+        parties = frozenset(request.mask_keys)
+        if self.parties and not parties <= self.parties:
+            raise RefusedError("grant_mismatch", "somebody is asked who was not in the sums before")
+        if begins and self.revealed and parties == self.parties:
             raise RefusedError("grant_mismatch", "nobody left: the questions go on as they began")
+        if not begins and self.settled and parties != self.parties:
+            raise RefusedError("grant_mismatch", "somebody left: the questions begin anew")
         earlier = [] if begins else [self.asked[at] for at in sorted(self.asked)]
         self.task.check_order(earlier, question)
+        if asked not in self.last:
+            self.of(request.round).check_question(request.mask_keys)
 
     def answered(self, request: RoundRequest, question: Question) -> None:
         """Remember a question that was answered."""
         if request.first == request.round:
-            self.first, self.parties = request.first, frozenset(request.mask_keys)
+            self.first, self.settled, self.revealed = request.first, False, False
             self.asked = {}
+        self.parties = frozenset(request.mask_keys)
         self.asked[request.round] = question
         self.number, self.sent = request.round + 1, self.sent + 1
 

@@ -19,20 +19,22 @@ from federated.messages import (
     Failure,
     FinishReply,
     FinishRequest,
-    KeysReply,
     RoundRequest,
+    SurvivorsReply,
+    UnmaskReply,
     read_reply,
 )
-from federated.node import runner
 from federated.node.client_app import make_client_app
 from federated.node.journal import Journal
 from federated.node.table import ReadingSpec, read_table
+from federated.node.work import Work
 from federated.preparation import Preparation
 from federated.tasks.statistics import Statistics
 from ledger.journal import write_journal
 from ledger.journal_check import check_journal
 from tests.searcher import Searcher
-from tests.stage import LABEL, Play, open_stage, terms, word
+from tests.stage import LABEL, Play, open_stage, terms
+from tests.talk import Conversation
 
 CANARY = 137.0625
 TABLES = {
@@ -69,21 +71,10 @@ class Talk:
     def __init__(self, play: Play) -> None:
         self.play = play
         self.job = play.job()
-        self.grants = play.grant_all(self.job)
-        self.keys: dict[str, bytes] = {}
-        for at, seat in enumerate(play.seats):
-            reply = play.ask(at, self.keys_request(at))
-            assert isinstance(reply, KeysReply)
-            self.keys[seat.asset] = reply.mask_key
-
-    def keys_request(self, at: int = 0) -> Any:
-        return self.play.keys_request(self.job, grant=self.grants[self.play.seats[at].asset])
+        self.by_hand = Conversation(play, self.job, play.grant_all(self.job)).begin()
 
     def round(self) -> RoundRequest:
-        node = self.play.nodes[0]
-        work = node._work[self.job]
-        question = work.task.question(work.plan, "moments", {})
-        return RoundRequest(self.job, 1, 1, question.to_json(), self.keys)
+        return self.by_hand.request()
 
     def finish(self) -> FinishRequest:
         return FinishRequest(self.job, 1, 1, "completed")
@@ -122,6 +113,10 @@ STEPS = [
     ("round", "INSERT INTO reply", 1),
     ("round", "INSERT INTO line", 1),
     ("round", "UPDATE use", 1),
+    ("survivors", "COMMIT", 2),
+    ("survivors", "INSERT INTO reply", 1),
+    ("unmask", "COMMIT", 2),
+    ("unmask", "INSERT INTO line", 1),
     ("finish", "COMMIT", 2),
     ("finish", "INSERT INTO line", 1),
     ("finish", "INSERT INTO line", 2),
@@ -129,6 +124,14 @@ STEPS = [
     ("finish", "UPDATE use", 1),
     ("finish", "INSERT INTO reply", 1),
 ]
+
+
+ANSWERS = {
+    "round": Contribution,
+    "survivors": SurvivorsReply,
+    "unmask": UnmaskReply,
+    "finish": FinishReply,
+}
 
 
 @pytest.mark.parametrize(("what", "begins", "nth"), STEPS)
@@ -141,6 +144,10 @@ def test_a_full_disk_sends_nothing_and_the_job_goes_on_after_it(
     if what == "finish":
         assert isinstance(play.ask(0, request), Contribution)
         request = talk.finish()
+    elif what == "survivors":
+        request = talk.by_hand.ask().survivors_request()
+    elif what == "unmask":
+        request = talk.by_hand.ask().agree().unmask_request(node.asset)
     break_disk(play, begins, nth)
     reply = play.ask(0, request)
     assert reply == talk.failed("internal")
@@ -149,7 +156,7 @@ def test_a_full_disk_sends_nothing_and_the_job_goes_on_after_it(
     with node._journal.write() as book:
         assert book.is_reserved(talk.job, node.asset)
     again = play.ask(0, request)
-    assert isinstance(again, FinishReply if what == "finish" else Contribution)
+    assert isinstance(again, ANSWERS[what])
     node._journal.verify()
 
 
@@ -180,7 +187,7 @@ def test_a_crash_between_the_answer_and_its_record_sends_nothing(
         raise CrashError
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Node, "_contribution", crash)
+        patch.setattr(Work, "contribution", crash)
         with pytest.raises(CrashError):
             fresh.nodes[0].handle(request.to_bytes())
     node = fresh.reopened(0)
@@ -189,8 +196,8 @@ def test_a_crash_between_the_answer_and_its_record_sends_nothing(
         # The rows count as answered: nobody knows what left before the crash.
         assert book.row_sets(node.asset)
         assert book.spent(node.asset, "job:next").answered
-    # Its mask keys died with the process; a new job is needed.
-    assert word(fresh.ask(0, request)) == "grant_mismatch"
+    # Its secrets died with the process: it says so, and refuses nothing.
+    assert fresh.ask(0, request) == talk.failed("restarted")
 
 
 def test_a_receipt_that_was_not_taken_is_not_lost(play: Play, monkeypatch: pytest.MonkeyPatch):

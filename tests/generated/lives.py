@@ -230,6 +230,53 @@ class Life:
         self.put("settlement", payload, refs, self.market.operator.key, **odd)
 
 
+class Departed(Life):
+    """The last node leaves after its first answer; the others are asked anew, and complete."""
+
+    left: Node | None = None
+
+    def steps(self) -> Iterator[None]:
+        self.left = self.deals[-1].node if len(self.deals) > 1 else None
+        self.put_job()
+        yield
+        for deal in self.deals:
+            self.put_grant(deal)
+            yield
+        for deal in self.deals:
+            self.launch(deal.node)
+            yield
+        for deal in self.stayed():
+            self.put_receipt(deal.node)
+            yield
+        self.put_release()
+        yield
+        self.put_settlement()
+        if self.left is not None:
+            yield
+            self.put_receipt(self.left)
+
+    def stayed(self) -> list[Deal]:
+        return [deal for deal in self.deals if deal.node is not self.left]
+
+    def receipt_payload(self, node: Node) -> dict[str, Any]:
+        ended = {"state": "failed", "reason": "cancelled"} if node is self.left else {}
+        return super().receipt_payload(node) | ended
+
+    def contributions(self, node: Node, rounds: int = 1) -> list[dict[str, Any]]:
+        anew = self.left is not None and node is not self.left
+        return super().contributions(node, rounds + 1 if anew else rounds)
+
+    def release_payload(self) -> dict[str, Any]:
+        payload = super().release_payload()
+        last = max(item["round"] for item in payload["contributions"])
+        kept = [item for item in payload["contributions"] if item["round"] == last]
+        return payload | {"contributions": kept}
+
+    def lines(self) -> list[Line]:
+        used = {deal.id for deal in self.stayed()}
+        return [line for line in super().lines() if line.agreement in used]
+
+
 class Refused(Life):
     """The last node refuses; the others were never asked to compute."""
 
@@ -332,7 +379,8 @@ class Ungranted(Life):
 
 
 OUTCOMES = [
-    (Life, 82),
+    (Life, 79),
+    (Departed, 3),
     (Insistent, 2),
     (Refused, 6),
     (Unproven, 2),

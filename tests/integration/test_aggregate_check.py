@@ -93,8 +93,8 @@ def test_an_honest_result_is_the_one_recomputed(play: Play, task: str):
 def test_adding_to_the_aggregate_is_noticed(play: Play, monkeypatch: pytest.MonkeyPatch, task: str):
     honest = server_app.add_words
 
-    def adding(contributions: Any) -> Any:
-        total = honest(contributions)
+    def adding(*given: Any) -> Any:
+        total = honest(*given)
         # The last word is the high one of the last number: a small push, well within its bound.
         total[-1] += np.uint64(1 << 20)
         return total
@@ -111,8 +111,8 @@ def test_adding_to_the_encrypted_sum_is_noticed(
 ):
     honest = server_app.add_ciphertexts
 
-    def adding(contributions: Any, public: Any) -> Any:
-        first, *rest = honest(contributions, public)
+    def adding(record: Any, contributions: Any, public: Any) -> Any:
+        first, *rest = honest(record, contributions, public)
         # Whoever has the public key can add to a sum it cannot read.
         raised = int.from_bytes(first, "big") * (1 + public.n) % public.n**2
         return (raised.to_bytes(len(first), "big"), *rest)

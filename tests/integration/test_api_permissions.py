@@ -46,6 +46,7 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", f"/jobs/job:{ZERO}/cancel"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/result"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/contributions"): ("researcher",),
+    ("GET", f"/jobs/job:{ZERO}/openings"): ("researcher",),
     ("GET", "/nodes/requests"): ("node", "provider"),
     ("POST", "/grants"): ("node", "provider"),
     ("POST", "/receipts"): ("node", "provider"),

@@ -6,17 +6,18 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from federated.node import runner
+from federated import server_app
+from federated.node import masks, work
 from federated.node.rows import prepare
 from federated.planning import plan_of
-from federated.rounds import write_ciphertexts
-from federated.tasks import encode_answer
+from federated.rounds import RoundRecord, correction_of, write_ciphertexts
 from ledger.statements import Asset, Job
-from privacy.paillier import PublicKey, SecretKey
+from privacy.paillier import PublicKey, SecretKey, encrypt
 from tests.searcher import Searcher, folder_bytes
 from tests.stage import Play, open_stage, terms
 
@@ -129,14 +130,23 @@ def test_without_encryption_the_total_is_caught(
         # The masks stand, so each contribution is noise; their sum is not.
         return [int(word) + 2**64 for word in words]
 
+    less: list[np.ndarray] = []
+
+    def heard(record: RoundRecord, contributions: Any, public: PublicKey) -> Any:
+        # What takes the masks off was revealed to the operator.
+        less.append(correction_of(record, contributions))
+        return honest(record, contributions, public)
+
+    honest = server_app.add_ciphertexts
+    monkeypatch.setattr(server_app, "add_ciphertexts", heard)
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(runner, "encrypt", masked_only)
+    monkeypatch.setattr(work, "encrypt", masked_only)
     job = play.job("encrypted_sum", parameters={"columns": COLUMNS})
     play.market.decide()
     view = play.stage.wait(job)
     assert view["state"] in ("failed", "released")
     replies = _sent_words(play, len(TABLES))
-    total = sum(replies[1:], start=replies[0])
+    total = sum(replies[1:], start=replies[0]) - less[0]
     play.researcher.log.sync()
     found = secrets_of(play, job).found([total.astype("<u8").tobytes()])
     assert any("little-endian" in hit for hit in found)
@@ -150,7 +160,7 @@ def _sent_words(play: Play, parties: int) -> list[np.ndarray]:
 
     found = {}
     for _, _, data in play.crossed:
-        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v1","words":null\}', data):
+        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v2","words":null\}', data):
             reply = read_reply(match[0])
             if isinstance(reply, Contribution) and reply.ciphertexts:
                 numbers = [int.from_bytes(each, "big") % 2**64 for each in reply.ciphertexts]
@@ -162,13 +172,10 @@ def _sent_words(play: Play, parties: int) -> list[np.ndarray]:
 def test_without_masks_and_encryption_each_party_is_caught(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    def plain(task: object, plan: object, question: object, rows: object, **_: object) -> object:
-        return encode_answer(question.layout, task.answer(plan, question, rows))  # type: ignore[attr-defined]
-
     caplog.set_level(logging.DEBUG)
     # Zero would pass for no ciphertext; a carry above the word makes every word one.
-    monkeypatch.setattr(runner, "masked_answer", plain)
-    monkeypatch.setattr(runner, "encrypt", lambda _, words: [int(word) + 2**64 for word in words])
+    monkeypatch.setattr(masks, "mask", lambda words, **_: words)
+    monkeypatch.setattr(work, "encrypt", lambda _, words: [int(word) + 2**64 for word in words])
     job = play.job("encrypted_sum", parameters={"columns": COLUMNS})
     play.market.decide()
     play.stage.wait(job)
@@ -179,7 +186,7 @@ def test_without_masks_and_encryption_each_party_is_caught(
 
 def test_a_ciphertext_says_nothing_twice(secret: SecretKey):
     words = np.array([7, 7], dtype=np.uint64)
-    first, second = write_ciphertexts(runner.encrypt(secret.public, words), secret.public)
+    first, second = write_ciphertexts(encrypt(secret.public, words), secret.public)
     assert first != second
 
 

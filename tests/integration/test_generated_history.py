@@ -67,9 +67,9 @@ def job_of(history: History, index: int) -> Iterator[str]:
 def compare(history: History, lies: list[Lie], findings: list[Finding]) -> None:
     """Each lie is one finding that names it; no finding is left over."""
     assert Counter(item.code for item in findings) == Counter(item.code for item in lies)
-    by_code = {item.code: item for item in findings}
     for lie in lies:
-        assert lie.name in told(history, by_code[lie.code]), (lie, by_code[lie.code])
+        alike = [item for item in findings if item.code == lie.code]
+        assert any(lie.name in told(history, item) for item in alike), (lie, alike)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,10 @@ def test_every_fault_is_found_as_itself_and_nothing_else_is(
 
 def test_every_fault_has_a_word_of_its_own(injected: tuple[Injector, Audit, Reconciliation]):
     codes = [lie.code for lie in injected[0].lies]
-    assert len(codes) == len(set(codes)) == 66
+    # Three have one that another has: what a party that left makes possible.
+    shared = {"release_without_receipts", "contributions_differ", "settlement_mismatch"}
+    assert {code for code, times in Counter(codes).items() if times > 1} == shared
+    assert len(set(codes)) == len(codes) - 3 == 66
 
 
 def test_findings_of_all_three_grades_occur(injected: tuple[Injector, Audit, Reconciliation]):

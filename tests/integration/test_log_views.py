@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from federated.errors import RefusedError
-from federated.messages import Contribution, KeysReply, RoundRequest
+from federated.messages import KeysReply
 from federated.node.home import NodeHome
 from federated.node.runner import Node
-from federated.planning import plan_of
 from ledger.audit.witness_server import WitnessServer
 from ledger.checkpoint import Checkpoint, open_checkpoint, sign
 from ledger.client import PROOF_FILE
@@ -31,10 +30,10 @@ from ledger.fork import open_fork
 from ledger.keys import CosigningKey, SigningKey
 from ledger.log import Log
 from ledger.merkle import Tree, leaf_hash
-from ledger.statements import Asset, Job
 from ledger.tiles import Tile, tile_bytes
 from ledger.witness import Witness
 from tests.stage import WATCH, Play, open_stage, terms, word
+from tests.talk import Conversation
 
 TABLES = {
     name: "chol,age\n" + "".join(f"{200 + at * 1.5},{40 + at}\n" for at in range(rows))
@@ -157,23 +156,16 @@ def refuses(seen: Seen, job: str, grants: dict[str, str], reason: str, at: int =
 
 def computes(seen: Seen, job: str, grants: dict[str, str], *who: int) -> None:
     """Let nodes answer the first question, which opens their data files."""
-    play, keys = seen.play, {}
+    play, talk = seen.play, Conversation(seen.play, job, grants)
     for at, seat in enumerate(play.seats):
         reply = asked(seen, at, job, grants)
         if at in who:
             assert isinstance(reply, KeysReply), word(reply)
-            keys[seat.asset] = reply.mask_key
+            talk.keys[seat.asset] = reply.mask_key
     if len(who) < len(play.seats):
         return
-    history = seen.log.history
-    statement = history.get(job, Job)
-    assets = {name: history.get(name, Asset) for name in statement.assets}
-    task, plan = plan_of(statement, assets)
-    question = task.question(plan, "moments", {}).to_json()
     with WATCH.watching(play.files) as opened:
-        for at in who:
-            answer = play.ask(at, RoundRequest(job, 1, 1, question, keys))
-            assert isinstance(answer, Contribution), word(answer)
+        talk.deal().ask()
     assert sorted(opened) == sorted(play.files)
 
 

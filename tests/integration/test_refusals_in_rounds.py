@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from federated.messages import Failure, FinishReply
+from federated.node import runner
+from federated.peers import PublicMaskKey, Use
 from ledger.keys import SigningKey
 from ledger.statements import Receipt, read
 from privacy.masking import MaskKey
@@ -57,36 +60,43 @@ def test_a_revocation_between_rounds_stops_the_job(play: Play):
 
 def substituted(talk: Conversation, at: int, key: SigningKey) -> dict[str, bytes]:
     """The mask keys of a round with one made by the operator."""
-    from federated.messages import PublicMaskKey, cohort_digest
-
-    asset = talk.play.seats[at].asset
-    mine = PublicMaskKey(
-        asset,
-        talk.job,
-        talk.attempt,
-        talk.number,
-        cohort_digest(seat.asset for seat in talk.play.seats),
-        MaskKey.generate().public,
-    )
-    return {**talk.keys, asset: mine.sign(key)}
+    asset = talk.assets[at]
+    use = Use(talk.job, talk.attempt, talk.number, tuple(sorted(talk.assets)))
+    made = PublicMaskKey(asset, use, MaskKey.generate().public, MaskKey.generate().public)
+    return {**talk.keys, asset: made.sign(key)}
 
 
 @pytest.mark.parametrize("victim", [1, 0], ids=["a peer's", "its own"])
-def test_a_mask_key_that_the_operator_made_is_refused(play: Play, victim: int):
-    talk = begun(play)
+@pytest.mark.parametrize("step", ["shares", "question"])
+def test_a_mask_key_that_the_operator_made_is_refused(play: Play, victim: int, step: str):
+    job = play.job()
+    talk = Conversation(play, job, play.grant_all(job)).exchange_keys()
     keys = substituted(talk, victim, SigningKey.generate("operator"))
+    request: Any = talk.shares_request(mask_keys=keys)
+    if step == "question":
+        request = talk.deal().request(mask_keys=keys)
     with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "not_proven")
+        refused(play, play.ask(0, request), "not_proven")
 
 
-def test_its_own_mask_key_exchanged_for_an_older_one_is_refused(play: Play):
-    talk = begun(play)
+@pytest.mark.parametrize("step", ["shares", "question"])
+def test_its_own_mask_key_exchanged_for_an_older_one_is_refused(play: Play, step: str):
+    job = play.job()
+    talk = Conversation(play, job, play.grant_all(job)).exchange_keys()
     keys = substituted(talk, 0, play.nodes[0]._identity.node_key)
+    request: Any = talk.shares_request(mask_keys=keys)
+    if step == "question":
+        request = talk.deal().request(mask_keys=keys)
     with no_data_opened(play):
-        refused(play, play.ask(0, talk.request(mask_keys=keys)), "not_proven")
+        refused(play, play.ask(0, request), "not_proven")
 
 
 def test_a_party_left_out_of_the_masks_is_refused(play: Play):
+    job = play.job()
+    talk = Conversation(play, job, play.grant_all(job)).exchange_keys()
+    keys = {seat.asset: talk.keys[seat.asset] for seat in play.seats[:2]}
+    with no_data_opened(play):
+        refused(play, play.ask(0, talk.shares_request(mask_keys=keys)), "grant_mismatch")
     talk = begun(play)
     keys = {seat.asset: talk.keys[seat.asset] for seat in play.seats[:2]}
     with no_data_opened(play):
@@ -111,15 +121,19 @@ def test_a_skipped_round_is_refused(play: Play):
         refused(play, play.ask(0, talk.request(round=2)), "grant_mismatch")
 
 
-def test_more_rounds_than_granted_are_refused(play: Play):
-    talk = begun(play)
-    talk.round()
-    spread = talk.question("spread", {"mean": [210.0]})
-    talk.round(spread)
-    with no_data_opened(play):
-        reply = play.ask(0, talk.request(spread))
-    assert word(reply) == "grant_mismatch"
-    assert len(play.receipt(0, reply).contributions) == 2
+def test_more_rounds_than_granted_are_refused(play: Play, monkeypatch: pytest.MonkeyPatch):
+    for per_question, said in ((1, "grant_mismatch"), (3, "task_error")):
+        monkeypatch.setattr(runner, "ROUNDS_PER_QUESTION", per_question)
+        talk = begun(play)
+        talk.round()
+        spread = talk.question("spread", {"mean": [210.0]})
+        talk.round(spread)
+        with no_data_opened(play):
+            reply = play.ask(0, talk.request(spread))
+        # With rounds left, the twin meets the task's own order.
+        assert word(reply) == said
+        if said == "grant_mismatch":
+            assert len(play.receipt(0, reply).contributions) == 2
 
 
 def test_a_round_before_its_turn_is_no_answer(play: Play):

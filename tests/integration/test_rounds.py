@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message
 
+from federated import rounds
 from federated.errors import ReceiptError, TaskError
 from federated.grid import TO_SERVER, InProcessGrid
 from federated.messages import (
@@ -24,27 +25,18 @@ from federated.messages import (
     FinishReply,
     KeysReply,
     KeysRequest,
-    PublicMaskKey,
     Refusal,
     RoundRequest,
-    cohort_digest,
+    SharesRequest,
     read_reply,
     read_request,
 )
+from federated.peers import PublicMaskKey, Use
 from federated.plan import Question, Words
 from federated.records import MESSAGE_TYPE, pack
-from federated.rounds import (
-    RoundRecord,
-    add_words,
-    open_receipt,
-)
-from federated.server_app import (
-    Completed,
-    Failed,
-    Refused,
-)
+from federated.rounds import RoundRecord, add_words, open_receipt
+from federated.session import Completed, Failed, Refused
 from federated.tasks import encode_answer, find_task, replay
-from ledger.encoding import canonical, parse
 from ledger.keys import SigningKey
 from ledger.statements.envelope import open_
 from ledger.statements.receipt import Receipt
@@ -82,11 +74,13 @@ def test_the_result_equals_the_plain_computation(bench: Bench):
     assert outcome.result["age"]["missing"] == 4
 
 
-def test_one_exchange_a_round_and_one_for_the_keys_and_one_for_the_receipts(bench: Bench):
+def test_three_exchanges_a_round_two_before_and_one_for_the_receipts(bench: Bench):
     outcome = bench.run()
     assert isinstance(outcome, Completed)
     assert [record.number for record in outcome.rounds] == [1, 2]
-    assert len(bench.crossed) == 2 * 4 * (2 + 2)
+    assert len(bench.crossed) == 2 * 4 * (2 + 3 * 2 + 1)
+    assert outcome.dropped == {}
+    assert [list(each.opened.mask_keys) for each in outcome.rounds] == [[], []]
 
 
 def test_the_outcome_lets_a_buyer_compute_the_result_again(bench: Bench):
@@ -121,7 +115,7 @@ def _noticed(bench: Bench, rounds: tuple[RoundRecord, ...], result: Any) -> bool
     def total(question: Question) -> Words:
         record = next(records)
         questions.append(question == record.question)
-        return add_words(record.open(JOB, 1))
+        return add_words(record, record.open(JOB, 1))
 
     return replay(find_task("statistics"), bench.plan, total) != result or not all(questions)
 
@@ -152,7 +146,7 @@ def test_a_receipt_of_other_rounds_is_refused(bench: Bench):
     twins: list[dict[str, Any]] = [
         {"asset": ASSETS[2]},
         {"job": "job:" + "9" * 64},
-        {"rounds": rounds[:1]},
+        {"rounds": (*rounds, replace(rounds[1], number=3))},
         {"rounds": rounds[::-1]},
         {"rounds": (replace(rounds[0], request=b"other"), rounds[1])},
         {"rounds": (replace(rounds[0], contributions={}), rounds[1])},
@@ -167,7 +161,10 @@ def test_a_receipt_of_other_rounds_is_refused(bench: Bench):
 def test_progress_names_each_node_in_each_exchange(bench: Bench):
     bench.run()
     steps = [(each.round, each.step, each.asset) for each in bench.progress]
-    exchanges = [(0, "keys"), (1, "moments"), (2, "spread"), (2, "finish")]
+    exchanges = [(0, "keys"), (0, "shares")]
+    for number, question in ((1, "moments"), (2, "spread")):
+        exchanges += [(number, step) for step in (question, "survivors", "unmask")]
+    exchanges.append((2, "finish"))
     assert steps == [(*exchange, asset) for exchange in exchanges for asset in ASSETS]
     assert {each.state for each in bench.progress} == {"answered"}
 
@@ -188,7 +185,7 @@ def test_all_nodes_compute_at_the_same_time(bench: Bench):
 
 def _contributions(bench: Bench) -> Iterator[bytes]:
     for direction, _, data in bench.crossed:
-        if direction == TO_SERVER and b"contribution/v1" in data:
+        if direction == TO_SERVER and b"contribution/v2" in data:
             yield data
 
 
@@ -215,9 +212,13 @@ def test_no_contribution_that_the_operator_sees_is_the_plain_one(bench: Bench):
     assert not _shows_the_plain_words(bench)
 
 
-def test_twin_without_masks_it_is(bench: Bench):
+def test_twin_without_masks_it_is(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     for node in bench.nodes.values():
         node.masked = False
+    # There is nothing to take off.
+    monkeypatch.setattr(
+        rounds, "correction_of", lambda record, _: np.zeros(record.question.words, np.uint64)
+    )
     assert _shows_the_plain_words(bench)
 
 
@@ -395,15 +396,17 @@ def test_a_mask_key_of_another_round_is_refused_before_it_is_passed_on(bench: Be
     expect_failure(bench, {ASSETS[1]: "bad_mask_key"})
 
 
-def test_an_operator_who_swaps_a_mask_key_is_refused_by_the_nodes(bench: Bench):
+@pytest.mark.parametrize("step", [SharesRequest, RoundRequest])
+def test_an_operator_who_swaps_a_mask_key_is_refused_by_the_nodes(bench: Bench, step: type):
     impostor = SigningKey.generate("node")
     node = bench.nodes[ASSETS[0]]
 
     def say(body: bytes, ask: Callable[[bytes], bytes]) -> bytes:
         request = read_request(body)
-        if isinstance(request, RoundRequest):
+        if isinstance(request, step):
             public = MaskKey.generate().public
-            forged = PublicMaskKey(ASSETS[2], JOB, 1, request.round, cohort_digest(ASSETS), public)
+            use = Use(JOB, 1, request.round, ASSETS)
+            forged = PublicMaskKey(ASSETS[2], use, public, MaskKey.generate().public)
             keys = {**request.mask_keys, ASSETS[2]: forged.sign(impostor)}
             return ask(replace(request, mask_keys=keys).to_bytes())
         return ask(body)
@@ -489,12 +492,3 @@ def test_a_sum_that_cannot_be_one_fails_the_job_and_releases_all(bench: Bench):
     assert isinstance(outcome.error, TaskError)
     assert outcome.error.reason == "out_of_bounds"
     assert {tuple(node.finished) for node in bench.nodes.values()} == {("failed",)}
-
-
-def test_a_body_read_and_written_again_is_the_same_request(bench: Bench):
-    outcome = bench.run()
-    assert isinstance(outcome, Completed)
-    body = outcome.rounds[1].request
-    assert canonical(parse(body)) == body
-    request = RoundRequest.from_bytes(body)
-    assert Question.from_json(request.question) == outcome.rounds[1].question

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from federated import rounds
 from federated.grid import TO_SERVER
 from federated.messages import RoundRequest, read_request
-from federated.node import engine, runner
+from federated.node import masks
 from federated.node.rows import prepare
+from federated.node.work import Work
 from federated.plan import Field, Question
 from federated.planning import plan_of
 from federated.tasks.statistics import Statistics
@@ -121,9 +123,9 @@ def _insides(play: Play) -> Iterator[tuple[Field, float]]:
 
 def _round_request(data: bytes) -> RoundRequest | None:
     start = data.find(b'{"attempt"')
-    if start < 0 or b"round-request/v1" not in data:
+    if start < 0 or b"round-request/v2" not in data:
         return None
-    end = data.rfind(b'"round-request/v1"}') + len(b'"round-request/v1"}')
+    end = data.rfind(b'"round-request/v2"}') + len(b'"round-request/v2"}')
     found = read_request(data[start:end])
     return found if isinstance(found, RoundRequest) else None
 
@@ -176,13 +178,18 @@ def _without_masks(vector: Any, **_: Any) -> Any:
     return vector
 
 
+def _nothing_to_take_off(record: Any, _: Any) -> Any:
+    return np.zeros(record.question.words, np.uint64)
+
+
 def test_a_contribution_without_its_mask_is_caught(
     tmp_path: Path,
     secret: SecretKey,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(engine, "mask", _without_masks)
+    monkeypatch.setattr(masks, "mask", _without_masks)
+    monkeypatch.setattr(rounds, "correction_of", _nothing_to_take_off)
     heard = listen(tmp_path, secret, caplog, JOBS[:2])
     caught = heard.own.found(heard.said)
     sums = [number for field, number in heard.insides if field.name == "sum"]
@@ -209,13 +216,13 @@ def test_a_task_that_puts_a_cell_into_its_answer_is_caught(
     del caplog
     with open_stage(tmp_path, TABLES, preparation={"label": LABEL}, key=secret) as play:
 
-        def leaking(task: Any, plan: Any, question: Any, rows: Any, **rest: Any) -> Any:
-            words = honest(task, plan, question, rows, **rest)
-            leak = np.frombuffer(LEAKS[way](float(rows.column("chol", "all")[0])), dtype="<u8")
-            return np.concatenate([leak, words[len(leak) :]])
+        def leaking(work: Any, request: Any, masked: Any) -> Any:
+            cell = float(work.rows.column("chol", "all")[0])
+            leak = np.frombuffer(LEAKS[way](cell), dtype="<u8")
+            return honest(work, request, np.concatenate([leak, masked[len(leak) :]]))
 
-        honest = runner.masked_answer
-        monkeypatch.setattr(runner, "masked_answer", leaking)
+        honest = Work.contribution
+        monkeypatch.setattr(Work, "contribution", leaking)
         job = play.job("statistics")
         play.market.decide()
         play.stage.wait(job)

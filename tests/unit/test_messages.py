@@ -1,4 +1,4 @@
-"""federated.messages: one spelling of each message, and mask keys that serve one use."""
+"""federated.messages: one spelling of each message, and the page that shows each."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federated.errors import ContributionError, MessageError, PeerKeyError
+from federated.errors import ContributionError, MessageError
 from federated.messages import (
-    MASK_KEY_TYPE,
     Contribution,
     Failure,
     FinishReply,
     FinishRequest,
     KeysReply,
     KeysRequest,
-    PublicMaskKey,
     Refusal,
     Reply,
     Request,
     RoundRequest,
+    SharesReply,
+    SharesRequest,
+    SurvivorsReply,
+    SurvivorsRequest,
+    UnmaskReply,
+    UnmaskRequest,
     body_digest,
-    cohort_digest,
-    open_mask_key,
     read_reply,
     read_request,
 )
 from federated.plan import Question
-from ledger.encoding import canonical, parse
-from ledger.keys import SigningKey
-from ledger.statements import envelope
+from ledger.encoding import b64encode, canonical, parse
 
-SERVER_APP = Path(__file__).parents[2] / "federated" / "server_app.py"
+FEDERATED = Path(__file__).parents[2] / "federated"
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 BLOB = st.binary(min_size=1, max_size=40)
@@ -52,27 +52,33 @@ JSON = st.recursive(
 OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
 COHORT = st.sets(TEXT, min_size=1, max_size=4).map(lambda names: tuple(sorted(names)))
 WORDS = st.binary(min_size=1, max_size=5).map(lambda data: data * 8)
+COMMITMENT = st.binary(min_size=32, max_size=32)
+BLOBS = st.dictionaries(TEXT, BLOB, max_size=3)
+PLACE = (TEXT, ORDINAL, ORDINAL)
 
 REQUESTS = (
     st.builds(KeysRequest, TEXT, ORDINAL, ORDINAL, COHORT, OBJECT)
-    | st.builds(
-        RoundRequest, TEXT, ORDINAL, ORDINAL, OBJECT, st.dictionaries(TEXT, BLOB, max_size=3)
-    )
+    | st.builds(SharesRequest, *PLACE, BLOBS)
+    | st.builds(RoundRequest, *PLACE, ORDINAL, OBJECT, BLOBS)
+    | st.builds(SurvivorsRequest, *PLACE, COHORT, BLOBS)
+    | st.builds(UnmaskRequest, *PLACE, BLOBS, BLOBS)
     | st.builds(
         FinishRequest, TEXT, ORDINAL, st.integers(0, 99), st.sampled_from(["completed", "failed"])
     )
 )
 REPLIES = (
     st.builds(KeysReply, TEXT, BLOB)
-    | st.builds(Contribution, TEXT, TEXT, ORDINAL, ORDINAL, WORDS, st.none(), BLOB)
+    | st.builds(SharesReply, TEXT, *PLACE, BLOBS)
+    | st.builds(SurvivorsReply, TEXT, *PLACE, BLOB, BLOBS)
+    | st.builds(UnmaskReply, TEXT, *PLACE, BLOBS)
+    | st.builds(Contribution, TEXT, *PLACE, WORDS, st.none(), COMMITMENT, BLOB)
     | st.builds(
         Contribution,
         TEXT,
-        TEXT,
-        ORDINAL,
-        ORDINAL,
+        *PLACE,
         st.none(),
         st.lists(BLOB, min_size=1, max_size=3).map(tuple),
+        COMMITMENT,
         BLOB,
     )
     | st.builds(FinishReply, BLOB)
@@ -81,7 +87,7 @@ REPLIES = (
 )
 
 FINISH = FinishRequest("job:1", 1, 3, "completed")
-CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, b"key")
+CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, bytes(32), b"key")
 
 
 @given(REQUESTS)
@@ -113,7 +119,7 @@ def test_noise_is_refused_with_the_typed_error(noise: bytes):
 
 def test_floats_travel_in_a_question_exactly():
     question = {"center": [0.1, 1e-300, -2.5e17, 3.0]}
-    body = RoundRequest("job:1", 1, 1, question, {}).to_bytes()
+    body = RoundRequest("job:1", 1, 1, 1, question, {}).to_bytes()
     read = read_request(body)
     assert isinstance(read, RoundRequest)
     assert read.question == question
@@ -139,8 +145,15 @@ def _edited(message: Any, **changes: Any) -> bytes:
         (KeysRequest("j", 1, 1, ("a", "b"), {}), {"cohort": ["b", "a"]}, "cohort"),
         (KeysRequest("j", 1, 1, ("a", "b"), {}), {"cohort": ["a", "a"]}, "cohort"),
         (KeysRequest("j", 1, 1, ("a", "b"), {}), {"cohort": []}, "cohort"),
-        (RoundRequest("j", 1, 1, {}, {}), {"question": []}, "question"),
-        (RoundRequest("j", 1, 1, {}, {}), {"mask_keys": {"a": "AB=="}}, "mask_keys"),
+        (RoundRequest("j", 1, 1, 1, {}, {}), {"question": []}, "question"),
+        (RoundRequest("j", 1, 1, 1, {}, {}), {"mask_keys": {"a": "AB=="}}, "mask_keys"),
+        (RoundRequest("j", 1, 1, 1, {}, {}), {"first": 0}, "first"),
+        (RoundRequest("j", 1, 1, 1, {}, {}), {"type": "round-request/v1"}, "known type"),
+        (SharesRequest("j", 1, 1, {}), {"mask_keys": {"": "AAAA"}}, "mask_keys"),
+        (SurvivorsRequest("j", 1, 1, ("a",), {}), {"survivors": ["b", "a"]}, "survivors"),
+        (SurvivorsRequest("j", 1, 1, ("a",), {}), {"survivors": []}, "survivors"),
+        (UnmaskRequest("j", 1, 1, {}, {}), {"lists": []}, "lists"),
+        (UnmaskRequest("j", 1, 1, {}, {}), {"boxes": {"a": ""}}, "boxes"),
     ],
 )
 def test_a_request_outside_its_form_is_refused_by_field(message: Any, changes: Any, named: str):
@@ -157,6 +170,8 @@ def test_a_request_outside_its_form_is_refused_by_field(message: Any, changes: A
         ({"ciphertexts": ["AAAA"]}, "either words or ciphertexts"),
         ({"words": None, "ciphertexts": []}, "ciphertexts"),
         ({"next_mask_key": ""}, "next_mask_key"),
+        ({"seed_commitment": b64encode(bytes(31))}, "32 bytes"),
+        ({"seed_commitment": None}, "seed_commitment"),
     ],
 )
 def test_a_contribution_outside_its_form_is_refused_by_field(changes: Any, named: str):
@@ -190,7 +205,7 @@ def test_nothing_leaves_that_no_peer_would_read():
     with pytest.raises(MessageError, match="state"):
         dataclasses.replace(FINISH, state="perhaps").to_bytes()
     with pytest.raises(MessageError, match="not finite"):
-        RoundRequest("job:1", 1, 1, {"x": float("nan")}, {}).to_bytes()
+        RoundRequest("job:1", 1, 1, 1, {"x": float("nan")}, {}).to_bytes()
 
 
 def test_errors_do_not_repeat_what_the_message_held():
@@ -205,66 +220,7 @@ def test_the_digest_is_plain_sha256_of_the_body():
     )
 
 
-def _use(**changes: Any) -> dict[str, Any]:
-    use = {"asset": "a", "job": "j", "attempt": 1, "round_number": 2, "cohort": ("a", "b")}
-    return {**use, **changes}
-
-
-def test_a_mask_key_opens_for_its_one_use_and_no_other():
-    key = SigningKey.generate("node-a")
-    made = PublicMaskKey("a", "j", 1, 2, cohort_digest(["b", "a"]), bytes(range(32)))
-    data = made.sign(key)
-    assert open_mask_key(data, key.verify_key, **_use()) == made
-    others = [
-        {"asset": "b"},
-        {"job": "k"},
-        {"attempt": 2},
-        {"round_number": 1},
-        {"cohort": ("a", "b", "c")},
-    ]
-    for change in others:
-        with pytest.raises(PeerKeyError):
-            open_mask_key(data, key.verify_key, **_use(**change))
-    with pytest.raises(PeerKeyError):
-        open_mask_key(data, SigningKey.generate("node-a").verify_key, **_use())
-    with pytest.raises(PeerKeyError):
-        open_mask_key(data[:-1], key.verify_key, **_use())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"public": "AAAA"},
-        {"public": 7},
-        {"public": ""},
-        {"round": 2.5},
-        {"attempt": True},
-        {"x": 1},
-    ],
-)
-def test_a_malformed_mask_key_is_refused_though_signed(change: dict[str, Any]):
-    key = SigningKey.generate("node-a")
-    made = PublicMaskKey("a", "j", 1, 2, cohort_digest(["b", "a"]), bytes(range(32)))
-    payload = envelope.open_(made.sign(key), MASK_KEY_TYPE, key.verify_key) | change
-    with pytest.raises(PeerKeyError):
-        open_mask_key(envelope.sign(MASK_KEY_TYPE, payload, key), key.verify_key, **_use())
-
-
-def test_a_signature_for_another_purpose_is_no_mask_key():
-    key = SigningKey.generate("node-a")
-    made = PublicMaskKey("a", "j", 1, 2, cohort_digest(["b", "a"]), bytes(range(32)))
-    payload = envelope.open_(made.sign(key), MASK_KEY_TYPE, key.verify_key)
-    data = envelope.sign("application/vnd.rongshu.receipt.v1+json", payload, key)
-    with pytest.raises(PeerKeyError):
-        open_mask_key(data, key.verify_key, **_use())
-
-
-def test_the_cohort_digest_is_of_the_set():
-    assert cohort_digest(["a", "b"]) == cohort_digest(["b", "a"])
-    assert cohort_digest(["a", "b"]) != cohort_digest(["ab"])
-
-
-PAGE = (Path(__file__).parents[2] / "federated" / "PROTOCOL.md").read_text("utf-8")
+PAGE = (FEDERATED / "PROTOCOL.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -293,7 +249,15 @@ def test_the_page_explains_every_field_and_every_word_of_the_coordinator():
     for kind in (*get_args(Request), *get_args(Reply)):
         for item in dataclasses.fields(kind):
             assert f"`{item.name}`" in PAGE, item.name
-    words = re.findall(r'^[A-Z_]+: Final = "(\w+)"', SERVER_APP.read_text("utf-8"), re.MULTILINE)
-    assert len(words) == 7
+    words = [
+        word
+        for name in ("exchange", "server_app", "opening")
+        for word in re.findall(
+            r'^[A-Z_]+: Final = "(\w+)"',
+            (FEDERATED / f"{name}.py").read_text("utf-8"),
+            re.MULTILINE,
+        )
+    ]
+    assert len(words) == 10
     for word in (*words, *re.findall(r"wrong_\w+", ContributionError.__doc__ or "")):
         assert f"`{word}`" in PAGE, word

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from federated.rounds import Opened
 from ledger.encoding import canonical, sha256_text
 from ledger.statements import Asset, Job, Receipt, Release
-from marketplace.recompute import Evidence, ResultError, recompute
+from marketplace.recompute import Evidence, ResultError, read_exchanges, recompute
 from tests.stage import Play, open_stage
 
 TABLES = {
@@ -33,12 +34,10 @@ def _evidence(play: Play, job: str) -> tuple[Evidence, dict[str, Any]]:
     history = play.researcher.log.history
     release = history.released[job].statement
     assert isinstance(release, Release)
-    context = play.market.app.state.context
-    with context.reading() as session:
-        rows = session.connection().exec_driver_sql(
-            "SELECT asset_id, round, request, reply FROM job_contribution WHERE job_id = ?", (job,)
-        )
-        exchanges = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+    exchanges = read_exchanges(
+        play.researcher.call("GET", f"/jobs/{job}/contributions"),
+        play.researcher.call("GET", f"/jobs/{job}/openings"),
+    )
     statement = history.get(job, Job)
     evidence = Evidence(
         job,
@@ -88,7 +87,41 @@ def with_only_the_first_round(evidence: Evidence, _: Evidence) -> Evidence:
         name: replace(receipt, contributions=receipt.contributions[:1])
         for name, receipt in evidence.receipts.items()
     }
-    return replace(evidence, receipts=short)
+    summands = tuple(item for item in evidence.release.contributions if item.round == 1)
+    release = replace(evidence.release, contributions=summands)
+    return replace(evidence, receipts=short, release=release)
+
+
+def with_opened(evidence: Evidence, number: int, opened: Opened | None) -> Evidence:
+    kept = {at: each for at, each in evidence.exchanges.opened.items() if at != number}
+    given = kept if opened is None else {**kept, number: opened}
+    return replace(evidence, exchanges=replace(evidence.exchanges, opened=given))
+
+
+def with_a_seed_changed(evidence: Evidence, _: Evidence) -> Evidence:
+    seeds = dict(evidence.exchanges.opened[1].seeds)
+    asset = min(seeds)
+    seeds[asset] = bytes([seeds[asset][0] ^ 1]) + seeds[asset][1:]
+    return with_opened(evidence, 1, Opened(seeds, {}))
+
+
+def with_a_seed_missing(evidence: Evidence, _: Evidence) -> Evidence:
+    seeds = dict(evidence.exchanges.opened[1].seeds)
+    del seeds[min(seeds)]
+    return with_opened(evidence, 1, Opened(seeds, {}))
+
+
+def with_a_contributor_said_to_have_left(evidence: Evidence, _: Evidence) -> Evidence:
+    seeds = dict(evidence.exchanges.opened[1].seeds)
+    return with_opened(evidence, 1, Opened(seeds, {min(seeds): bytes(range(32))}))
+
+
+def with_another_rounds_seeds(evidence: Evidence, _: Evidence) -> Evidence:
+    return with_opened(evidence, 1, evidence.exchanges.opened[2])
+
+
+def with_an_opening_kept_back(evidence: Evidence, _: Evidence) -> Evidence:
+    return with_opened(evidence, 2, None)
 
 
 def with_another_jobs_rounds(evidence: Evidence, other: Evidence) -> Evidence:
@@ -120,11 +153,16 @@ def with_other_cards(evidence: Evidence, _: Evidence) -> Evidence:
 
 
 FALSE: dict[str, tuple[Callable[[Evidence, Evidence], Evidence], str]] = {
-    "a party left out": (without_a_party, "one receipt of each party"),
+    "a party left out": (without_a_party, "different numbers of rounds"),
     "a party counted twice": (with_one_party_twice, "one receipt of each party"),
     "a receipt too many": (with_a_receipt_too_many, "one receipt of each party"),
-    "fewer rounds at one": (with_a_receipt_of_fewer_rounds, "different numbers of rounds"),
+    "fewer rounds at one": (with_a_receipt_of_fewer_rounds, "differs from what a node receipted"),
     "fewer rounds at all": (with_only_the_first_round, "that this job does not lead to"),
+    "a seed changed": (with_a_seed_changed, "not the one that it committed to"),
+    "a seed missing": (with_a_seed_missing, "neither survivor nor dropped"),
+    "a contributor dropped": (with_a_contributor_said_to_have_left, "both contributed and dropped"),
+    "another round's seeds": (with_another_rounds_seeds, "not the one that it committed to"),
+    "an opening kept back": (with_an_opening_kept_back, "keeps back round 2"),
     "another job's rounds": (with_another_jobs_rounds, "belongs to another job"),
     "another job": (as_another_job, "belongs to another job"),
     "other parameters": (with_other_parameters, "do not lead to a result"),

@@ -7,7 +7,7 @@ from typing import Any
 from ledger.statements import Revocation, Shred
 from ledger.statements.settlement import Line
 from tests.generated.lies.fault import Fault
-from tests.generated.lives import Life
+from tests.generated.lives import Departed, Life
 
 
 class HigherPrice(Fault):
@@ -52,6 +52,16 @@ class OtherPayer(Fault):
     def payer(self) -> str:
         others = [item for item in self.market.researchers if item is not self.researcher]
         return others[0].id
+
+
+class BilledThoughGone(Departed, Fault):
+    """A bill with a line for a party that left, and is not in the result."""
+
+    code = "settlement_mismatch"
+    parties = 2
+
+    def lines(self) -> list[Line]:
+        return Life.lines(self)
 
 
 class SecondBill(Fault):
@@ -173,6 +183,7 @@ LIES: tuple[type[Fault], ...] = (
     HigherFee,
     Unbalanced,
     OtherPayer,
+    BilledThoughGone,
     SecondBill,
     Backdated,
     MadeBeforeSigned,

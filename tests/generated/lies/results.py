@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ledger.statements.settlement import Line
 from tests.generated.lies.fault import Fault
+from tests.generated.lives import Departed
+from tests.generated.market import Deal
 from tests.generated.node import digest_of
 
 
@@ -12,6 +15,9 @@ class EarlyRelease(Fault):
 
     code = "release_without_receipts"
     parties = 2
+
+    def grant_payload(self, deal: Deal) -> dict[str, Any]:
+        return super().grant_payload(deal) | {"minimum_parties": 2}
 
     def steps(self) -> Iterator[None]:
         self.put_job()
@@ -28,6 +34,32 @@ class EarlyRelease(Fault):
         self.put_receipt(second)
         yield
         self.put_settlement()
+
+    def lines(self) -> list[Line]:
+        return super().lines()[:1]
+
+
+class TooFew(Departed, Fault):
+    """A party left, and the result is released with fewer than a grant permits."""
+
+    code = "release_without_receipts"
+    parties = 3
+
+    def grant_payload(self, deal: Deal) -> dict[str, Any]:
+        return super().grant_payload(deal) | {"minimum_parties": 3}
+
+
+class OfBefore(Departed, Fault):
+    """A party left, and what another sent before stands in the result of those who stayed."""
+
+    code = "contributions_differ"
+    parties = 3
+
+    def release_payload(self) -> dict[str, Any]:
+        payload = super().release_payload()
+        name, receipt = next(iter(self.receipts.items()))
+        early = {"receipt": name, "reply": receipt["contributions"][0]["reply"], "round": 1}
+        return payload | {"contributions": [early, *payload["contributions"]]}
 
 
 class OtherContributions(Fault):
@@ -115,6 +147,8 @@ class HalfDone(Fault):
 
 LIES: tuple[type[Fault], ...] = (
     EarlyRelease,
+    TooFew,
+    OfBefore,
     OtherContributions,
     SecondRelease,
     SwappedResult,
