@@ -87,6 +87,11 @@ def command(argv: list[str]) -> int:
     )
     _at(plan)
     args.as_json(plan)
+    _add_certificate(into)
+    return args.run(parser, argv)
+
+
+def _add_certificate(into: Any) -> None:
     made = args.subcommand(
         into,
         "certificate",
@@ -103,7 +108,6 @@ def command(argv: list[str]) -> int:
         help="name or address under which others reach the service; repeat for several",
     )
     args.as_json(made)
-    return args.run(parser, argv)
 
 
 def data(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from federated import certificates
 from federated.address import ADDRESS
 from federated.switches import quiet_flower
 from ledger import durable
@@ -211,6 +213,7 @@ class _Http:
         self, app: FastAPI, listener: socket.socket, tls: tuple[Path, Path] | None
     ) -> None:
         certificate, key = tls or (None, None)
+        _usable(tls)
         config = uvicorn.Config(
             app,
             ssl_certfile=certificate,
@@ -241,6 +244,20 @@ class _Http:
                 self._thread.join()
 
 
+def _usable(tls: tuple[Path, Path] | None) -> None:
+    """Look that a certificate and its key can be used, before anybody waits for an answer.
+
+    Raises:
+        ServeError: they cannot.
+    """
+    if tls is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*tls)
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(f"TLS: {tls[0]} and {tls[1]} cannot be used: {error}") from error
+
+
 @contextmanager
 def _published(folder: Path, address: str) -> Iterator[None]:
     """Write the address into the folder, for parties and nodes on this machine."""
@@ -268,6 +285,8 @@ def _tell(running: _Running, *, as_json: bool) -> None:
         say(f"log key: {key.text}")
         say(f"         {key.fingerprint}")
         say(f"folder: {running.folder}")
+        if running.settings.tls is not None:
+            say(f"certificate: until {certificates.ends(running.settings.tls[0]):%Y-%m-%d}")
         if running.settings.witness_policy:
             say(f"witnesses: those of {running.settings.witness_policy}")
         if running.nodes is not None:
