@@ -9,6 +9,7 @@ operator at the first start, runs the log's sequencer and the job worker, and st
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
@@ -25,6 +27,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 
+from federated.errors import SuperLinkError
 from federated.presence import Presence
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
@@ -63,6 +66,7 @@ A marketplace for data elements that stay usable but invisible.
 Every fact is a statement signed by its author and sent as a DSSE envelope; the service never signs
 for a party. An answer with an `index` means that a checkpoint of the public log covers it.
 """
+_logger = logging.getLogger(__name__)
 
 
 class Health(BaseModel):
@@ -222,22 +226,28 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
-        async with contextmanager_in_threadpool(life) as context:
-            app.state.context = context
-            link: Link | None = app.state.link
-            if link is not None and await run_in_threadpool(_has_nodes, context):
-                # Nodes are there and will ask; whoever needs it earlier waits for it.
-                threading.Thread(target=link.start, name="superlink-start", daemon=True).start()
-            yield
+        link: Link | None = app.state.link
+        try:
+            async with contextmanager_in_threadpool(life) as context:
+                app.state.context = context
+                if link is not None:
+                    # Nodes that are there will ask; whoever needs it earlier waits for it.
+                    begin = partial(_begin, context, link)
+                    threading.Thread(target=begin, name="superlink-start", daemon=True).start()
+                yield
+        finally:
+            # After the worker, whose job under way needs it.
             if link is not None:
                 await run_in_threadpool(link.stop)
 
     return lifespan
 
 
-def _has_nodes(context: Context) -> bool:
-    with context.reading() as session:
-        return fleet_service.has_nodes(session)
+def _begin(context: Context, link: Link) -> None:
+    try:
+        fleet_service.begin(context, link)
+    except SuperLinkError as error:
+        _logger.warning("%s; it is tried again when a node enrols or a job runs", error)
 
 
 def _over_superlink(app: FastAPI, link: Link) -> JobEngine:

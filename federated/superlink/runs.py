@@ -28,7 +28,7 @@ import httpx
 from flwr.app import Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
 from flwr.common.serde import run_from_proto
-from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
 from flwr.proto.node_pb2 import Node
@@ -119,23 +119,27 @@ class Runs:
     def register(self, public_key: bytes) -> int:
         """Let a node connect whose key this is; return Flower's number for it.
 
+        Registered again, after a crash or a lost answer, a key keeps its number.
+
         Args:
-            public_key: of a P-384 key, as PEM-less bytes (`fleet.FleetKey.public`).
+            public_key: PEM of a P-384 key (`FleetKey.public`).
 
         Raises:
-            SuperLinkError: the key is in use already, or none.
+            SuperLinkError: it is no such key.
         """
         request = RegisterNodeRequest(public_key=public_key)
-        return int(_patiently(lambda: self._control.RegisterNode(request)).node_id)
+        try:
+            return int(_patiently(lambda: self._control.RegisterNode(request)).node_id)
+        except SuperLinkError:
+            known = self.registered().get(public_key)
+            if known is None:
+                raise
+            return known
 
-    def unregister(self, node_id: int) -> None:
-        """Let a node connect no more.
-
-        Raises:
-            SuperLinkError: there is no such node.
-        """
-        request = UnregisterNodeRequest(node_id=node_id)
-        _patiently(lambda: self._control.UnregisterNode(request))
+    def registered(self) -> dict[bytes, int]:
+        """Return Flower's number for each key that may connect."""
+        found = _patiently(lambda: self._control.ListNodes(ListNodesRequest()))
+        return {node.public_key: int(node.node_id) for node in found.nodes_info}
 
     @contextmanager
     def begin(self) -> Iterator[RunGrid]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from federated.errors import SuperLinkError
+
 if TYPE_CHECKING:
     from federated.superlink.process import Access, SuperLink
     from federated.superlink.runs import Runs
@@ -29,6 +31,7 @@ class Link:
         self._folder = folder
         self._port = port
         self._starting = threading.Lock()
+        self._stopped = False
         self._superlink: SuperLink | None = None
         self._runs: Runs | None = None
         self._changed = threading.Condition()
@@ -40,34 +43,43 @@ class Link:
         """Start the SuperLink unless it runs; return what it can be asked.
 
         Raises:
-            SuperLinkError: it does not start.
+            SuperLinkError: it does not start, or the service is ending.
         """
         # Imported here: a service without nodes needs no Flower.
         from federated.superlink.process import SuperLink  # noqa: PLC0415
         from federated.superlink.runs import Runs  # noqa: PLC0415
 
         with self._starting:
+            if self._stopped:
+                raise SuperLinkError("the service is ending")
             if self._runs is None:
-                self._superlink = SuperLink(self._folder, self._port).__enter__()
-                self._runs = Runs(self._superlink.access, bell=self)
+                superlink = self._superlink = SuperLink(self._folder, self._port)
+                try:
+                    superlink.__enter__()
+                except SuperLinkError:
+                    self._superlink = None
+                    raise
+                self._runs = Runs(superlink.access, bell=self)
             return self._runs
 
     def stop(self) -> None:
-        """Stop the SuperLink, if it runs."""
+        """Stop the SuperLink for good, also one that is being started."""
+        self._stopped = True
+        superlink = self._superlink
+        if superlink is not None:
+            superlink.stop()
         with self._starting:
             if self._runs is not None:
                 self._runs.close()
-            if self._superlink is not None:
-                self._superlink.stop()
             self._runs = self._superlink = None
         # Whoever is held until something was sent need not wait any longer.
         self.ring()
 
     @property
     def access(self) -> Access | None:
-        """Where the SuperLink is; None while none runs."""
+        """Where the SuperLink is; None while none runs or answers."""
         superlink = self._superlink
-        return None if superlink is None else superlink.access
+        return None if superlink is None or self._runs is None else superlink.access
 
     @property
     def pid(self) -> int | None:

@@ -40,7 +40,7 @@ _HEADERS: Final = (
     "flwr-signature",
     "flwr-timestamp",
 )
-_ANSWERED: Final = ("content-type", "date")
+_ANSWERED: Final = ("content-type",)
 
 
 class Proxy:
@@ -61,11 +61,14 @@ class Proxy:
         """Answer one request of a node with what the SuperLink answers.
 
         Raises:
-            NotFoundError: a path that nodes have no use for, or no SuperLink runs.
+            NotFoundError: a path that nodes have no use for.
         """
-        access = self._link.access
-        if name not in PATHS or access is None:
+        if name not in PATHS:
             raise NotFoundError
+        access = self._link.access
+        if access is None:
+            # It is being started; a node asks again in a moment.
+            return Response(status_code=503)
         client = self._connected(access.ca)
         body = await request.body()
         headers = {key: request.headers[key] for key in _HEADERS if key in request.headers}
@@ -74,9 +77,15 @@ class Proxy:
         answer = await _ask(client, url, body, headers)
         if name == "pull-messages" and answer.is_success and not answer.content:
             await self._wait_for_news(seen)
+            if await request.is_disconnected():
+                # A message is handed over once: taken for a node that died, it would be lost.
+                return Response(status_code=204)
             answer = await _ask(client, url, body, headers)
         if name in _STIRRING and answer.is_success:
             self._link.stir()
+        if name == "deactivate-node" and answer.is_success:
+            # The node that leaves has a request here that need not be held any longer.
+            await self._wake()
         told = {key: answer.headers[key] for key in _ANSWERED if key in answer.headers}
         return Response(answer.content, answer.status_code, told)
 
