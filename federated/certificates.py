@@ -153,9 +153,8 @@ def trusting(ca: Path | None) -> ssl.SSLContext:
     Raises:
         CertificateError: the file holds no certificate.
     """
-    context = ssl.create_default_context()
     if ca is None:
-        return context
+        return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:

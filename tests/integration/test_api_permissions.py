@@ -46,6 +46,9 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", f"/jobs/job:{ZERO}/result"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/contributions"): ("researcher",),
     ("GET", "/nodes/requests"): ("node", "provider"),
+    ("GET", "/nodes"): OVERSEEN,
+    ("POST", "/nodes/heartbeats"): ("node",),
+    ("POST", f"/assets/asset:{ZERO}/codes"): ("provider",),
     ("POST", "/grants"): ("node", "provider"),
     ("POST", "/receipts"): ("node", "provider"),
     ("POST", "/closes"): ("node", "provider"),
@@ -69,6 +72,7 @@ PUBLIC = {
     ("GET", "/log/successions"),
     ("GET", "/log/tile/{path}"),
     ("POST", "/participants"),
+    ("POST", "/nodes"),
 }
 
 
