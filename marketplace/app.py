@@ -231,6 +231,7 @@ def _lifespan(
             async with contextmanager_in_threadpool(life) as context:
                 app.state.context = context
                 if link is not None:
+                    link.at_start(partial(fleet_service.remind, context))
                     # Nodes that are there will ask; whoever needs it earlier waits for it.
                     begin = partial(_begin, context, link)
                     threading.Thread(target=begin, name="superlink-start", daemon=True).start()
@@ -245,7 +246,8 @@ def _lifespan(
 
 def _begin(context: Context, link: Link) -> None:
     try:
-        fleet_service.begin(context, link)
+        if fleet_service.has_nodes(context):
+            link.start()
     except SuperLinkError as error:
         _logger.warning("%s; it is tried again when a node enrols or a job runs", error)
 
@@ -258,9 +260,11 @@ def _over_superlink(app: FastAPI, link: Link) -> JobEngine:
     @contextmanager
     def open_grid(assets: tuple[str, ...]) -> Iterator[tuple[Grid, Mapping[str, int]]]:
         context: Context = app.state.context
+        # Started first: a node's number may be another one afterwards.
+        runs = link.start()
         with context.reading() as session:
             seats = fleet_service.seats(session, assets)
-        with link.start().begin() as grid:
+        with runs.begin() as grid:
             yield grid, seats
 
     return GridEngine(open_grid)

@@ -92,10 +92,15 @@ class Process:
             said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
             raise NodeError(f"{self._log.stem} ended: {said[0] if said else 'without a word'}")
 
-    def stop(self) -> None:
-        """End it as a service manager would, and wait."""
+    def end(self) -> None:
+        """Tell it to end, as a service manager would."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Tell it to end, and wait."""
+        self.end()
+        if self.popen.poll() is None:
             try:
                 self.popen.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -196,7 +201,11 @@ class Processes:
         """Make certificates and start the service."""
         made = certificates.make([HOST, "localhost"], now=datetime.now(UTC))
         certificates.save(made, self._settings.tls_folder)
-        self.start_service()
+        try:
+            self.start_service()
+        except BaseException:
+            self.stop_service()
+            raise
         return self
 
     def __exit__(
@@ -206,6 +215,8 @@ class Processes:
         traceback: TracebackType | None = None,
     ) -> None:
         """Stop the nodes, then the service."""
+        for node in self.nodes.values():
+            node.process.end()
         for node in self.nodes.values():
             node.process.stop()
         self.stop_service()

@@ -140,13 +140,16 @@ class Serving:
                 self._tell("flower", str(error))
 
     def _fleet(self) -> None:
-        settings = self._home.settings
-        context = trusted_by(self._home.folder)
+        context, key = trusted_by(self._home.folder), self._home.fleet_key()
+        number = int(self._home.settings.seat)
         while not self._leaving.is_set():
-            key, number = self._home.fleet_key(), int(settings.seat)
             with Fleet(self._address, context, key, number) as fleet:
                 try:
                     fleet.connect()
+                    if fleet.number != number:
+                        # Needed to take the place again after this process was killed.
+                        number = fleet.number
+                        NodeHome.load(self._home.folder).seated(str(number))
                     self._connected = fleet
                     self._tell("fleet", "connected")
                     self._answer(fleet, number)

@@ -111,6 +111,11 @@ class Fleet:
             leave = DeactivateNodeRequest(node_id=self._node.node_id)
             self._ask(self._client.DeactivateNode, leave)
 
+    @property
+    def number(self) -> int:
+        """Flower's number for the node."""
+        return int(self._node.node_id)
+
     def connect(self) -> None:
         """Take this node's place, also when an earlier process of it died in that place.
 

@@ -50,6 +50,8 @@ with TLS in front before anything else may reach it."""
 LOCK = "serving.lock"
 # After this many seconds an answer under way is given up.
 GRACE = 5
+# Seconds in which clients that are still there close their connections.
+CLOSING = 0.5
 
 
 class ServeError(MarketplaceError):
@@ -241,7 +243,18 @@ class _Http:
         finally:
             self._server.should_exit = True
             if self._thread.is_alive():
-                self._thread.join()
+                self._end()
+
+    def _end(self) -> None:
+        """Let answers under way go out; then leave connections that nobody closes at the far end.
+
+        Over TLS an idle client is asked to agree to the end, which it never does.
+        """
+        self._thread.join(CLOSING)
+        while self._thread.is_alive() and self._server.server_state.tasks:
+            self._thread.join(CLOSING)
+        self._server.force_exit = True
+        self._thread.join()
 
 
 def _usable(tls: tuple[Path, Path] | None) -> None:

@@ -32,6 +32,7 @@ class Link:
         self._port = port
         self._starting = threading.Lock()
         self._stopped = False
+        self._greet: Callable[[Runs], None] = lambda _: None
         self._superlink: SuperLink | None = None
         self._runs: Runs | None = None
         self._changed = threading.Condition()
@@ -56,11 +57,18 @@ class Link:
                 superlink = self._superlink = SuperLink(self._folder, self._port)
                 try:
                     superlink.__enter__()
+                    runs = Runs(superlink.access, bell=self)
+                    self._greet(runs)
                 except SuperLinkError:
+                    superlink.stop()
                     self._superlink = None
                     raise
-                self._runs = Runs(superlink.access, bell=self)
+                self._runs = runs
             return self._runs
+
+    def at_start(self, greet: Callable[[Runs], None]) -> None:
+        """Have a SuperLink that has just started told something before anybody uses it."""
+        self._greet = greet
 
     def stop(self) -> None:
         """Stop the SuperLink for good, also one that is being started."""

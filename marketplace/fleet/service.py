@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +21,9 @@ from marketplace.fleet import schemas
 from marketplace.fleet.link import Link
 from marketplace.fleet.tables import NodeCode, NodeSeat
 from marketplace.participants.access import Caller
+
+if TYPE_CHECKING:
+    from federated.superlink.runs import Runs
 
 HOUR_MS = 3_600_000
 _BAD_CODE = "the code is unknown, used, over or another node's"
@@ -123,20 +127,23 @@ def seats(session: Session, assets: Sequence[str]) -> Mapping[str, int]:
     return {row.asset_id: int(row.node_id) for row in session.exec(query).all()}
 
 
-def begin(context: Context, link: Link) -> None:
-    """Start the SuperLink if a node has enrolled, and let it know again whom it has forgotten.
+def has_nodes(context: Context) -> bool:
+    """Whether any node has enrolled, so that a SuperLink is needed."""
+    with context.reading() as session:
+        return session.exec(select(NodeSeat.asset_id).limit(1)).first() is not None
 
-    It may have: its file is no part of the operator's books, and may be lost or older than these.
+
+def remind(context: Context, runs: Runs) -> None:
+    """Let a SuperLink that has just started know again whom it has forgotten.
+
+    Its file is no part of the operator's books, and may be lost or older than these.
 
     Raises:
-        SuperLinkError: it does not start.
+        SuperLinkError: it does not answer.
     """
     with context.reading() as session:
         keys = {row.asset_id: row.fleet_key for row in session.exec(select(NodeSeat)).all()}
-    if not keys:
-        return
-    runs = link.start()
-    known = runs.registered()
+    known = runs.registered() if keys else {}
     for asset_id, text in keys.items():
         key = bytes.fromhex(text)
         node_id = str(known.get(key) or runs.register(key))

@@ -270,7 +270,7 @@ def test_a_superlink_that_lost_its_file_is_told_again_who_may_connect(fleet: Fle
     fleet.market.must(fleet.enrol(second, fleet.code(second), kept))
     before = dict(fleet.link.known)
     del fleet.link.known[key]
-    service.begin(fleet.market.context, fleet.link)  # type: ignore[arg-type]
+    service.remind(fleet.market.context, fleet.link)  # type: ignore[arg-type]
     assert fleet.link.known[kept] == before[kept]
     assert fleet.link.known[key] != before[key]
     with fleet.market.context.reading() as session:
@@ -278,15 +278,11 @@ def test_a_superlink_that_lost_its_file_is_told_again_who_may_connect(fleet: Fle
     assert seats == {first.asset: fleet.link.known[key], second.asset: before[kept]}
 
 
-def test_without_an_enrolled_node_no_superlink_is_started(fleet: Fleet, key: bytes):
-    fleet.link.away = True
-    service.begin(fleet.market.context, fleet.link)  # type: ignore[arg-type]
-    fleet.link.away = False
+def test_a_superlink_is_needed_once_a_node_has_enrolled(fleet: Fleet, key: bytes):
     party = fleet.market.providers[0]
+    assert not service.has_nodes(fleet.market.context)
     fleet.market.must(fleet.enrol(party, fleet.code(party), key))
-    fleet.link.known.clear()
-    service.begin(fleet.market.context, fleet.link)  # type: ignore[arg-type]
-    assert key in fleet.link.known
+    assert service.has_nodes(fleet.market.context)
 
 
 # --- who sees which nodes
