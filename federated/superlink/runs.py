@@ -215,19 +215,34 @@ class RunGrid(Grid):
         return sorted(node.node_id for node in found.nodes)
 
     def push_messages(self, messages_: Iterable[Message]) -> list[str]:
-        """Hand messages over to the SuperLink.
+        """Hand messages over to the SuperLink, which keeps them for nodes that are away.
 
         Returns:
             The id under which each reply can be pulled, in the order of the messages.
 
         Raises:
             GridError: the run has ended.
-            SuperLinkError: the SuperLink refuses, for example a node that is not registered.
+            SuperLinkError: the SuperLink refuses, for example a node that has never connected and
+                does not within `PATIENCE`.
         """
-        self._check()
         parts = [messages.split(message) for message in messages_]
-        if not parts:
-            return []
+        ids, end = [""] * len(parts), time.monotonic() + PATIENCE
+        while missing := [at for at, name in enumerate(ids) if not name]:
+            self._check()
+            taken = self._hand_over([parts[at] for at in missing])
+            for at, name in zip(missing, taken, strict=True):
+                ids[at] = name
+            self._bell.ring()
+            if all(ids):
+                break
+            # A node that has enrolled and not connected yet is unknown to Flower.
+            if time.monotonic() > end:
+                raise SuperLinkError("one of the nodes has never connected; is it running?")
+            time.sleep(_RETRY)
+        return ids
+
+    def _hand_over(self, parts: Sequence[messages.Split]) -> list[str]:
+        """Push messages once; return an empty id for each that is not taken."""
         request = PushAppMessagesRequest(
             messages_list=[part.head for part in parts],
             message_object_trees=[part.tree for part in parts],
@@ -243,9 +258,6 @@ class RunGrid(Grid):
                 session_id=answer.session_id,
             )
             self._push(push)
-        self._bell.ring()
-        if not all(answer.message_ids):
-            raise SuperLinkError("the SuperLink does not take a message to one of the nodes")
         return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
