@@ -173,7 +173,7 @@ class RemoteNode:
             number = int(self.home.settings.seat)
             message = grid.create_message(pack(body), MESSAGE_TYPE, number, "attempt")
             replies = grid.send_and_receive([message], timeout=START_SECONDS)
-            if not replies:
+            if not replies or replies[0].has_error():
                 raise SuperLinkError(f"{self.home.settings.name} does not answer")
             return unpack(replies[0])
 

@@ -22,15 +22,17 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import httpx
 from flwr.app import Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
+from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -64,7 +66,11 @@ PATIENCE: Final = 60.0
 HEARTBEAT_SECONDS: Final = 10.0
 """Flower ends a run that was silent for 60 s."""
 
+RETURN_SECONDS: Final = 30.0
+"""For so long a node may be away, while it or the SuperLink is restarted, and keep its job."""
+
 _RETRY: Final = 0.2
+_MISSED_AGAIN: Final = 1.0
 _POLL: Final = 0.25
 _PULL_AGAIN: Final = 0.01
 _NODE: Final = Node(node_id=SUPERLINK_NODE_ID)
@@ -172,6 +178,15 @@ class Runs:
         return token
 
 
+@dataclass
+class _Sent:
+    """A message without a reply yet: when its node was first missed, and when to ask again."""
+
+    part: messages.Split
+    missed: float = 0.0
+    not_before: float = 0.0
+
+
 class RunGrid(Grid):
     """Flower's Grid of one run over a SuperLink; see `federated.grid` for the one in a process."""
 
@@ -180,6 +195,7 @@ class RunGrid(Grid):
         self._bell = bell
         self._ended = threading.Event()
         self._lost = threading.Event()
+        self._sent: dict[str, _Sent] = {}
         found = _patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
         self._run: Run = run_from_proto(found.run)
         self._beat = threading.Thread(target=self._keep_alive, name="run-alive", daemon=True)
@@ -232,6 +248,8 @@ class RunGrid(Grid):
             taken = self._hand_over([parts[at] for at in missing])
             for at, name in zip(missing, taken, strict=True):
                 ids[at] = name
+                if name:
+                    self._sent[name] = _Sent(parts[at])
             self._bell.ring()
             if all(ids):
                 break
@@ -261,12 +279,25 @@ class RunGrid(Grid):
         return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies that are there by now, each once."""
+        """Return the replies that are there by now, each once.
+
+        A node that is away for less than `RETURN_SECONDS` is asked again when it is back.
+        """
         self._check()
-        request = PullAppMessagesRequest(message_ids=message_ids)
+        now, waiting = time.monotonic(), []
+        for name in message_ids:
+            sent = self._sent.get(name)
+            if sent is None or sent.not_before <= now:
+                waiting.append(name)
+        if not waiting:
+            return []
+        request = PullAppMessagesRequest(message_ids=waiting)
         found = _patiently(lambda: self._client.PullMessages(request))
-        pairs = zip(found.messages_list, found.message_object_trees, strict=True)
-        return [self._take(head.metadata.message_id, messages.names(tree)) for head, tree in pairs]
+        return [
+            self._take(head, messages.names(tree))
+            for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
+            if not self._sent_again(head)
+        ]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -310,7 +341,27 @@ class RunGrid(Grid):
         if self._lost.is_set():
             raise SuperLinkError("the SuperLink has ended this run")
 
-    def _take(self, message_id: str, names: Sequence[str]) -> Message:
+    def _sent_again(self, head: MessageProto) -> bool:
+        """Send a message again for which Flower has no node, and say so.
+
+        Flower forgets a message as soon as its node is away at a moment in which somebody asks for
+        the reply. The node may have begun on it: its journal gives the same reply to both.
+        """
+        name, now = head.metadata.reply_to_message_id, time.monotonic()
+        sent = self._sent.get(name)
+        if sent is None or head.error.code != ErrorCode.NODE_UNAVAILABLE:
+            return False
+        sent.missed = sent.missed or now
+        if now - sent.missed > RETURN_SECONDS:
+            return False
+        self._hand_over([sent.part])
+        sent.not_before = now + _MISSED_AGAIN
+        self._bell.ring()
+        return True
+
+    def _take(self, head: MessageProto, names: Sequence[str]) -> Message:
+        message_id = head.metadata.message_id
+        self._sent.pop(head.metadata.reply_to_message_id, None)
         contents: dict[str, bytes] = {}
         for name in names:
             contents[name] = self._object(name)

@@ -1,5 +1,6 @@
 """What happens to a deployed market when one of its processes dies, or is told to end."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,7 +8,15 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from flwr.app import Message
 
+from federated.certificates import trusting
+from federated.messages import KeysRequest, Refusal, read_reply
+from federated.node.home import NodeHome
+from federated.records import MESSAGE_TYPE, pack, unpack
+from federated.superlink.fleet import Fleet
+from federated.superlink.process import access_of
+from federated.superlink.runs import Runs
 from marketplace.processes import Process
 from tests.deployed import TABLES, Town, ended, open_town, superlink_of, until
 
@@ -161,3 +170,36 @@ def test_a_service_that_is_told_to_end_while_its_superlink_starts_does_so(town: 
     assert service.popen.wait(CALMLY + 5) == 0
     assert time.monotonic() - begun < CALMLY
     town.market.start_service()
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
+    """Guards: Flower forgets a message whose node is away when somebody asks for the reply."""
+    until(lambda: connections(town, "west"), "a first connection")
+    kill(town.nodes["west"].process)
+    runs = Runs(access_of(town.data / "superlink"))
+    with contextlib.closing(runs), runs.begin() as grid:
+        number = int(NodeHome.load(town.nodes["west"].home.folder).settings.seat)
+        request = KeysRequest("job:" + "0" * 64, 1, 1, (town.nodes["west"].asset,), {})
+        (name,) = grid.push_messages(
+            [grid.create_message(pack(request.to_bytes()), MESSAGE_TYPE, number, "attempt")]
+        )
+        # Marked as gone, as after a minute of silence: its place is given up in its name.
+        with Fleet(
+            town.market.address,
+            trusting(town.ca),
+            town.nodes["west"].home.fleet_key(),
+            number,
+        ) as there:
+            there.leave()
+        assert grid.pull_messages([name]) == []
+        town.nodes["west"].start()
+        replies: list[Message] = []
+
+        def seen() -> bool:
+            replies.extend(grid.pull_messages([name]))
+            return bool(replies)
+
+        until(seen, "a reply", 30)
+        assert not replies[0].has_error()
+        assert isinstance(read_reply(unpack(replies[0])), Refusal)
