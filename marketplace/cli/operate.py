@@ -191,7 +191,7 @@ def _certificate(arguments: argparse.Namespace) -> int:
     folder = settings.tls_folder
     before = certificates.load(folder) if (folder / certificates.CA).exists() else None
     # Commands on this machine reach the service here, whatever others call it.
-    hosts = [*arguments.host, "localhost", "127.0.0.1"]
+    hosts = [*arguments.host, "localhost", "127.0.0.1", "::1"]
     made = certificates.make(list(dict.fromkeys(hosts)), now=datetime.now(UTC), ca=before)
     certificates.save(made, folder)
     ca = folder / certificates.CA

@@ -91,8 +91,7 @@ def command(argv: list[str]) -> int:
         stack.enter_context(alone(folder))
         listener = stack.enter_context(_listening(settings))
         host, port = listener.getsockname()[:2]
-        scheme = "http" if settings.tls is None else "https"
-        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        address = address_at(host, port, tls=settings.tls is not None)
         stop = _stop_on_signal()
         # For trying what nodes refuse when their operator checks nothing; see `create_app`.
         insecure: bool = arguments.insecure_skip_checks
@@ -117,6 +116,19 @@ def _settings(arguments: argparse.Namespace, folder: Path, *, embedded: bool) ->
     if arguments.port is not None:
         settings = replace(settings, port=arguments.port)
     return settings
+
+
+def address_at(host: str, port: int, *, tls: bool) -> str:
+    """Return how this machine reaches what listens here.
+
+    Args:
+        host: the address listened on; one that stands for every address becomes loopback's.
+        port: the port.
+        tls: whether it speaks TLS.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound
+    written = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{written}:{port}"
 
 
 @contextmanager
