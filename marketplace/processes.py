@@ -39,6 +39,7 @@ from federated.messages import KeysRequest, Refusal, read_reply
 from federated.node.enrol import enrol
 from federated.node.home import NodeHome
 from federated.records import MESSAGE_TYPE, pack, unpack
+from federated.superlink import tied
 from federated.superlink.process import access_of
 from federated.superlink.runs import Runs
 from ledger.keys import SigningKey, VerifyKey
@@ -70,7 +71,8 @@ class Process:
         self._log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                [sys.executable, "-m", "ledger.cli", *arguments],
+                # Tied to this process: however it ends, none of them stays behind.
+                [*tied.to_this(), sys.executable, "-m", "ledger.cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -195,6 +197,7 @@ class Processes:
         self.port = _free_port()
         self.address = f"https://{HOST}:{self.port}"
         self._settings = settings
+        self._insecure = False
         self._clients = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -333,12 +336,17 @@ class Processes:
     @contextmanager
     def insecure_operator(self) -> Iterator[None]:
         """Run the operator without its own checks, to see the nodes refuse by themselves."""
+        if self._insecure:
+            yield
+            return
         self.stop_service()
+        self._insecure = True
         self.start_service("--insecure-skip-checks")
         try:
             yield
         finally:
             self.stop_service()
+            self._insecure = False
             self.start_service()
 
 

@@ -172,7 +172,7 @@ class SuperLink:
     def _command(self) -> list[str]:
         tls = self._folder / "tls"
         return [
-            *(sys.executable, tied.__file__, str(os.getpid())),
+            *tied.to_this(),
             str(Path(sys.executable).with_name("flower-superlink")),
             *("--host", LOOPBACK, "--port", str(self._port)),
             *("--ssl-ca-certfile", str(tls / certificates.CA)),

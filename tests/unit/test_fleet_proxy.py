@@ -137,6 +137,21 @@ def test_a_request_is_not_held_for_ever(line: Line, proxy: Proxy, monkeypatch: p
     assert line.asked == ["pull-messages"] * 2
 
 
+def test_what_another_process_sent_is_found_too(
+    line: Line, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(proxies, "LOOK_SECONDS", 0.01)
+
+    async def play() -> None:
+        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
+        await held(line, task)
+        # Nobody rings.
+        line.waiting.append(MESSAGE)
+        assert (await task).body == MESSAGE
+
+    asyncio.run(play())
+
+
 def test_a_refused_request_is_not_held(line: Line, proxy: Proxy):
     line.status = 401
     answer = asyncio.run(proxy.pass_on("pull-messages", Node().request("x")))
@@ -146,10 +161,17 @@ def test_a_refused_request_is_not_held(line: Line, proxy: Proxy):
 
 def test_a_node_that_leaves_ends_its_own_wait(line: Line, proxy: Proxy):
     async def play() -> None:
-        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
-        await held(line, task)
-        await proxy.pass_on("deactivate-node", Node().request("x"))
-        assert (await task).body == b""
+        first, second = (
+            asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x", **of)))
+            for of in ({"flwr_public_key": "first"}, {"flwr_public_key": "second"})
+        )
+        await held(line, second)
+        await proxy.pass_on("deactivate-node", Node().request("x", flwr_public_key="first"))
+        assert (await first).body == b""
+        # Another node's is held on.
+        await held(line, second)
+        line.send(MESSAGE)
+        assert (await second).body == MESSAGE
 
     asyncio.run(play())
 
