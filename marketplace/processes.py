@@ -312,6 +312,19 @@ class Processes:
         for node in self.nodes.values():
             node.process.check()
 
+    @contextmanager
+    def undecided(self) -> Iterator[None]:
+        """Let no node decide by itself: they read their settings at each look."""
+        self._decide_by("hand")
+        try:
+            yield
+        finally:
+            self._decide_by("rule")
+
+    def _decide_by(self, approval: str) -> None:
+        for node in self.nodes.values():
+            NodeHome.load(node.home.folder).decide_by(approval)
+
     def keep_books(self) -> None:
         """Wait until no node has anything more to tell the log."""
         http, size, since = self.http(), -1, time.monotonic()
