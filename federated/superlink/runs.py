@@ -100,6 +100,33 @@ class NoBell:
         """Say nothing."""
 
 
+class Patience:
+    """Calls again while the SuperLink may only be restarting; `give_up` ends that for all."""
+
+    def __init__(self) -> None:
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer: the SuperLink was stopped for good."""
+        self._given_up.set()
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Call, and return what it returns.
+
+        Raises:
+            SuperLinkError: it refuses, or does not answer for `PATIENCE`.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return call()
+            except httpx.HTTPError as error:
+                if not messages.is_passing(error):
+                    raise SuperLinkError(f"the SuperLink refuses: {_word(error)}") from error
+                if time.monotonic() > end or self._given_up.wait(_RETRY):
+                    raise SuperLinkError("the SuperLink does not answer") from error
+
+
 class Runs:
     """What the operator asks of its SuperLink.
 
@@ -111,12 +138,17 @@ class Runs:
     def __init__(self, access: Access, bell: Bell | None = None) -> None:
         self._access = access
         self._bell = bell or NoBell()
+        self._patiently = Patience()
         self._control = ControlHttpClient.from_server_address(
             access.address,
             insecure=False,
             root_certificates=access.ca,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu")],
         )
+
+    def give_up(self) -> None:
+        """Let no call that is waiting for the SuperLink wait any longer; on any thread."""
+        self._patiently.give_up()
 
     def close(self) -> None:
         """Close the connections."""
@@ -135,7 +167,7 @@ class Runs:
         """
         request = RegisterNodeRequest(public_key=public_key)
         try:
-            return int(_patiently(lambda: self._control.RegisterNode(request)).node_id)
+            return int(self._patiently(lambda: self._control.RegisterNode(request)).node_id)
         except SuperLinkError:
             known = self.registered().get(public_key)
             if known is None:
@@ -144,7 +176,7 @@ class Runs:
 
     def registered(self) -> dict[bytes, int]:
         """Return Flower's number for each key that may connect."""
-        found = _patiently(lambda: self._control.ListNodes(ListNodesRequest()))
+        found = self._patiently(lambda: self._control.ListNodes(ListNodesRequest()))
         return {node.public_key: int(node.node_id) for node in found.nodes_info}
 
     @contextmanager
@@ -155,8 +187,8 @@ class Runs:
             SuperLinkError: the SuperLink refuses.
         """
         request = StartRunRequest(fab=Fab(hash_str="", content=_empty_app()))
-        _patiently(lambda: self._control.StartRun(request))
-        grid = RunGrid(self._access, self._claim(), self._bell)
+        self._patiently(lambda: self._control.StartRun(request))
+        grid = RunGrid(self._access, self._claim(), self._bell, self._patiently)
         ended = SubStatus.FAILED
         try:
             yield grid
@@ -172,7 +204,7 @@ class Runs:
             protected_methods=["/flwr.proto.Runtime/AcquireTask"],
         )
         with _runtime(self._access, [auth]) as client:
-            token: str = _patiently(lambda: client.AcquireTask(request)).token
+            token: str = self._patiently(lambda: client.AcquireTask(request)).token
         if not token:
             raise SuperLinkError("the SuperLink gave no run")
         return token
@@ -190,13 +222,14 @@ class _Sent:
 class RunGrid(Grid):
     """Flower's Grid of one run over a SuperLink; see `federated.grid` for the one in a process."""
 
-    def __init__(self, access: Access, token: str, bell: Bell) -> None:
+    def __init__(self, access: Access, token: str, bell: Bell, patiently: Patience) -> None:
         self._client = _runtime(access, [RuntimeTokenHttpInterceptor(token=token)])
         self._bell = bell
+        self._patiently = patiently
         self._ended = threading.Event()
         self._lost = threading.Event()
         self._sent: dict[str, _Sent] = {}
-        found = _patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
+        found = self._patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
         self._run: Run = run_from_proto(found.run)
         self._beat = threading.Thread(target=self._keep_alive, name="run-alive", daemon=True)
         self._beat.start()
@@ -227,7 +260,7 @@ class RunGrid(Grid):
 
     def get_node_ids(self) -> list[int]:
         """Return the ids of all nodes that are connected, ascending."""
-        found = _patiently(lambda: self._client.GetNodes(GetNodesRequest()))
+        found = self._patiently(lambda: self._client.GetNodes(GetNodesRequest()))
         return sorted(node.node_id for node in found.nodes)
 
     def push_messages(self, messages_: Iterable[Message]) -> list[str]:
@@ -265,7 +298,7 @@ class RunGrid(Grid):
             messages_list=[part.head for part in parts],
             message_object_trees=[part.tree for part in parts],
         )
-        answer = _patiently(lambda: self._client.PushMessages(request))
+        answer = self._patiently(lambda: self._client.PushMessages(request))
         contents = {name: data for part in parts for name, data in part.objects.items()}
         for name in answer.objects_to_push:
             push = PushObjectRequest(
@@ -292,7 +325,7 @@ class RunGrid(Grid):
         if not waiting:
             return []
         request = PullAppMessagesRequest(message_ids=waiting)
-        found = _patiently(lambda: self._client.PullMessages(request))
+        found = self._patiently(lambda: self._client.PullMessages(request))
         return [
             self._take(head, messages.names(tree))
             for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
@@ -333,7 +366,7 @@ class RunGrid(Grid):
         self._client.close()
 
     def _push(self, request: PushObjectRequest) -> None:
-        _patiently(lambda: self._client.PushObject(request))
+        self._patiently(lambda: self._client.PushObject(request))
 
     def _check(self) -> None:
         if self._ended.is_set():
@@ -368,14 +401,14 @@ class RunGrid(Grid):
         confirm = ConfirmMessageReceivedRequest(
             node=_NODE, run_id=self._run.run_id, message_object_id=message_id
         )
-        _patiently(lambda: self._client.ConfirmMessageReceived(confirm))
+        self._patiently(lambda: self._client.ConfirmMessageReceived(confirm))
         return messages.join(message_id, contents)
 
     def _object(self, name: str) -> bytes:
         """Wait for an object: a node pushes the head of its reply first and then the rest."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            data = _patiently(
+            data = self._patiently(
                 lambda: messages.pull(self._client.PullObject, _NODE, self._run.run_id, name)
             )
             if data is not None:
@@ -402,24 +435,6 @@ def _runtime(
         root_certificates=access.ca,
         interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu"), *interceptors],
     )
-
-
-def _patiently(call: Callable[[], T]) -> T:
-    """Call, and call again while the SuperLink may only be restarting.
-
-    Raises:
-        SuperLinkError: it refuses, or does not answer for `PATIENCE`.
-    """
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except httpx.HTTPError as error:
-            if not messages.is_passing(error):
-                raise SuperLinkError(f"the SuperLink refuses: {_word(error)}") from error
-            if time.monotonic() > end:
-                raise SuperLinkError("the SuperLink does not answer") from error
-        time.sleep(_RETRY)
 
 
 def _word(error: httpx.HTTPError) -> str:

@@ -35,6 +35,8 @@ class Link:
         self._greet: Callable[[Runs], None] = lambda _: None
         self._superlink: SuperLink | None = None
         self._runs: Runs | None = None
+        # As `_runs`, and before that while the SuperLink is being greeted.
+        self._asking: Runs | None = None
         self._changed = threading.Condition()
         self._stirs = 0
         self._heard = 0
@@ -57,11 +59,11 @@ class Link:
                 superlink = self._superlink = SuperLink(self._folder, self._port)
                 try:
                     superlink.__enter__()
-                    runs = Runs(superlink.access, bell=self)
+                    runs = self._asking = Runs(superlink.access, bell=self)
                     self._greet(runs)
                 except SuperLinkError:
                     superlink.stop()
-                    self._superlink = None
+                    self._superlink = self._asking = None
                     raise
                 self._runs = runs
             return self._runs
@@ -73,13 +75,14 @@ class Link:
     def stop(self) -> None:
         """Stop the SuperLink for good, also one that is being started."""
         self._stopped = True
-        superlink = self._superlink
-        if superlink is not None:
+        if (superlink := self._superlink) is not None:
             superlink.stop()
+        if (asking := self._asking) is not None:
+            asking.give_up()
         with self._starting:
-            if self._runs is not None:
-                self._runs.close()
-            self._runs = self._superlink = None
+            if self._asking is not None:
+                self._asking.close()
+            self._runs = self._asking = self._superlink = None
         # Whoever is held until something was sent need not wait any longer.
         self.ring()
 

@@ -20,6 +20,8 @@ from federated.superlink.runs import Runs
 from marketplace.processes import Process
 from tests.deployed import TABLES, Town, ended, open_town, superlink_of, until
 
+pytestmark = pytest.mark.slow
+
 CALMLY = 8.0
 """Seconds in which a program ends that is told to; those that hold requests end as fast."""
 
@@ -75,7 +77,6 @@ def test_a_node_that_is_told_to_end_does_so_while_a_request_of_its_is_held(town:
     until(lambda: connections(town, "south") > before, "a connection")
 
 
-@pytest.mark.slow
 def test_a_killed_node_takes_its_place_again_at_once(town: Town):
     """Guards: a message taken for the dead process, whose request was still held, was lost."""
     town.run()
@@ -88,7 +89,6 @@ def test_a_killed_node_takes_its_place_again_at_once(town: Town):
         town.run(seconds=45)
 
 
-@pytest.mark.slow
 def test_the_superlink_dies_with_its_service_and_another_is_started(town: Town):
     town.run()
     first, service = town.superlink(), town.market.service
@@ -102,7 +102,6 @@ def test_the_superlink_dies_with_its_service_and_another_is_started(town: Town):
     town.run(seconds=90)
 
 
-@pytest.mark.slow
 def test_a_killed_superlink_is_started_anew_and_nodes_come_back(town: Town):
     first = town.superlink()
     os.kill(first, signal.SIGKILL)
@@ -113,7 +112,6 @@ def test_a_killed_superlink_is_started_anew_and_nodes_come_back(town: Town):
     assert town.researcher.result(job)["age"]["count"] == 16
 
 
-@pytest.mark.slow
 def test_a_superlink_without_its_file_learns_again_who_may_connect(town: Town):
     town.market.stop_service()
     for file in (town.data / "superlink").glob("superlink.db*"):
@@ -122,7 +120,6 @@ def test_a_superlink_without_its_file_learns_again_who_may_connect(town: Town):
     town.run(seconds=90)
 
 
-@pytest.mark.slow
 def test_of_two_processes_of_one_node_the_first_ends(town: Town):
     node = town.nodes["west"]
     copy = node.home.folder.with_name("copy-of-west")
@@ -156,7 +153,6 @@ def test_a_service_that_is_told_to_end_does_so_while_it_holds_requests(town: Tow
         node.process.check()
 
 
-@pytest.mark.slow
 def test_a_service_that_is_told_to_end_while_its_superlink_starts_does_so(town: Town):
     service = town.market.service
     assert service is not None
@@ -172,7 +168,6 @@ def test_a_service_that_is_told_to_end_while_its_superlink_starts_does_so(town: 
     town.market.start_service()
 
 
-@pytest.mark.slow
 def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
     """Guards: Flower forgets a message whose node is away when somebody asks for the reply."""
     until(lambda: connections(town, "west"), "a first connection")
