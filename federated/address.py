@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from federated.certificates import trusted_by
+from federated.certificates import trusted_by, trusting
 from federated.errors import NodeError
 
 ADDRESS = "address"
@@ -45,13 +45,20 @@ def address_of(home: Path, service: str) -> str:
     return service
 
 
-def reach(home: Path, address: str, timeout: float = 60.0) -> httpx.Client:
+def reach(home: Path, address: str, timeout: float = 60.0, ca: Path | None = None) -> httpx.Client:
     """Return an HTTP client of an address that trusts whom the home trusts: see `trusted_by`.
 
+    Args:
+        home: folder of a party or node.
+        address: of the service.
+        timeout: longest wait, seconds.
+        ca: an authority to trust instead, for a folder that does not exist yet.
+
     Raises:
-        CertificateError: the home names an authority that is none.
+        CertificateError: the authority is none.
     """
-    return httpx.Client(base_url=address, timeout=timeout, verify=trusted_by(home))
+    context = trusted_by(home) if ca is None else trusting(ca)
+    return httpx.Client(base_url=address, timeout=timeout, verify=context)
 
 
 def served_at(market: Path) -> str | None:

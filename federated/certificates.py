@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,10 @@ AUTHORITY_YEARS: Final = 10
 SERVER_DAYS: Final = 397
 """Longest life that browsers accept of a server's certificate (CA/Browser Forum, ballot SC-031)."""
 
+_LONGEST_HOST = 253
 _YEAR = timedelta(days=365)
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 # A clock that is a little behind must not refuse a certificate made a moment ago.
 _BACKDATED = timedelta(hours=1)
 
@@ -62,7 +66,8 @@ def make(hosts: Sequence[str], *, now: datetime, ca: Certificates | None = None)
         ca: an earlier set, whose authority signs again; its readers need no new `ca.pem`.
 
     Raises:
-        CertificateError: no host, or a name that no certificate can hold.
+        CertificateError: no host, a name that no certificate can hold, or an authority that has
+            ended.
     """
     if not hosts:
         raise CertificateError("name at least one host under which the server is reached")
@@ -72,6 +77,12 @@ def make(hosts: Sequence[str], *, now: datetime, ca: Certificates | None = None)
         authority = _authority(authority_key, now)
     else:
         authority_key, authority = _read_authority(ca)
+    ends = min(now + timedelta(days=SERVER_DAYS), authority.not_valid_after_utc)
+    if ends <= now:
+        raise CertificateError(
+            f"the authority ended on {ends:%Y-%m-%d}: move it away, make another, and hand its "
+            f"{CA} to every participant"
+        )
     server_key = ec.generate_private_key(ec.SECP256R1())
     server = (
         x509.CertificateBuilder()
@@ -80,7 +91,7 @@ def make(hosts: Sequence[str], *, now: datetime, ca: Certificates | None = None)
         .public_key(server_key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=SERVER_DAYS))
+        .not_valid_after(ends)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -102,11 +113,25 @@ def save(made: Certificates, folder: Path) -> None:
     """Write the four files; the keys are readable by their owner alone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, data in ((CA_KEY, made.ca_key), (SERVER_KEY, made.server_key)):
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # A file of another owner's making may be readable by others: made anew, not written over.
+        (folder / name).unlink(missing_ok=True)
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
     for name, data in ((CA, made.ca), (SERVER, made.server)):
         durable.replace(folder / name, data)
+
+
+def ends(certificate: Path) -> datetime:
+    """Return when a certificate ends, for a person to be told.
+
+    Raises:
+        CertificateError: the file holds none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{certificate}: no certificate: {error}") from error
 
 
 def load(folder: Path) -> Certificates:
@@ -128,9 +153,8 @@ def trusting(ca: Path | None) -> ssl.SSLContext:
     Raises:
         CertificateError: the file holds no certificate.
     """
-    context = ssl.create_default_context()
     if ca is None:
-        return context
+        return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
@@ -155,10 +179,9 @@ def _name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise CertificateError(f"{host!r} is neither a host's name nor an address") from error
+    if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
+        raise CertificateError(f"{host[:80]!r} is neither a host's name nor an address")
+    return x509.DNSName(host)
 
 
 def _authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

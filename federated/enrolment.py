@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from federated.errors import PresenceError
+from federated.errors import NodeError, PresenceError
+from federated.fleet_key import FleetKey
 from ledger.encoding import b64decode, b64encode, digest
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
@@ -65,8 +66,8 @@ def open_enrolment(data: bytes, key: VerifyKey, *, asset: str, code: str) -> Nod
     """
     try:
         found = envelope.open_(data, ENROLMENT_TYPE, key)
-        fleet_key = b64decode(str(found.get("fleet_key")))
-    except LedgerError as error:
+        fleet_key = FleetKey.public_of(b64decode(str(found.get("fleet_key"))))
+    except (LedgerError, NodeError) as error:
         raise PresenceError(f"enrolment of {asset}: {error}") from None
     expected = {"asset": asset, "code": code_digest(code), "fleet_key": b64encode(fleet_key)}
     if found != expected:

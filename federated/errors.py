@@ -18,6 +18,7 @@
     │   └── NotTakenError    the marketplace refuses a statement, and will again
     ├── ReceiptError         a receipt that is not the node's account of what crossed
     ├── PresenceError        a heartbeat or an enrolment that is not its node's
+    │   └── SupersededError  a process of the node that another one has followed
     ├── CertificateError     a TLS certificate that cannot be made or read
     ├── SuperLinkError       Flower's SuperLink does not start, answer or know a run
     └── GridError            a Grid used against its rules
@@ -135,6 +136,10 @@ class ReceiptError(FederatedError):
 
 class PresenceError(FederatedError):
     """This heartbeat or enrolment is not its node's, or was used before."""
+
+
+class SupersededError(PresenceError):
+    """Another process has taken this node's place; this one must end."""
 
 
 class CertificateError(FederatedError):

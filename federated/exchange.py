@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from federated.errors import MessageError
@@ -220,6 +221,8 @@ def _read_one(asset: str, job: str, messages: list[Message]) -> tuple[Reply, byt
         return NO_REPLY
     if len(messages) > 1:
         return DUPLICATE
+    if messages[0].has_error() and messages[0].error.code == ErrorCode.NODE_UNAVAILABLE:
+        return NO_REPLY
     if messages[0].has_error():
         # Not the error's own text: it comes from a node's process and may hold anything.
         return NODE_ERROR

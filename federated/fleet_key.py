@@ -13,10 +13,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from federated.errors import NodeError
+
+_CURVE = ec.SECP384R1()
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class FleetKey:
     @classmethod
     def generate(cls) -> FleetKey:
         """Return a fresh key."""
-        return cls._of(ec.generate_private_key(ec.SECP384R1()))
+        return cls._of(ec.generate_private_key(_CURVE))
 
     @classmethod
     def load(cls, path: Path) -> FleetKey:
@@ -46,7 +49,7 @@ class FleetKey:
             key = serialization.load_pem_private_key(path.read_bytes(), None)
         except (OSError, ValueError) as error:
             raise NodeError(f"{path}: holds no key: {type(error).__name__}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != _CURVE.name:
             raise NodeError(f"{path}: a P-384 key is needed")
         return cls._of(key)
 
@@ -61,13 +64,33 @@ class FleetKey:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
 
+    @staticmethod
+    def public_of(data: bytes) -> bytes:
+        """Return a public key that came from outside, having looked that it is one.
+
+        Raises:
+            NodeError: it is none.
+        """
+        try:
+            key = serialization.load_pem_public_key(data)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise NodeError("this is no public key") from error
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != _CURVE.name:
+            raise NodeError("this is no public P-384 key")
+        if data != _text_of(key):
+            raise NodeError("this public key is not written as Flower writes it")
+        return data
+
     def sign(self, data: bytes) -> bytes:
         """Sign as Flower verifies it."""
         return self._secret.sign(data, ec.ECDSA(hashes.SHA256()))
 
     @classmethod
     def _of(cls, key: ec.EllipticCurvePrivateKey) -> FleetKey:
-        public = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return cls(public, key)
+        return cls(_text_of(key.public_key()), key)
+
+
+def _text_of(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from federated.errors import PresenceError
+from federated.errors import PresenceError, SupersededError
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import envelope
@@ -35,6 +35,9 @@ ALIVE: Final = "alive"
 LOST: Final = "lost"
 NEVER: Final = "never"
 GONE: Final = "gone"
+
+SUPERSEDED: Final = "superseded"
+"""Code of the answer to a process whose place another one has taken."""
 
 _BOOT_CHARACTERS = 32
 _BOOTS_KEPT = 64
@@ -140,6 +143,7 @@ class Presence:
         """Take note of a verified heartbeat.
 
         Raises:
+            SupersededError: a later process of the same node was heard.
             PresenceError: it was heard before, or is older than one that was.
         """
         with self._lock:
@@ -148,7 +152,9 @@ class Presence:
                 self._seen[beat.asset] = _Seen(beat.boot, beat.sequence, self._clock(), [])
                 return
             if beat.boot in seen.earlier:
-                raise PresenceError(f"heartbeat of {beat.asset}: of a process that has ended")
+                raise SupersededError(
+                    f"heartbeat of {beat.asset}: another process has taken its place"
+                )
             if beat.boot != seen.boot:
                 earlier = [*seen.earlier, seen.boot][-_BOOTS_KEPT:]
                 self._seen[beat.asset] = _Seen(beat.boot, beat.sequence, self._clock(), earlier)

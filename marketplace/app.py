@@ -10,6 +10,7 @@ and stops them at the end.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
@@ -26,6 +28,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 
+from federated.errors import SuperLinkError
 from federated.presence import Lookout, Presence
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
@@ -66,6 +69,7 @@ A marketplace for data elements that stay usable but invisible.
 Every fact is a statement signed by its author and sent as a DSSE envelope; the service never signs
 for a party. An answer with an `index` means that a checkpoint of the public log covers it.
 """
+_logger = logging.getLogger(__name__)
 
 
 class Health(BaseModel):
@@ -227,27 +231,35 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
-        async with contextmanager_in_threadpool(life) as context:
-            app.state.context = context
-            link: Link | None = app.state.link
-            if link is not None and await run_in_threadpool(_has_nodes, context):
-                # Nodes are there and will ask; whoever needs it earlier waits for it.
-                threading.Thread(target=link.start, name="superlink-start", daemon=True).start()
-            app.state.streams = events.Streams(settings.streams_per_caller)
-            try:
-                yield
-            finally:
-                # First of all: whoever serves the app waits for the answers under way.
-                app.state.streams.close()
+        link: Link | None = app.state.link
+        try:
+            async with contextmanager_in_threadpool(life) as context:
+                app.state.context = context
                 if link is not None:
-                    await run_in_threadpool(link.stop)
+                    link.at_start(partial(fleet_service.remind, context))
+                    # Nodes that are there will ask; whoever needs it earlier waits for it.
+                    begin = partial(_begin, context, link)
+                    threading.Thread(target=begin, name="superlink-start", daemon=True).start()
+                app.state.streams = events.Streams(settings.streams_per_caller)
+                try:
+                    yield
+                finally:
+                    # First of all: whoever serves the app waits for the answers under way.
+                    app.state.streams.close()
+        finally:
+            # After the worker, whose job under way needs it.
+            if link is not None:
+                await run_in_threadpool(link.stop)
 
     return lifespan
 
 
-def _has_nodes(context: Context) -> bool:
-    with context.reading() as session:
-        return fleet_service.has_nodes(session)
+def _begin(context: Context, link: Link) -> None:
+    try:
+        if fleet_service.has_nodes(context):
+            link.start()
+    except SuperLinkError as error:
+        _logger.warning("%s; it is tried again when a node enrols or a job runs", error)
 
 
 def _over_superlink(app: FastAPI, link: Link, settings: Settings) -> JobEngine:
@@ -258,9 +270,11 @@ def _over_superlink(app: FastAPI, link: Link, settings: Settings) -> JobEngine:
     @contextmanager
     def open_grid(assets: tuple[str, ...]) -> Iterator[tuple[Grid, Mapping[str, int]]]:
         context: Context = app.state.context
+        # Started first: a node's number may be another one afterwards.
+        runs = link.start()
         with context.reading() as session:
             seats = fleet_service.seats(session, assets)
-        with link.start().begin() as grid:
+        with runs.begin() as grid:
             yield grid, seats
 
     return GridEngine(open_grid, watch=Lookout(app.state.presence, settings.rejoin_seconds))

@@ -230,6 +230,11 @@ class Embedded:
         self._looking.start()
 
     @contextmanager
+    def undecided(self) -> Iterator[None]:
+        """Let no node decide by itself; here none does, unless `start_looking` was called."""
+        yield
+
+    @contextmanager
     def insecure_operator(self) -> Iterator[None]:
         """Switch the operator's own checks off, to see the nodes refuse by themselves."""
         context = self.app.state.context

@@ -19,7 +19,15 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from federated.errors import FederatedError, PreparationError, TaskError
+from federated.errors import (
+    FederatedError,
+    PreparationError,
+    PresenceError,
+    SuperLinkError,
+    SupersededError,
+    TaskError,
+)
+from federated.presence import SUPERSEDED
 from ledger.errors import LedgerError, LogError, RuleError, SignatureError
 from marketplace.errors import MarketplaceError, http_status
 
@@ -91,6 +99,12 @@ def _federated(_: Request, error: Exception) -> Response:
         return problem(422, error.reason, str(error))
     if isinstance(error, PreparationError):
         return problem(422, "bad_preparation", str(error))
+    if isinstance(error, SupersededError):
+        return problem(409, SUPERSEDED, str(error))
+    if isinstance(error, PresenceError):
+        return problem(422, "not_the_node", str(error))
+    if isinstance(error, SuperLinkError):
+        return problem(503, "no_superlink", str(error))
     return problem(422, "bad_plan", str(error))
 
 

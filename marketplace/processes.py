@@ -39,6 +39,7 @@ from federated.messages import KeysRequest, Refusal, read_reply
 from federated.node.enrol import enrol
 from federated.node.home import NodeHome
 from federated.records import MESSAGE_TYPE, pack, unpack
+from federated.superlink import tied
 from federated.superlink.process import access_of
 from federated.superlink.runs import Runs
 from ledger.keys import SigningKey, VerifyKey
@@ -70,7 +71,8 @@ class Process:
         self._log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                [sys.executable, "-m", "ledger.cli", *arguments],
+                # Tied to this process: however it ends, none of them stays behind.
+                [*tied.to_this(), sys.executable, "-m", "ledger.cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -92,10 +94,15 @@ class Process:
             said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
             raise NodeError(f"{self._log.stem} ended: {said[0] if said else 'without a word'}")
 
-    def stop(self) -> None:
-        """End it as a service manager would, and wait."""
+    def end(self) -> None:
+        """Tell it to end, as a service manager would."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Tell it to end, and wait."""
+        self.end()
+        if self.popen.poll() is None:
             try:
                 self.popen.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -168,7 +175,7 @@ class RemoteNode:
             number = int(self.home.settings.seat)
             message = grid.create_message(pack(body), MESSAGE_TYPE, number, "attempt")
             replies = grid.send_and_receive([message], timeout=START_SECONDS)
-            if not replies:
+            if not replies or replies[0].has_error():
                 raise SuperLinkError(f"{self.home.settings.name} does not answer")
             return unpack(replies[0])
 
@@ -190,13 +197,18 @@ class Processes:
         self.port = _free_port()
         self.address = f"https://{HOST}:{self.port}"
         self._settings = settings
+        self._insecure = False
         self._clients = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Make certificates and start the service."""
         made = certificates.make([HOST, "localhost"], now=datetime.now(UTC))
         certificates.save(made, self._settings.tls_folder)
-        self.start_service()
+        try:
+            self.start_service()
+        except BaseException:
+            self.stop_service()
+            raise
         return self
 
     def __exit__(
@@ -206,6 +218,8 @@ class Processes:
         traceback: TracebackType | None = None,
     ) -> None:
         """Stop the nodes, then the service."""
+        for node in self.nodes.values():
+            node.process.end()
         for node in self.nodes.values():
             node.process.stop()
         self.stop_service()
@@ -298,6 +312,19 @@ class Processes:
         for node in self.nodes.values():
             node.process.check()
 
+    @contextmanager
+    def undecided(self) -> Iterator[None]:
+        """Let no node decide by itself: they read their settings at each look."""
+        self._decide_by("hand")
+        try:
+            yield
+        finally:
+            self._decide_by("rule")
+
+    def _decide_by(self, approval: str) -> None:
+        for node in self.nodes.values():
+            NodeHome.load(node.home.folder).decide_by(approval)
+
     def keep_books(self) -> None:
         """Wait until no node has anything more to tell the log."""
         http, size, since = self.http(), -1, time.monotonic()
@@ -322,12 +349,17 @@ class Processes:
     @contextmanager
     def insecure_operator(self) -> Iterator[None]:
         """Run the operator without its own checks, to see the nodes refuse by themselves."""
+        if self._insecure:
+            yield
+            return
         self.stop_service()
+        self._insecure = True
         self.start_service("--insecure-skip-checks")
         try:
             yield
         finally:
             self.stop_service()
+            self._insecure = False
             self.start_service()
 
 

@@ -365,14 +365,15 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.once:
             _serve(node, arguments.node)
             return 0
-        stopped = _stop_on_signal()
+        stopped, lost = _stop_on_signal(), threading.Event()
         if home.settings.seat:
             quiet_flower()
             # Imported here: nothing else that a node does needs Flower.
             from federated.node.serving import Serving  # noqa: PLC0415
 
             address = arguments.service or home.address()
-            stack.enter_context(Serving(home, node, address, _now_ms, _say))
+            serving = Serving(home, node, address, _now_ms, _say, end=lost.set)
+            stack.enter_context(serving)
         else:
             _say("this node has not enrolled: it decides and keeps its books, and computes nothing")
         trouble = ""
@@ -381,6 +382,8 @@ def _run(arguments: argparse.Namespace) -> int:
             before, trouble = trouble, _try_to_serve(node, arguments.node)
             if trouble not in ("", before):
                 sys.stderr.write(f"rongshu: {trouble}\n")
+            if lost.is_set():
+                raise NodeError(f"{home.settings.name} cannot go on in this process")
     return 0
 
 

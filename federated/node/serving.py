@@ -6,15 +6,17 @@ Three threads, so that none waits for another:
 - *fleet*: takes messages from the SuperLink, puts them to the node, hands the replies over;
 - the caller's: decides waiting jobs by rule and closes epochs (`Node.decide_by_rule`).
 
-A marketplace or SuperLink that is away is asked again; the node ends when it is told to, or when
-its own journal cannot be trusted.
+A marketplace or SuperLink that is away is asked again. The node ends when it is told to, when one
+of these threads meets what it does not understand, or when another process of the same node has
+taken its place: two with one key would each keep half a journal.
 
-    with Serving(home, node, address, clock, say):
-        …                    # until it is told to end
+    with Serving(home, node, address, clock, say, end=stop.set):
+        stop.wait()
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -30,13 +32,14 @@ from federated.errors import SuperLinkError
 from federated.node.client_app import seat
 from federated.node.home import NodeHome
 from federated.node.runner import Node
-from federated.presence import BEAT_SECONDS, Heartbeat
+from federated.presence import BEAT_SECONDS, SUPERSEDED, Heartbeat
 from federated.superlink.fleet import HEARTBEAT_SECONDS, Fleet
 from ledger.encoding import parse
 
 BEAT_TIMEOUT: Final = 5.0
 AGAIN_SECONDS: Final = 0.5
 _BOOT_BYTES: Final = 16
+_log = logging.getLogger(__name__)
 
 
 class Serving:
@@ -48,6 +51,7 @@ class Serving:
         address: where the marketplace is.
         clock: returns Unix milliseconds.
         say: called with a line for people when the connection comes or goes.
+        end: called when this process must not go on.
     """
 
     def __init__(
@@ -57,18 +61,20 @@ class Serving:
         address: str,
         clock: Callable[[], int],
         say: Callable[[str], None],
+        end: Callable[[], None],
     ) -> None:
         self._home = home
         self._node = node
         self._address = address
         self._clock = clock
         self._say = say
+        self._end = end
         self._leaving = threading.Event()
         self._said: dict[str, str] = {}
         self._connected: Fleet | None = None
         self._threads = [
-            threading.Thread(target=self._heart, name="heart", daemon=True),
-            threading.Thread(target=self._fleet, name="fleet", daemon=True),
+            threading.Thread(target=self._guarded, args=[work], name=name, daemon=True)
+            for name, work in (("heart", self._heart), ("fleet", self._fleet))
         ]
 
     def __enter__(self) -> Self:
@@ -85,8 +91,20 @@ class Serving:
     ) -> None:
         """Stop them, the one that computes after what it is doing."""
         self._leaving.set()
+        fleet = self._connected
+        if fleet is not None:
+            # Its thread may wait for a message; this ends the wait.
+            fleet.leave()
         for thread in self._threads:
             thread.join(BEAT_TIMEOUT + AGAIN_SECONDS)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Let nobody take a node for alive that has lost one of its threads."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data
+            _log.error("the node cannot go on: %s", type(error).__name__)
+            self._end()
 
     def _heart(self) -> None:
         key, boot, sequence = self._home.node_key(), secrets.token_hex(_BOOT_BYTES), 0
@@ -98,10 +116,15 @@ class Serving:
                 beat = Heartbeat(self._node.asset, boot, sequence, self._clock())
                 body = {"asset": self._node.asset, "signed": parse(beat.sign(key))}
                 try:
-                    http.post("/v1/nodes/heartbeats", json=body).raise_for_status()
-                    self._tell("heart", "")
+                    answer = http.post("/v1/nodes/heartbeats", json=body)
+                    if _is_superseded(answer):
+                        self._tell("heart", "another process of this node runs; this one ends")
+                        self._end()
+                        return
+                    said = f"HTTP {answer.status_code}" if answer.is_error else ""
                 except httpx.HTTPError as error:
-                    self._tell("heart", f"no heartbeat arrives: {type(error).__name__}")
+                    said = type(error).__name__
+                self._tell("heart", said and f"no heartbeat arrives: {said}")
                 if time.monotonic() - told_flower > HEARTBEAT_SECONDS:
                     told_flower = time.monotonic()
                     self._beat_flower()
@@ -117,13 +140,16 @@ class Serving:
                 self._tell("flower", str(error))
 
     def _fleet(self) -> None:
-        settings = self._home.settings
-        context = trusted_by(self._home.folder)
+        context, key = trusted_by(self._home.folder), self._home.fleet_key()
+        number = int(self._home.settings.seat)
         while not self._leaving.is_set():
-            key, number = self._home.fleet_key(), int(settings.seat)
             with Fleet(self._address, context, key, number) as fleet:
                 try:
                     fleet.connect()
+                    if fleet.number != number:
+                        # Needed to take the place again after this process was killed.
+                        number = fleet.number
+                        NodeHome.load(self._home.folder).seated(str(number))
                     self._connected = fleet
                     self._tell("fleet", "connected")
                     self._answer(fleet, number)
@@ -156,3 +182,11 @@ class Serving:
             self._said[what] = text
             if text:
                 self._say(text)
+
+
+def _is_superseded(answer: httpx.Response) -> bool:
+    try:
+        return answer.is_error and answer.json().get("code") == SUPERSEDED
+    except (ValueError, AttributeError):
+        # Somebody else answers: a proxy's page, say.
+        return False

@@ -39,6 +39,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from google.protobuf.message import DecodeError
 
 from federated.errors import SuperLinkError
 from federated.fleet_key import FleetKey
@@ -56,6 +57,10 @@ _HTTP_TIMEOUT: Final = 60.0
 T = TypeVar("T")
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Fleet:
     """One node's connection.
 
@@ -63,16 +68,25 @@ class Fleet:
         address: base address of the operator's service, which passes Fleet requests on.
         context: whom to trust (`federated.certificates.trusting`).
         key: the node's.
-        node_id: Flower's number for it, from its enrolment.
+        node_id: Flower's number for it, from its enrolment; the SuperLink may tell another one when
+            the node connects.
+        clock: this machine's; may be wrong.
     """
 
-    def __init__(self, address: str, context: ssl.SSLContext, key: FleetKey, node_id: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        context: ssl.SSLContext,
+        key: FleetKey,
+        node_id: int,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
         self._key = key
         self._node = Node(node_id=node_id)
         self._client = FleetHttpClient(
             address,
             # Not Flower's check of versions: it lets whoever answers end this process.
-            interceptors=[_NodeProof(key)],
+            interceptors=[_NodeProof(key, clock)],
             verify=context,
             timeout=_HTTP_TIMEOUT,
         )
@@ -88,9 +102,19 @@ class Fleet:
         traceback: TracebackType | None,
     ) -> None:
         """Tell the SuperLink that the node leaves, if it can be told."""
-        with contextlib.suppress(httpx.HTTPError):
-            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
+        self.leave()
         self._client.close()
+
+    def leave(self) -> None:
+        """Give up the node's place, if the SuperLink can be told; ends a `receive` that waits."""
+        with contextlib.suppress(SuperLinkError):
+            leave = DeactivateNodeRequest(node_id=self._node.node_id)
+            self._ask(self._client.DeactivateNode, leave)
+
+    @property
+    def number(self) -> int:
+        """Flower's number for the node."""
+        return int(self._node.node_id)
 
     def connect(self) -> None:
         """Take this node's place, also when an earlier process of it died in that place.
@@ -101,14 +125,14 @@ class Fleet:
         request = ActivateNodeRequest(
             public_key=self._key.public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
         )
-        with contextlib.suppress(SuperLinkError):
-            self._ask(self._client.ActivateNode, request)
-            return
-        # Flower takes a node that was killed for present, for a minute, and a second one for false.
-        with contextlib.suppress(SuperLinkError):
-            leave = DeactivateNodeRequest(node_id=self._node.node_id)
-            self._ask(self._client.DeactivateNode, leave)
-        self._ask(self._client.ActivateNode, request)
+        try:
+            found = self._ask(self._client.ActivateNode, request)
+        except SuperLinkError:
+            # Flower takes a node that was killed for present, for a minute, and would not let it in
+            # a second time.
+            self.leave()
+            found = self._ask(self._client.ActivateNode, request)
+        self._node = Node(node_id=found.node_id)
 
     def beat(self) -> None:
         """Tell the SuperLink that the node lives.
@@ -189,6 +213,8 @@ class Fleet:
             raise SuperLinkError(
                 f"the SuperLink cannot be reached: {type(error).__name__}"
             ) from error
+        except DecodeError as error:
+            raise SuperLinkError("something else answers in the SuperLink's place") from error
 
 
 class _NodeProof:
@@ -198,8 +224,9 @@ class _NodeProof:
     wrong would be shut out, although nothing that it may or may not do depends on this clock.
     """
 
-    def __init__(self, key: FleetKey) -> None:
+    def __init__(self, key: FleetKey, clock: Callable[[], datetime]) -> None:
         self._key = key
+        self._clock = clock
         self._offset = timedelta(0)
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
@@ -210,7 +237,7 @@ class _NodeProof:
         return answer
 
     def _send(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        stamp = (datetime.now(UTC) + self._offset).isoformat()
+        stamp = (self._clock() + self._offset).isoformat()
         proof = {
             FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self._key.public).decode("ascii"),
             TIMESTAMP_HEADER: stamp,
@@ -226,7 +253,9 @@ class _NodeProof:
             told = parsedate_to_datetime(answer.headers.get("date", ""))
         except ValueError:
             return False
-        offset = told - datetime.now(UTC)
+        if told.tzinfo is None:
+            told = told.replace(tzinfo=UTC)
+        offset = told - self._clock()
         changed = abs((offset - self._offset).total_seconds()) > _SKEW_SECONDS
         self._offset = offset
         return changed

@@ -86,10 +86,10 @@ class SuperLink:
         """Start it and wait until it answers.
 
         Raises:
-            SuperLinkError: it does not start; names its log.
+            SuperLinkError: it does not start, and its log is named; or `stop` came first.
         """
         self._thread.start()
-        if not self._ready.wait(START_SECONDS):
+        if not self._ready.wait(START_SECONDS) or self._stopping.is_set():
             self.stop()
             raise SuperLinkError(f"the SuperLink does not start; see {self._log_file}")
         return self
@@ -114,8 +114,9 @@ class SuperLink:
         return None if self._process is None else self._process.pid
 
     def stop(self) -> None:
-        """End the process and wait for it."""
+        """End the process and wait for it; on any thread, also while it is being started."""
         self._stopping.set()
+        self._ready.set()
         process = self._process
         if process is not None and process.poll() is None:
             process.kill()
@@ -130,6 +131,9 @@ class SuperLink:
                     self._command(), stdout=log, stderr=log, env=_environment(self._folder)
                 )
             self._process = process
+            if self._stopping.is_set():
+                # `stop` may have looked before there was a process to end.
+                process.kill()
             self._await_answer(process)
             process.wait()
             self._process = None
@@ -168,7 +172,7 @@ class SuperLink:
     def _command(self) -> list[str]:
         tls = self._folder / "tls"
         return [
-            *(sys.executable, tied.__file__, str(os.getpid())),
+            *tied.to_this(),
             str(Path(sys.executable).with_name("flower-superlink")),
             *("--host", LOOPBACK, "--port", str(self._port)),
             *("--ssl-ca-certfile", str(tls / certificates.CA)),

@@ -22,14 +22,16 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import httpx
 from flwr.app import Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.common.serde import run_from_proto
-from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
+from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
@@ -64,7 +66,11 @@ PATIENCE: Final = 60.0
 HEARTBEAT_SECONDS: Final = 10.0
 """Flower ends a run that was silent for 60 s."""
 
+RETURN_SECONDS: Final = 30.0
+"""For so long a node may be away, while it or the SuperLink is restarted, and keep its job."""
+
 _RETRY: Final = 0.2
+_MISSED_AGAIN: Final = 1.0
 _POLL: Final = 0.25
 _PULL_AGAIN: Final = 0.01
 _NODE: Final = Node(node_id=SUPERLINK_NODE_ID)
@@ -94,6 +100,33 @@ class NoBell:
         """Say nothing."""
 
 
+class Patience:
+    """Calls again while the SuperLink may only be restarting; `give_up` ends that for all."""
+
+    def __init__(self) -> None:
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer: the SuperLink was stopped for good."""
+        self._given_up.set()
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Call, and return what it returns.
+
+        Raises:
+            SuperLinkError: it refuses, or does not answer for `PATIENCE`.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return call()
+            except httpx.HTTPError as error:
+                if not messages.is_passing(error):
+                    raise SuperLinkError(f"the SuperLink refuses: {_word(error)}") from error
+                if time.monotonic() > end or self._given_up.wait(_RETRY):
+                    raise SuperLinkError("the SuperLink does not answer") from error
+
+
 class Runs:
     """What the operator asks of its SuperLink.
 
@@ -105,12 +138,17 @@ class Runs:
     def __init__(self, access: Access, bell: Bell | None = None) -> None:
         self._access = access
         self._bell = bell or NoBell()
+        self._patiently = Patience()
         self._control = ControlHttpClient.from_server_address(
             access.address,
             insecure=False,
             root_certificates=access.ca,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu")],
         )
+
+    def give_up(self) -> None:
+        """Let no call that is waiting for the SuperLink wait any longer; on any thread."""
+        self._patiently.give_up()
 
     def close(self) -> None:
         """Close the connections."""
@@ -119,23 +157,27 @@ class Runs:
     def register(self, public_key: bytes) -> int:
         """Let a node connect whose key this is; return Flower's number for it.
 
+        Registered again, after a crash or a lost answer, a key keeps its number.
+
         Args:
-            public_key: of a P-384 key, as PEM-less bytes (`fleet.FleetKey.public`).
+            public_key: PEM of a P-384 key (`FleetKey.public`).
 
         Raises:
-            SuperLinkError: the key is in use already, or none.
+            SuperLinkError: it is no such key.
         """
         request = RegisterNodeRequest(public_key=public_key)
-        return int(_patiently(lambda: self._control.RegisterNode(request)).node_id)
+        try:
+            return int(self._patiently(lambda: self._control.RegisterNode(request)).node_id)
+        except SuperLinkError:
+            known = self.registered().get(public_key)
+            if known is None:
+                raise
+            return known
 
-    def unregister(self, node_id: int) -> None:
-        """Let a node connect no more.
-
-        Raises:
-            SuperLinkError: there is no such node.
-        """
-        request = UnregisterNodeRequest(node_id=node_id)
-        _patiently(lambda: self._control.UnregisterNode(request))
+    def registered(self) -> dict[bytes, int]:
+        """Return Flower's number for each key that may connect."""
+        found = self._patiently(lambda: self._control.ListNodes(ListNodesRequest()))
+        return {node.public_key: int(node.node_id) for node in found.nodes_info}
 
     @contextmanager
     def begin(self) -> Iterator[RunGrid]:
@@ -145,8 +187,8 @@ class Runs:
             SuperLinkError: the SuperLink refuses.
         """
         request = StartRunRequest(fab=Fab(hash_str="", content=_empty_app()))
-        _patiently(lambda: self._control.StartRun(request))
-        grid = RunGrid(self._access, self._claim(), self._bell)
+        self._patiently(lambda: self._control.StartRun(request))
+        grid = RunGrid(self._access, self._claim(), self._bell, self._patiently)
         ended = SubStatus.FAILED
         try:
             yield grid
@@ -162,21 +204,32 @@ class Runs:
             protected_methods=["/flwr.proto.Runtime/AcquireTask"],
         )
         with _runtime(self._access, [auth]) as client:
-            token: str = _patiently(lambda: client.AcquireTask(request)).token
+            token: str = self._patiently(lambda: client.AcquireTask(request)).token
         if not token:
             raise SuperLinkError("the SuperLink gave no run")
         return token
 
 
+@dataclass
+class _Sent:
+    """A message without a reply yet: when its node was first missed, and when to ask again."""
+
+    part: messages.Split
+    missed: float = 0.0
+    not_before: float = 0.0
+
+
 class RunGrid(Grid):
     """Flower's Grid of one run over a SuperLink; see `federated.grid` for the one in a process."""
 
-    def __init__(self, access: Access, token: str, bell: Bell) -> None:
+    def __init__(self, access: Access, token: str, bell: Bell, patiently: Patience) -> None:
         self._client = _runtime(access, [RuntimeTokenHttpInterceptor(token=token)])
         self._bell = bell
+        self._patiently = patiently
         self._ended = threading.Event()
         self._lost = threading.Event()
-        found = _patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
+        self._sent: dict[str, _Sent] = {}
+        found = self._patiently(lambda: self._client.PullTaskInput(PullTaskInputRequest()))
         self._run: Run = run_from_proto(found.run)
         self._beat = threading.Thread(target=self._keep_alive, name="run-alive", daemon=True)
         self._beat.start()
@@ -207,28 +260,47 @@ class RunGrid(Grid):
 
     def get_node_ids(self) -> list[int]:
         """Return the ids of all nodes that are connected, ascending."""
-        found = _patiently(lambda: self._client.GetNodes(GetNodesRequest()))
+        found = self._patiently(lambda: self._client.GetNodes(GetNodesRequest()))
         return sorted(node.node_id for node in found.nodes)
 
     def push_messages(self, messages_: Iterable[Message]) -> list[str]:
-        """Hand messages over to the SuperLink; the same one again is a message of its own.
+        """Hand messages over to the SuperLink, which keeps them for nodes that are away.
+
+        The same message once more is a message of its own.
 
         Returns:
             The id under which each reply can be pulled, in the order of the messages.
 
         Raises:
             GridError: the run has ended.
-            SuperLinkError: the SuperLink refuses, for example a node that is not registered.
+            SuperLinkError: the SuperLink refuses, for example a node that has never connected and
+                does not within `PATIENCE`.
         """
-        self._check()
         parts = [messages.split(self._stamped(message)) for message in messages_]
-        if not parts:
-            return []
+        ids, end = [""] * len(parts), time.monotonic() + PATIENCE
+        while missing := [at for at, name in enumerate(ids) if not name]:
+            self._check()
+            taken = self._hand_over([parts[at] for at in missing])
+            for at, name in zip(missing, taken, strict=True):
+                ids[at] = name
+                if name:
+                    self._sent[name] = _Sent(parts[at])
+            self._bell.ring()
+            if all(ids):
+                break
+            # A node that has enrolled and not connected yet is unknown to Flower.
+            if time.monotonic() > end:
+                raise SuperLinkError("one of the nodes has never connected; is it running?")
+            time.sleep(_RETRY)
+        return ids
+
+    def _hand_over(self, parts: Sequence[messages.Split]) -> list[str]:
+        """Push messages once; return an empty id for each that is not taken."""
         request = PushAppMessagesRequest(
             messages_list=[part.head for part in parts],
             message_object_trees=[part.tree for part in parts],
         )
-        answer = _patiently(lambda: self._client.PushMessages(request))
+        answer = self._patiently(lambda: self._client.PushMessages(request))
         contents = {name: data for part in parts for name, data in part.objects.items()}
         for name in answer.objects_to_push:
             push = PushObjectRequest(
@@ -239,18 +311,28 @@ class RunGrid(Grid):
                 session_id=answer.session_id,
             )
             self._push(push)
-        self._bell.ring()
-        if not all(answer.message_ids):
-            raise SuperLinkError("the SuperLink does not take a message to one of the nodes")
         return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies that are there by now, each once."""
+        """Return the replies that are there by now, each once.
+
+        A node that is away for less than `RETURN_SECONDS` is asked again when it is back.
+        """
         self._check()
-        request = PullAppMessagesRequest(message_ids=message_ids)
-        found = _patiently(lambda: self._client.PullMessages(request))
-        pairs = zip(found.messages_list, found.message_object_trees, strict=True)
-        return [self._take(head.metadata.message_id, messages.names(tree)) for head, tree in pairs]
+        now, waiting = time.monotonic(), []
+        for name in message_ids:
+            sent = self._sent.get(name)
+            if sent is None or sent.not_before <= now:
+                waiting.append(name)
+        if not waiting:
+            return []
+        request = PullAppMessagesRequest(message_ids=waiting)
+        found = self._patiently(lambda: self._client.PullMessages(request))
+        return [
+            self._take(head, messages.names(tree))
+            for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
+            if not self._sent_again(head)
+        ]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -301,7 +383,7 @@ class RunGrid(Grid):
         )
 
     def _push(self, request: PushObjectRequest) -> None:
-        _patiently(lambda: self._client.PushObject(request))
+        self._patiently(lambda: self._client.PushObject(request))
 
     def _check(self) -> None:
         if self._ended.is_set():
@@ -309,7 +391,27 @@ class RunGrid(Grid):
         if self._lost.is_set():
             raise SuperLinkError("the SuperLink has ended this run")
 
-    def _take(self, message_id: str, names: Sequence[str]) -> Message:
+    def _sent_again(self, head: MessageProto) -> bool:
+        """Send a message again for which Flower has no node, and say so.
+
+        Flower forgets a message as soon as its node is away at a moment in which somebody asks for
+        the reply. The node may have begun on it: its journal gives the same reply to both.
+        """
+        name, now = head.metadata.reply_to_message_id, time.monotonic()
+        sent = self._sent.get(name)
+        if sent is None or head.error.code != ErrorCode.NODE_UNAVAILABLE:
+            return False
+        sent.missed = sent.missed or now
+        if now - sent.missed > RETURN_SECONDS:
+            return False
+        self._hand_over([sent.part])
+        sent.not_before = now + _MISSED_AGAIN
+        self._bell.ring()
+        return True
+
+    def _take(self, head: MessageProto, names: Sequence[str]) -> Message:
+        message_id = head.metadata.message_id
+        self._sent.pop(head.metadata.reply_to_message_id, None)
         contents: dict[str, bytes] = {}
         for name in names:
             contents[name] = self._object(name)
@@ -320,7 +422,7 @@ class RunGrid(Grid):
         """Wait for an object: a node pushes the head of its reply first and then the rest."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            data = _patiently(
+            data = self._patiently(
                 lambda: messages.pull(self._client.PullObject, _NODE, self._run.run_id, name)
             )
             if data is not None:
@@ -347,24 +449,6 @@ def _runtime(
         root_certificates=access.ca,
         interceptors=[RuntimeVersionHttpInterceptor(component_name="rongshu"), *interceptors],
     )
-
-
-def _patiently(call: Callable[[], T]) -> T:
-    """Call, and call again while the SuperLink may only be restarting.
-
-    Raises:
-        SuperLinkError: it refuses, or does not answer for `PATIENCE`.
-    """
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except httpx.HTTPError as error:
-            if not messages.is_passing(error):
-                raise SuperLinkError(f"the SuperLink refuses: {_word(error)}") from error
-            if time.monotonic() > end:
-                raise SuperLinkError("the SuperLink does not answer") from error
-        time.sleep(_RETRY)
 
 
 def _word(error: httpx.HTTPError) -> str:

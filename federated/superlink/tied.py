@@ -17,6 +17,14 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def to_this() -> list[str]:
+    """Return the beginning of a command whose process is tied to this one.
+
+    On Linux it ends with the *thread* that starts it.
+    """
+    return [sys.executable, __file__, str(os.getpid())]
+
+
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent and become the program; does not return."""
     parent, program = int(arguments[0]), arguments[1:]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from federated.certificates import CA, trusting
+from federated.certificates import CA
 from ledger import durable
 from ledger.checkpoint import open_checkpoint
 from ledger.errors import LedgerError
@@ -66,11 +66,11 @@ def command(argv: list[str]) -> int:
 
 def _enrol(arguments: argparse.Namespace) -> int:
     key = args.log_key(arguments.log_key)
-    if arguments.ca is not None:
-        durable.replace(arguments.home / CA, trusted(arguments.ca))
-    http = connect(arguments, arguments.service, arguments.home)
+    http = connect(arguments, arguments.service, arguments.home, arguments.ca)
     _recognise(http, key)
     home = Home.resume(arguments.home, arguments.name, arguments.service, key)
+    if arguments.ca is not None:
+        durable.replace(home.folder / CA, arguments.ca.read_bytes())
     recovery = _recovery_key(arguments.recovery_key, home)
     participant = Client(home, http).enrol(arguments.code, tuple(arguments.role), recovery)
     if arguments.json:
@@ -81,16 +81,6 @@ def _enrol(arguments: argparse.Namespace) -> int:
     if arguments.recovery_key is not None:
         say(f"recovery key: {arguments.recovery_key} (move it away from this machine)")
     return 0
-
-
-def trusted(path: Path) -> bytes:
-    """Return an authority's certificate, having looked that it is one.
-
-    Raises:
-        CertificateError: it is none.
-    """
-    trusting(path)
-    return path.read_bytes()
 
 
 def _recovery_key(path: Path | None, home: Home) -> VerifyKey | None:

@@ -87,6 +87,11 @@ def command(argv: list[str]) -> int:
     )
     _at(plan)
     args.as_json(plan)
+    _add_certificate(into)
+    return args.run(parser, argv)
+
+
+def _add_certificate(into: Any) -> None:
     made = args.subcommand(
         into,
         "certificate",
@@ -103,7 +108,6 @@ def command(argv: list[str]) -> int:
         help="name or address under which others reach the service; repeat for several",
     )
     args.as_json(made)
-    return args.run(parser, argv)
 
 
 def data(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +191,7 @@ def _certificate(arguments: argparse.Namespace) -> int:
     folder = settings.tls_folder
     before = certificates.load(folder) if (folder / certificates.CA).exists() else None
     # Commands on this machine reach the service here, whatever others call it.
-    hosts = [*arguments.host, "localhost", "127.0.0.1"]
+    hosts = [*arguments.host, "localhost", "127.0.0.1", "::1"]
     made = certificates.make(list(dict.fromkeys(hosts)), now=datetime.now(UTC), ca=before)
     certificates.save(made, folder)
     ca = folder / certificates.CA

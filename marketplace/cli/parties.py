@@ -32,15 +32,24 @@ def client_of(arguments: argparse.Namespace, kind: type[C]) -> C:
     return kind(home, connect(arguments, address, home.folder))
 
 
-def connect(arguments: argparse.Namespace, address: str, home: Path) -> httpx.Client:
+def connect(
+    arguments: argparse.Namespace, address: str, home: Path, ca: Path | None = None
+) -> httpx.Client:
     """Return a client of an address, as a party's folder trusts it; closed when the command ends.
+
+    Args:
+        arguments: of the command.
+        address: of the service.
+        home: the party's folder.
+        ca: an authority to trust instead of the folder's.
 
     Raises:
         ArgumentError: it is no address.
+        CertificateError: the authority is none.
     """
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
         raise ArgumentError(f"--service: {address[:80]!r} is no address such as http://host:8448")
-    http: httpx.Client = arguments.exits.enter_context(reach(home, address, TIMEOUT))
+    http: httpx.Client = arguments.exits.enter_context(reach(home, address, TIMEOUT, ca))
     return http
 
 

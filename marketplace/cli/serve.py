@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from federated import certificates
 from federated.address import ADDRESS
 from federated.switches import quiet_flower
 from ledger import durable
@@ -48,6 +50,8 @@ with TLS in front before anything else may reach it."""
 LOCK = "serving.lock"
 # After this many seconds an answer under way is given up.
 GRACE = 5
+# Seconds in which clients that are still there close their connections.
+CLOSING = 0.5
 
 
 class ServeError(MarketplaceError):
@@ -87,8 +91,7 @@ def command(argv: list[str]) -> int:
         stack.enter_context(alone(folder))
         listener = stack.enter_context(_listening(settings))
         host, port = listener.getsockname()[:2]
-        scheme = "http" if settings.tls is None else "https"
-        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        address = address_at(host, port, tls=settings.tls is not None)
         stop = _stop_on_signal()
         # For trying what nodes refuse when their operator checks nothing; see `create_app`.
         insecure: bool = arguments.insecure_skip_checks
@@ -113,6 +116,19 @@ def _settings(arguments: argparse.Namespace, folder: Path, *, embedded: bool) ->
     if arguments.port is not None:
         settings = replace(settings, port=arguments.port)
     return settings
+
+
+def address_at(host: str, port: int, *, tls: bool) -> str:
+    """Return how this machine reaches what listens here.
+
+    Args:
+        host: the address listened on; one that stands for every address becomes loopback's.
+        port: the port.
+        tls: whether it speaks TLS.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound
+    written = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{written}:{port}"
 
 
 @contextmanager
@@ -211,6 +227,7 @@ class _Http:
         self, app: FastAPI, listener: socket.socket, tls: tuple[Path, Path] | None
     ) -> None:
         certificate, key = tls or (None, None)
+        _usable(tls)
         config = uvicorn.Config(
             app,
             ssl_certfile=certificate,
@@ -238,7 +255,32 @@ class _Http:
         finally:
             self._server.should_exit = True
             if self._thread.is_alive():
-                self._thread.join()
+                self._end()
+
+    def _end(self) -> None:
+        """Let answers under way go out; then leave connections that nobody closes at the far end.
+
+        Over TLS an idle client is asked to agree to the end, which it never does.
+        """
+        self._thread.join(CLOSING)
+        while self._thread.is_alive() and self._server.server_state.tasks:
+            self._thread.join(CLOSING)
+        self._server.force_exit = True
+        self._thread.join()
+
+
+def _usable(tls: tuple[Path, Path] | None) -> None:
+    """Look that a certificate and its key can be used, before anybody waits for an answer.
+
+    Raises:
+        ServeError: they cannot.
+    """
+    if tls is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*tls)
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(f"TLS: {tls[0]} and {tls[1]} cannot be used: {error}") from error
 
 
 @contextmanager
@@ -268,6 +310,8 @@ def _tell(running: _Running, *, as_json: bool) -> None:
         say(f"log key: {key.text}")
         say(f"         {key.fingerprint}")
         say(f"folder: {running.folder}")
+        if running.settings.tls is not None:
+            say(f"certificate: until {certificates.ends(running.settings.tls[0]):%Y-%m-%d}")
         if running.settings.witness_policy:
             say(f"witnesses: those of {running.settings.witness_policy}")
         if running.nodes is not None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from federated.errors import SuperLinkError
+
 if TYPE_CHECKING:
     from federated.superlink.process import Access, SuperLink
     from federated.superlink.runs import Runs
@@ -29,8 +31,12 @@ class Link:
         self._folder = folder
         self._port = port
         self._starting = threading.Lock()
+        self._stopped = False
+        self._greet: Callable[[Runs], None] = lambda _: None
         self._superlink: SuperLink | None = None
         self._runs: Runs | None = None
+        # As `_runs`, and before that while the SuperLink is being greeted.
+        self._asking: Runs | None = None
         self._changed = threading.Condition()
         self._stirs = 0
         self._heard = 0
@@ -40,34 +46,51 @@ class Link:
         """Start the SuperLink unless it runs; return what it can be asked.
 
         Raises:
-            SuperLinkError: it does not start.
+            SuperLinkError: it does not start, or the service is ending.
         """
         # Imported here: a service without nodes needs no Flower.
         from federated.superlink.process import SuperLink  # noqa: PLC0415
         from federated.superlink.runs import Runs  # noqa: PLC0415
 
         with self._starting:
+            if self._stopped:
+                raise SuperLinkError("the service is ending")
             if self._runs is None:
-                self._superlink = SuperLink(self._folder, self._port).__enter__()
-                self._runs = Runs(self._superlink.access, bell=self)
+                superlink = self._superlink = SuperLink(self._folder, self._port)
+                try:
+                    superlink.__enter__()
+                    runs = self._asking = Runs(superlink.access, bell=self)
+                    self._greet(runs)
+                except SuperLinkError:
+                    superlink.stop()
+                    self._superlink = self._asking = None
+                    raise
+                self._runs = runs
             return self._runs
 
+    def at_start(self, greet: Callable[[Runs], None]) -> None:
+        """Have a SuperLink that has just started told something before anybody uses it."""
+        self._greet = greet
+
     def stop(self) -> None:
-        """Stop the SuperLink, if it runs."""
+        """Stop the SuperLink for good, also one that is being started."""
+        self._stopped = True
+        if (superlink := self._superlink) is not None:
+            superlink.stop()
+        if (asking := self._asking) is not None:
+            asking.give_up()
         with self._starting:
-            if self._runs is not None:
-                self._runs.close()
-            if self._superlink is not None:
-                self._superlink.stop()
-            self._runs = self._superlink = None
+            if self._asking is not None:
+                self._asking.close()
+            self._runs = self._asking = self._superlink = None
         # Whoever is held until something was sent need not wait any longer.
         self.ring()
 
     @property
     def access(self) -> Access | None:
-        """Where the SuperLink is; None while none runs."""
+        """Where the SuperLink is; None while none runs or answers."""
         superlink = self._superlink
-        return None if superlink is None else superlink.access
+        return None if superlink is None or self._runs is None else superlink.access
 
     @property
     def pid(self) -> int | None:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import httpx
@@ -30,6 +34,9 @@ PATHS: Final = frozenset(
 """What a node needs. Registering goes by enrolment, and no node fetches a bundle of code."""
 
 HOLD_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 2.0
+"""How often the SuperLink is asked meanwhile: others than this process may have sent something."""
+
 _TIMEOUT: Final = 30.0
 _STIRRING: Final = frozenset({"push-messages", "push-object"})
 _HEADERS: Final = (
@@ -39,7 +46,7 @@ _HEADERS: Final = (
     "flwr-signature",
     "flwr-timestamp",
 )
-_ANSWERED: Final = ("content-type", "date")
+_ANSWERED: Final = ("content-type",)
 
 
 class Proxy:
@@ -54,30 +61,57 @@ class Proxy:
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sent = 0
+        self._left: Counter[str] = Counter()
         self._news = asyncio.Condition()
 
     async def pass_on(self, name: str, request: Request) -> Response:
         """Answer one request of a node with what the SuperLink answers.
 
         Raises:
-            NotFoundError: a path that nodes have no use for, or no SuperLink runs.
+            NotFoundError: a path that nodes have no use for.
         """
-        access = self._link.access
-        if name not in PATHS or access is None:
+        if name not in PATHS:
             raise NotFoundError
+        access = self._link.access
+        if access is None:
+            # It is being started; a node asks again in a moment.
+            return Response(status_code=503)
         client = self._connected(access.ca)
         body = await request.body()
         headers = {key: request.headers[key] for key in _HEADERS if key in request.headers}
         url = f"https://{access.address}/v1/fleet/{name}"
-        seen = self._sent
-        answer = await _ask(client, url, body, headers)
-        if name == "pull-messages" and answer.is_success and not answer.content:
-            await self._wait_for_news(seen)
-            answer = await _ask(client, url, body, headers)
+        ask = partial(_ask, client, url, body, headers)
+        answer = await (self._hold(request, ask) if name == "pull-messages" else ask())
         if name in _STIRRING and answer.is_success:
             self._link.stir()
+        if name == "deactivate-node" and answer.is_success:
+            # The node that leaves has a request here that need not be held any longer.
+            self._left[_node_of(request)] += 1
+            await self._wake()
         told = {key: answer.headers[key] for key in _ANSWERED if key in answer.headers}
         return Response(answer.content, answer.status_code, told)
+
+    async def _hold(
+        self, request: Request, ask: Callable[[], Awaitable[httpx.Response]]
+    ) -> httpx.Response:
+        """Ask until a message comes, its node leaves or hangs up, or it was held long enough."""
+        node, end = _node_of(request), time.monotonic() + HOLD_SECONDS
+        left = self._left[node]
+        while True:
+            seen = self._sent
+            answer = await ask()
+            remaining = end - time.monotonic()
+            if (
+                answer.content
+                or not answer.is_success
+                or remaining <= 0
+                or self._left[node] != left
+            ):
+                return answer
+            await self._wait_for_news(seen, min(LOOK_SECONDS, remaining))
+            if await request.is_disconnected():
+                # A message is handed over once: taken for a node that died, it would be lost.
+                return httpx.Response(204)
 
     def _connected(self, ca: bytes) -> httpx.AsyncClient:
         if self._client is None:
@@ -101,15 +135,19 @@ class Proxy:
             self._sent += 1
             self._news.notify_all()
 
-    async def _wait_for_news(self, seen: int) -> None:
+    async def _wait_for_news(self, seen: int, seconds: float) -> None:
         async def news() -> None:
             async with self._news:
                 await self._news.wait_for(lambda: self._sent != seen)
 
         try:
-            await asyncio.wait_for(news(), HOLD_SECONDS)
+            await asyncio.wait_for(news(), seconds)
         except TimeoutError:
             return
+
+
+def _node_of(request: Request) -> str:
+    return request.headers.get("flwr-public-key", "")
 
 
 async def _ask(

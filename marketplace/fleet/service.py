@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from federated.enrolment import code_digest, open_enrolment
-from federated.errors import SuperLinkError
+from federated.enrolment import NodeEnrolment, code_digest, open_enrolment
 from federated.presence import Presence, open_heartbeat
 from ledger.statements import Asset as AssetStatement
 from marketplace.catalog.tables import Asset
@@ -22,7 +22,11 @@ from marketplace.fleet.link import Link
 from marketplace.fleet.tables import NodeCode, NodeSeat
 from marketplace.participants.access import Caller
 
+if TYPE_CHECKING:
+    from federated.superlink.runs import Runs
+
 HOUR_MS = 3_600_000
+_BAD_CODE = "the code is unknown, used, over or another node's"
 
 
 def guarded(caller: Caller) -> SelectOfScalar[Asset]:
@@ -58,20 +62,17 @@ def enrol(context: Context, link: Link, body: schemas.EnrolNodeBody) -> schemas.
         ForbiddenError: the code is unknown, used, over or another asset's.
         PresenceError: the enrolment is not signed by the asset's node.
         ConflictError: the node has enrolled, or its key belongs to another one.
-        SuperLinkError: the SuperLink does not start.
+        SuperLinkError: the SuperLink does not start, or cannot use the key.
     """
     key = context.log.history.node_key(_logged(context, body.asset))
     found = open_enrolment(body.envelope(), key, asset=body.asset, code=body.code)
-    runs = link.start()
+    with context.reading() as session:
+        _valid(session, context, found)
+    # Registered before it is stored, and outside of any transaction: after a crash between, the
+    # node tries again with its code, and the SuperLink knows the key by the same number.
+    node_id = str(link.start().register(found.fleet_key))
     with context.writing() as session:
-        _use(session, context, found.code, found.asset)
-        if session.get(NodeSeat, found.asset) is not None:
-            raise ConflictError("the node of this asset has enrolled", code="enrolled")
-        try:
-            # Registered before it is stored: after a crash between, the node needs another key.
-            node_id = str(runs.register(found.fleet_key))
-        except SuperLinkError as error:
-            raise ConflictError("this key belongs to another node", code="duplicate_key") from error
+        _use(session, context, found)
         seat = NodeSeat(
             asset_id=found.asset,
             provider_id=session.get_one(Asset, found.asset).provider_id,
@@ -126,22 +127,59 @@ def seats(session: Session, assets: Sequence[str]) -> Mapping[str, int]:
     return {row.asset_id: int(row.node_id) for row in session.exec(query).all()}
 
 
-def has_nodes(session: Session) -> bool:
+def has_nodes(context: Context) -> bool:
     """Whether any node has enrolled, so that a SuperLink is needed."""
-    return session.exec(select(NodeSeat.asset_id).limit(1)).first() is not None
+    with context.reading() as session:
+        return session.exec(select(NodeSeat.asset_id).limit(1)).first() is not None
 
 
-def _use(session: Session, context: Context, code: str, asset_id: str) -> None:
+def remind(context: Context, runs: Runs) -> None:
+    """Let a SuperLink that has just started know again whom it has forgotten.
+
+    Its file is no part of the operator's books, and may be lost or older than these.
+
+    Raises:
+        SuperLinkError: it does not answer.
+    """
+    with context.reading() as session:
+        keys = {row.asset_id: row.fleet_key for row in session.exec(select(NodeSeat)).all()}
+    known = runs.registered() if keys else {}
+    for asset_id, text in keys.items():
+        key = bytes.fromhex(text)
+        node_id = str(known.get(key) or runs.register(key))
+        with context.writing() as session:
+            session.get_one(NodeSeat, asset_id).node_id = node_id
+
+
+def _valid(session: Session, context: Context, found: NodeEnrolment) -> None:
+    """Refuse what cannot succeed before anything is made for it.
+
+    Raises:
+        ForbiddenError, ConflictError: as `enrol`.
+    """
+    code = session.get(NodeCode, found.code)
+    if code is None or code.asset_id != found.asset or code.used is not None:
+        raise ForbiddenError(_BAD_CODE, code="bad_code")
+    if code.expires <= context.clock():
+        raise ForbiddenError(_BAD_CODE, code="bad_code")
+    if session.get(NodeSeat, found.asset) is not None:
+        raise ConflictError("the node of this asset has enrolled", code="enrolled")
+    same = select(NodeSeat).where(NodeSeat.fleet_key == found.fleet_key.hex())
+    if session.exec(same).first() is not None:
+        raise ConflictError("this key belongs to another node", code="duplicate_key")
+
+
+def _use(session: Session, context: Context, found: NodeEnrolment) -> None:
     now = context.clock()
     # One conditional update decides who uses the code; a second caller finds nothing to update.
     used = session.connection().execute(
         update(NodeCode)
-        .where(col(NodeCode.code_digest) == code, col(NodeCode.asset_id) == asset_id)
+        .where(col(NodeCode.code_digest) == found.code, col(NodeCode.asset_id) == found.asset)
         .where(col(NodeCode.used).is_(None), col(NodeCode.expires) > now)
         .values(used=now)
     )
     if used.rowcount != 1:
-        raise ForbiddenError("the code is unknown, used, over or another node's", code="bad_code")
+        raise ForbiddenError(_BAD_CODE, code="bad_code")
 
 
 def _asset(session: Session, caller: Caller, asset_id: str) -> Asset:

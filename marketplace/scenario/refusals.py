@@ -115,8 +115,11 @@ class Attempts:
         return self._for_grant(self._job(agreements, preparation=again))
 
     def _revoked(self) -> Ask:
-        job = self._job(self._ample())
-        self.end_agreements()
+        agreements = self._ample()
+        # Nodes with a process of their own might grant it before it is revoked.
+        with self._stage.market.undecided():
+            job = self._job(agreements)
+            self.end_agreements()
         return self._for_grant(job)
 
     def _grant_mismatch(self) -> Ask:

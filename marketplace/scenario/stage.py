@@ -69,6 +69,9 @@ class Market(Protocol):
     def decide(self) -> object:
         """See to it that nodes that decide by rule decide what waits."""
 
+    def undecided(self) -> AbstractContextManager[None]:
+        """Let no node decide by itself meanwhile."""
+
     def keep_books(self) -> None:
         """See to it that every node has told the log what it has to tell."""
 

@@ -27,8 +27,8 @@ VAGUE_NAMES = {
     "utils",
 }
 
-# Programs start here, so here Flower's switches are set before Flower is imported.
-ENTRY_POINTS = {"cli.py", "embedded.py", "runner.py"}
+# Flower's switches are set in one place, which entry points call before they import Flower.
+SWITCHES = "federated/switches.py"
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 # In pieces, so that this file does not hold what it looks for.
@@ -89,7 +89,7 @@ def environment_reads(tree: ast.Module, path: str) -> Iterator[Finding]:
             and node.attr in ENVIRONMENT
             and isinstance(node.value, ast.Name)
             and node.value.id == "os"
-            and not (name in ENTRY_POINTS and sets_flower_switch(node, parents))
+            and not (path == SWITCHES and sets_flower_switch(node, parents))
         ):
             yield node.lineno, "the environment is read in a settings.py alone"
 
@@ -177,7 +177,8 @@ BROKEN = [
     (asserts, "ledger/x.py", "def f(x):\n    assert x\n"),
     (long_functions, "ledger/x.py", "def f():\n" + "    pass\n" * 60),
     (environment_reads, "ledger/x.py", "import os\nos.environ['FLWR_HOME'] = ''\n"),
-    (environment_reads, "ledger/cli.py", "import os\nos.environ['HOME']\n"),
+    (environment_reads, "ledger/cli.py", FLOWER_SWITCH),
+    (environment_reads, SWITCHES, "import os\nos.environ['HOME']\n"),
     (environment_reads, "ledger/cli.py", "from os import getenv\n"),
     (
         signatures_elsewhere,
@@ -202,11 +203,7 @@ BROKEN = [
 ]
 KEPT = [
     (environment_reads, "ledger/settings.py", "import os\nos.environ['HOME']\n"),
-    (
-        environment_reads,
-        "marketplace/cli.py",
-        "import os\nos.environ.setdefault('FLWR_HOME', '')\n",
-    ),
+    (environment_reads, SWITCHES, FLOWER_SWITCH),
     (signatures_elsewhere, "ledger/keys.py", "from cryptography.x import ed25519\n"),
     (
         signatures_elsewhere,

@@ -35,14 +35,19 @@ def blocks(page: str, *, heading: str = "") -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def make_shim(path: Path) -> Path:
+    """Write a `rongshu` of this checkout to a file in a new folder."""
+    cases = "\n".join(f"{name}) target='{target}' ;;" for name, target in COMMANDS.items())
+    path.parent.mkdir()
+    path.write_text(SHIM.format(cases=cases, python=sys.executable, program=PROGRAM))
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[[str], str]:
     """Runs a block in the reader's folder, with `rongshu` on the path."""
-    cases = "\n".join(f"{name}) target='{target}' ;;" for name, target in COMMANDS.items())
-    shim = tmp_path / "bin" / "rongshu"
-    shim.parent.mkdir()
-    shim.write_text(SHIM.format(cases=cases, python=sys.executable, program=PROGRAM))
-    shim.chmod(0o755)
+    shim = make_shim(tmp_path / "bin" / "rongshu")
     values = environment()
     values["PATH"] = f"{shim.parent}:{values['PATH']}"
 

@@ -48,6 +48,9 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", f"/jobs/job:{ZERO}/contributions"): ("researcher",),
     ("GET", f"/jobs/job:{ZERO}/openings"): ("researcher",),
     ("GET", "/nodes/requests"): ("node", "provider"),
+    ("GET", "/nodes"): OVERSEEN,
+    ("POST", "/nodes/heartbeats"): ("node",),
+    ("POST", f"/assets/asset:{ZERO}/codes"): ("provider",),
     ("POST", "/grants"): ("node", "provider"),
     ("POST", "/receipts"): ("node", "provider"),
     ("POST", "/closes"): ("node", "provider"),
@@ -71,6 +74,7 @@ PUBLIC = {
     ("GET", "/log/successions"),
     ("GET", "/log/tile/{path}"),
     ("POST", "/participants"),
+    ("POST", "/nodes"),
 }
 
 
