@@ -221,11 +221,10 @@ def _read_one(asset: str, job: str, messages: list[Message]) -> tuple[Reply, byt
         return NO_REPLY
     if len(messages) > 1:
         return DUPLICATE
-    if messages[0].has_error() and messages[0].error.code == ErrorCode.NODE_UNAVAILABLE:
-        return NO_REPLY
     if messages[0].has_error():
         # Not the error's own text: it comes from a node's process and may hold anything.
-        return NODE_ERROR
+        away = messages[0].error.code == ErrorCode.NODE_UNAVAILABLE
+        return NO_REPLY if away else NODE_ERROR
     try:
         body = unpack(messages[0])
         reply = read_reply(body)
