@@ -377,6 +377,8 @@ class _Conversation:
             session.job, self._exchange.attempt, self._number, "completed"
         ).to_bytes()
         parties = set(self._rounds[0].contributions)
+        # Whoever forgot its secrets has its journal, and accounts for what it sent by that.
+        self._forgot = set()
         self._check_enough(parties - set(self._gone))
         if parties & set(self._gone):
             raise _ShrunkError

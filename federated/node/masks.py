@@ -40,7 +40,8 @@ class RoundSecrets:
         use: which round of which job; its cohort is the one granted.
         asset: this node's.
         signed: its public keys, as the others get them.
-        minimum: fewest parties with whom it goes on.
+        minimum: fewest providers that its grant permits.
+        providers: by asset, whose it is: two assets of one provider hide nothing from each other.
         dealt: by asset, the keys of those to whom shares were dealt; empty before.
         request: digest of the question that it answered; empty before.
         masked: assets with whose keys the contribution is masked, its own too.
@@ -51,6 +52,7 @@ class RoundSecrets:
     asset: str
     signed: bytes
     minimum: int
+    providers: Mapping[str, str] = field(default_factory=dict)
     dealt: dict[str, PublicMaskKey] = field(default_factory=dict)
     request: str = ""
     masked: tuple[str, ...] = ()
@@ -62,16 +64,24 @@ class RoundSecrets:
     _own: SharePair | None = field(default=None, repr=False)
 
     @classmethod
-    def fresh(cls, use: Use, asset: str, key: SigningKey, minimum: int) -> RoundSecrets:
+    def fresh(
+        cls,
+        use: Use,
+        asset: str,
+        key: SigningKey,
+        minimum: int,
+        providers: Mapping[str, str] | None = None,
+    ) -> RoundSecrets:
         """Draw the secrets of a round and sign their public halves.
 
         Args:
             use: which round.
             asset: this node's.
             key: the node's signing key.
-            minimum: fewest parties that its grant permits.
+            minimum: fewest providers that its grant permits.
+            providers: by asset, whose it is; each its own where None.
         """
-        made = cls(use, asset, b"", max(minimum, shamir.recovery_threshold(len(use.cohort))))
+        made = cls(use, asset, b"", minimum, providers or {})
         public = PublicMaskKey(asset, use, made._mask_key.public, made._share_key.public)
         made.signed = public.sign(key)
         return made
@@ -238,7 +248,10 @@ class RoundSecrets:
     def _check_parties(self, parties: set[str], known: set[str]) -> None:
         if self.asset not in parties or not parties <= known:
             raise RefusedError("grant_mismatch", "the parties are not those of the round")
-        if len(parties) < self.minimum:
+        providers = {self.providers.get(party, party) for party in parties}
+        if len(parties) < self.threshold or len(providers) < self.minimum:
             raise RefusedError(
-                "grant_mismatch", f"{len(parties)} parties where at least {self.minimum} are needed"
+                "grant_mismatch",
+                f"{len(parties)} parties of {len(providers)} providers where at least "
+                f"{self.threshold} of {self.minimum} are needed",
             )

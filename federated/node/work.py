@@ -96,7 +96,10 @@ class Work:
         use = Use(self.permit.job_id, self.attempt, number, self.permit.job.assets)
         grant = self.permit.grant
         minimum = len(use.cohort) if grant is None else grant.minimum_parties
-        self.secrets[number] = RoundSecrets.fresh(use, self.asset, self.node_key, minimum)
+        providers = {name: asset.provider for name, asset in self.permit.assets.items()}
+        self.secrets[number] = RoundSecrets.fresh(
+            use, self.asset, self.node_key, minimum, providers
+        )
         return self.secrets[number].signed
 
     def of(self, number: int) -> RoundSecrets:

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Message
 
+from federated.messages import read_request
+from federated.node.journal import step_of
+from federated.records import unpack
 from federated.rounds import Opened
 from ledger.export import export
 from ledger.keys import SigningKey
@@ -171,6 +175,38 @@ def test_where_the_terms_ask_for_all_one_that_leaves_ends_the_job(
         _, view = run_without(play, monkeypatch, {3: "1"})
         assert view["state"] == "failed", view
         assert view["error"]["reason"] == "no_reply"
+
+
+@pytest.mark.parametrize("step", ["shares 1", "1", "survivors 1", "unmask 1", "2", "unmask 2"])
+def test_a_node_that_restarted_comes_back_and_is_in_the_result(
+    play: Play, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    restarted = play.nodes[3]
+
+    class Forgetting(embedded.InProcessGrid):
+        """Restarts a node before it hears of a step: what it kept in memory is gone."""
+
+        done = False
+
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+            kept = list(messages)
+            steps = {step_of(read_request(unpack(message))) for message in kept}
+            if step in steps and not self.done:
+                self.done = True
+                restarted._work.clear()
+            return super().send_and_receive(kept, timeout=timeout)
+
+    job = play.job("statistics")
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "InProcessGrid", Forgetting)
+        play.market.decide()
+        view = play.stage.wait(job)
+    assert view["state"] == "released", view
+    found = play.researcher.result(job)["chol"]
+    assert found["count"] == rows_of(*FOUR)
+    assert found["mean"] == pytest.approx(mean_of(*FOUR), rel=1e-13)
+    history = play.market.app.state.context.log.history
+    assert len(history.completed[job]) == 4
 
 
 # --- the researcher's own check

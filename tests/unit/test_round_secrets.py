@@ -126,6 +126,17 @@ def test_the_threshold_holds_whatever_the_grant_permits():
     refused("grant_mismatch", lambda: whole.nodes["a"].deal(four, PUBLIC))
 
 
+def test_assets_of_one_provider_count_once():
+    four = NAMES[:4]
+    for owners, permitted in (({}, True), ({"c": "one", "d": "one"}, False)):
+        node = RoundSecrets.fresh(USE, "a", KEYS["a"], 4, owners)
+        keys = {n: RoundSecrets.fresh(USE, n, KEYS[n], 4).signed for n in four} | {"a": node.signed}
+        if permitted:
+            assert set(node.deal(keys, PUBLIC)) == set(four[1:])
+        else:
+            refused("grant_mismatch", lambda n=node, k=keys: n.deal(k, PUBLIC))
+
+
 def forged(asset: str, by: str, use: Use = USE) -> bytes:
     made = PublicMaskKey(asset, use, MaskKey.generate().public, MaskKey.generate().public)
     return made.sign(KEYS[by])
