@@ -18,6 +18,7 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from federated import presence
 from federated.errors import MessageError
 from federated.messages import Answer, Failure, Refusal, Reply, read_reply
 from federated.records import MESSAGE_TYPE, pack, unpack
@@ -34,8 +35,6 @@ GONE: Final = frozenset({NO_REPLY, RESTARTED})
 """What is nobody's fault: the node does not answer, or has forgotten the secrets of the round."""
 
 WAIT_SECONDS: Final = 0.25
-ALIVE: Final = "alive"
-GONE_FOR_GOOD: Final = "gone"
 SHOW_SECONDS: Final = 2.0
 """How often a job that waits is shown to be under way, and looked at whether it is still wanted."""
 
@@ -151,7 +150,7 @@ class _Wait:
         """Send messages, one to each of the assets asked; return at most one reply of each."""
         by_asset = dict(zip(asked, messages, strict=True))
         self._waiting = dict(zip(self._grid.push_messages(messages), asked, strict=True))
-        self._told = dict.fromkeys(asked, ALIVE)
+        self._told = dict.fromkeys(asked, presence.ALIVE)
         self._boots = {asset: self._watch.boot(asset) for asset in asked}
         end = time.monotonic() + (self._session.timeout or math.inf)
         shown_at, replies = time.monotonic(), []
@@ -180,15 +179,17 @@ class _Wait:
         again = []
         for asset in sorted(set(self._waiting.values())):
             state, boot, before = self._watch.of(asset), self._watch.boot(asset), self._told[asset]
-            if state == GONE_FOR_GOOD:
+            if state == presence.GONE:
                 self._forget(asset)
-            elif state == ALIVE and (before != ALIVE or boot != self._boots[asset]):
+            elif state == presence.ALIVE and (
+                before != presence.ALIVE or boot != self._boots[asset]
+            ):
                 self._boots[asset] = boot
                 again.append(asset)
             if state != before or show:
                 # Also without news: so the job's owner can end it while a node is computing.
                 self._told[asset] = state
-                word = "waiting" if state == ALIVE else "lost"
+                word = "waiting" if state == presence.ALIVE else "lost"
                 self._session.progress(Progress(*self._place, asset, word))
         return again
 

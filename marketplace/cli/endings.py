@@ -44,6 +44,11 @@ BY_REASON: Mapping[str, str] = {
     "malformed": f"its node's answer cannot be read; {ASK}",
     "unexpected": f"its node answered something else than was asked; {ASK}",
     "bad_mask_key": f"its node's key for this job does not verify; {ASK}",
+    "bad_survivors": f"its node's list of who took part does not verify; {ASK}",
+    "bad_shares": "what it or others dealt for this job does not fit its keys: tell the operator",
+    "restarted": f"its node was started anew during the computation; {ASK} when it runs",
+    "not_enrolled": "its node has not enrolled for computing; its provider runs `rongshu node "
+    "enrol`",
     "bad_receipt": f"its node's receipt is not of what it sent; {ASK}",
     # Ends that the service decided.
     "no_answer": "neither grant nor refusal came in time; ask its provider whether its node runs "

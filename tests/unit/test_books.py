@@ -43,6 +43,9 @@ class Market:
     def requests(self, _asset: str) -> list[str]:
         return []
 
+    def has_ended(self, _job: str) -> bool:
+        return False
+
     def submit(self, kind: str, envelope: bytes) -> None:
         found = read(envelope)
         assert kind == found.statement.kind

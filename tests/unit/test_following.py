@@ -1,5 +1,6 @@
 """What people see of a job on its way: stages, lines, bars, and what to do when it failed."""
 
+import inspect
 import io
 import json
 import re
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from federated import server_app
+from federated import exchange, opening, server_app
 from ledger.statements import REFUSAL_REASONS
 from ledger.statements.receipt import FAILURE_REASONS
 from marketplace.cli.endings import BY_REASON, SILENT, advice
@@ -189,11 +190,15 @@ def failed(reason: str, *parties: Any, state: str = "failed") -> dict[str, Any]:
 
 
 def test_every_reason_word_has_its_sentence():
+    modules = (exchange, opening, server_app)
     coordinator = {
-        getattr(server_app, name)
-        for name in ("NO_REPLY", "NODE_ERROR", "DUPLICATE", "MALFORMED", "UNEXPECTED")
-    } | {server_app.BAD_MASK_KEY, server_app.BAD_RECEIPT}
-    own = {states.NO_ANSWER, "release_refused"}
+        word
+        for module in modules
+        for word in re.findall(
+            r'^[A-Z_]+: Final = "(\w+)"', inspect.getsource(module), re.MULTILINE
+        )
+    }
+    assert {"no_reply", "bad_receipt", "bad_shares"} <= coordinator
     known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS} | own
     assert known - set(SILENT) <= set(BY_REASON)
     assert states.STOPPED in SILENT
