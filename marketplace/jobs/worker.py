@@ -46,6 +46,7 @@ FIRST_ATTEMPT = 1
 
 TELL_MS = 100
 """Progress is stored so often at most: rounds among embedded nodes are faster than one can look."""
+LAST_STEP = "finish"
 UNREMARKABLE = frozenset({"waiting", "answered"})
 
 IDLE_SECONDS = 0.05
@@ -193,7 +194,8 @@ class Worker:
         def progress(step: Progress) -> None:
             nonlocal written
             now = self._context.clock()
-            if 0 <= now - written < TELL_MS and set(step.nodes.values()) <= UNREMARKABLE:
+            plain = step.step != LAST_STEP and set(step.nodes.values()) <= UNREMARKABLE
+            if plain and 0 <= now - written < TELL_MS:
                 self._check(lease)
                 return
             written, text = now, canonical(asdict(step)).decode()
