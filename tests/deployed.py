@@ -208,11 +208,15 @@ def terms_of(**changes: Any) -> Terms:
 
 @contextmanager
 def open_town(
-    folder: Path, tables: Mapping[str, str], preparation: Mapping[str, Any] = PREPARATION
+    folder: Path,
+    tables: Mapping[str, str],
+    preparation: Mapping[str, Any] = PREPARATION,
+    **settings: Any,
 ) -> Iterator[Town]:
     """Start a market with one provider for each table; its processes end with the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Processes(folder / "market", Settings(folder / "market" / "service")) as market:
+    service = Settings(folder / "market" / "service", **settings)
+    with Processes(folder / "market", service) as market:
         town = Town(market, Researcher(market.enrol("Lab", "researcher"), market.http()))
         for name, table in tables.items():
             file = folder / f"{name}.csv"

@@ -1,0 +1,187 @@
+"""What becomes of a job when a process of a deployed market dies, hangs or is told to end.
+
+Real processes over TLS on loopback, ended by SIGKILL and SIGSTOP at each step of a job. After each:
+the answer is that of the providers who stayed, or a failure that names who is missing; nobody has a
+use left over; the ledger is sound.
+"""
+
+import csv
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ledger.verify import verify
+from marketplace.client import ENDED
+from tests.deployed import TABLES, Town, open_town, until
+
+pytestmark = pytest.mark.slow
+
+REJOIN = 4
+FOUR = TABLES | {"east": "age,chol\n49,215\n58,244\n62,261\n45,199\n"}
+STEPS = ("keys", "moments", "survivors", "unmask", "spread", "finish")
+
+
+@pytest.fixture(scope="module", name="town")
+def _town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    folder = tmp_path_factory.mktemp("faults")
+    with open_town(folder, FOUR, rejoin_seconds=REJOIN) as town:
+        yield town
+
+
+@pytest.fixture(autouse=True)
+def _all_is_well(town: Town) -> Iterator[None]:
+    """Begin and end with everybody there, nothing left over and a sound ledger."""
+    yield
+    for node in town.nodes.values():
+        if node.process.popen.poll() is not None:
+            node.start()
+    until(lambda: all(town.state(name) == "alive" for name in town.nodes), f"all: {town.said()}")
+    until(lambda: not reserved(town), "no use is left over", 60.0)
+    town.market.keep_books()
+    export = town.market.folder / f"export-{time.monotonic_ns()}"
+    town.market.export(export)
+    verdict = verify(export, town.market.log_key)
+    assert (verdict.status, list(verdict.findings)) == ("sound", [])
+
+
+def reserved(town: Town) -> int:
+    """How many uses are reserved under all agreements."""
+    found = town.researcher.call("GET", "/agreements")
+    return sum(each["uses_reserved"] for each in found)
+
+
+def expected(names: tuple[str, ...]) -> dict[str, Any]:
+    """Count and mean of each column over the rows of these providers."""
+    rows = [row for name in names for row in csv.DictReader(io.StringIO(FOUR[name]))]
+    found = {}
+    for column in ("age", "chol"):
+        values = [float(row[column]) for row in rows]
+        found[column] = (len(values), pytest.approx(sum(values) / len(values), rel=1e-12))
+    return found
+
+
+def answer(town: Town, job: str) -> dict[str, Any]:
+    """What the researcher got, after adding it up once more."""
+    result = town.researcher.result(job)
+    return {column: (found["count"], found["mean"]) for column, found in result.items()}
+
+
+def at(town: Town, job: str, step: str, then: Callable[[], None]) -> None:
+    """Do something as soon as a job is seen at a step or beyond it."""
+
+    def seen() -> bool:
+        view = town.researcher.job(job)
+        assert view["state"] not in ENDED, view
+        now = view["progress"].get("step")
+        return now in STEPS and STEPS.index(now) >= STEPS.index(step)
+
+    until(seen, f"step {step}")
+    then()
+
+
+def party(town: Town, view: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for each in view["parties"] if each["asset"] == town.nodes[name].asset]
+    return dict(found)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_node_that_dies_for_good_is_not_in_the_answer_and_not_on_the_bill(town: Town, step: str):
+    job = town.submit()
+    at(town, job, step, lambda: os.kill(town.nodes["west"].process.pid, signal.SIGKILL))
+    view = town.wait(job)
+    assert view["state"] == "released", (view, town.said())
+    names = tuple(FOUR)
+    if party(town, view, "west")["state"] != "completed":
+        names = tuple(name for name in FOUR if name != "west")
+    assert answer(town, job) == expected(names)
+    bills = town.researcher.call("GET", "/settlements")
+    (bill,) = [each for each in bills if each["job"] == job]
+    assert len(bill["lines"]) == len(names)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_node_that_is_started_again_takes_its_place(town: Town, step: str):
+    job, node = town.submit(), town.nodes["south"]
+
+    def restart() -> None:
+        os.kill(node.process.pid, signal.SIGKILL)
+        node.process.popen.wait()
+        node.start()
+
+    at(town, job, step, restart)
+    view = town.wait(job)
+    assert view["state"] == "released", (view, town.said())
+    assert party(town, view, "south")["state"] == "completed"
+    assert answer(town, job) == expected(tuple(FOUR))
+
+
+@pytest.mark.parametrize("step", ["keys", "moments", "unmask", "finish"])
+def test_a_killed_operator_goes_on_where_it_was(town: Town, step: str):
+    job = town.submit()
+
+    def restart() -> None:
+        assert town.market.service is not None
+        town.market.service.popen.kill()
+        town.market.service.popen.wait()
+        town.market.start_service()
+
+    at(town, job, step, restart)
+    view = town.wait(job)
+    assert view["state"] == "released", (view, town.said())
+    assert answer(town, job) == expected(tuple(FOUR))
+
+
+def test_a_killed_superlink_is_started_anew_and_the_job_goes_on(town: Town):
+    job = town.submit()
+    at(town, job, "moments", lambda: os.kill(town.superlink(), signal.SIGKILL))
+    view = town.wait(job)
+    assert view["state"] == "released", (view, town.said())
+    assert answer(town, job) == expected(tuple(FOUR))
+
+
+def test_a_lost_node_is_named_within_ten_seconds_and_waited_for(town: Town):
+    job, node = town.submit(), town.nodes["north"]
+    at(town, job, "moments", lambda: os.kill(node.process.pid, signal.SIGSTOP))
+    stopped = time.monotonic()
+    try:
+        until(
+            lambda: town.researcher.job(job)["progress"]["nodes"].get(node.asset) == "lost",
+            "the node is named",
+            15.0,
+        )
+        assert time.monotonic() - stopped < 10.0
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
+    view = town.wait(job)
+    assert view["state"] == "released", (view, town.said())
+    assert party(town, view, "north")["state"] == "completed"
+    assert answer(town, job) == expected(tuple(FOUR))
+
+
+def test_too_few_are_a_failure_that_names_who_is_missing_and_costs_nobody_a_use(town: Town):
+    job = town.submit()
+
+    def kill() -> None:
+        for name in ("west", "south"):
+            os.kill(town.nodes[name].process.pid, signal.SIGKILL)
+
+    at(town, job, "keys", kill)
+    view = town.wait(job)
+    assert view["state"] == "failed"
+    assert [party(town, view, name)["reason"] for name in ("west", "south")] == ["no_reply"] * 2
+
+
+def test_a_job_can_be_cancelled_while_it_waits_for_a_node(town: Town):
+    job, node = town.submit(), town.nodes["north"]
+    at(town, job, "keys", lambda: os.kill(node.process.pid, signal.SIGSTOP))
+    try:
+        town.researcher.call("POST", f"/jobs/{job}/cancel", {})
+        assert town.wait(job)["state"] == "cancelled"
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
+    town.run()
