@@ -46,7 +46,6 @@ FIRST_ATTEMPT = 1
 
 TELL_MS = 100
 """Progress is stored so often at most: rounds among embedded nodes are faster than one can look."""
-LAST_STEP = "finish"
 UNREMARKABLE = frozenset({"waiting", "answered"})
 
 IDLE_SECONDS = 0.05
@@ -58,10 +57,14 @@ Settle = Callable[[Session, Context, str, JobStatement, str], str]
 
 @dataclass
 class _Lease:
-    """What a worker holds: the job, and the fencing counter that its next write must name."""
+    """What a worker holds: the job, and the fencing counter that its next write must name.
+
+    `untold` is progress that was not stored yet; it goes with the next write.
+    """
 
     job: str
     fence: int
+    untold: str | None = None
 
 
 class Worker:
@@ -171,6 +174,8 @@ class Worker:
             job = session.get_one(Job, lease.job)
             if (job.fence, job.state) != (lease.fence, "running"):
                 raise LeaseLostError
+            if lease.untold is not None:
+                job.progress, lease.untold = lease.untold, None
             yield session, job
             fence = job.fence
         # Only now: had the commit failed, the counter in the database would be the old one.
@@ -194,11 +199,13 @@ class Worker:
         def progress(step: Progress) -> None:
             nonlocal written
             now = self._context.clock()
-            plain = step.step != LAST_STEP and set(step.nodes.values()) <= UNREMARKABLE
+            text = canonical(asdict(step)).decode()
+            plain = set(step.nodes.values()) <= UNREMARKABLE
             if plain and 0 <= now - written < TELL_MS:
                 self._check(lease)
+                lease.untold = text
                 return
-            written, text = now, canonical(asdict(step)).decode()
+            written, lease.untold = now, None
             with self._holding(lease) as (session, job):
                 moves.fenced_update(session, job, lease_until=self._until(), progress=text)
 
