@@ -74,6 +74,7 @@ class Assignment:
         departed: who was gone before, where another coordinator began; see `Session`.
         leaves: called when somebody is gone; see `Session`.
         watch: who hears of nodes besides their replies.
+        rejoin: seconds for which a node that is lost is waited for.
     """
 
     job: str
@@ -86,6 +87,7 @@ class Assignment:
     departed: Departures = field(default_factory=dict)
     leaves: Leaves | None = None
     watch: Watch | None = None
+    rejoin: float = 0.0
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
@@ -118,6 +120,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         departed=assignment.departed,
         leaves=assignment.leaves or keep_nothing,
         watch=assignment.watch,
+        rejoin=assignment.rejoin,
         progress=progress,
     )
     run_in_process(make_server_app(session), grid)

@@ -145,6 +145,8 @@ class _Wait:
         self._waiting: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._boots: dict[str, str] = {}
+        self._began = time.monotonic()
+        self._lost: dict[str, float] = {}
 
     def collect(self, asked: Sequence[str], messages: Sequence[Message]) -> list[Message]:
         """Send messages, one to each of the assets asked; return at most one reply of each."""
@@ -178,12 +180,11 @@ class _Wait:
         """Tell what changed; give up who is gone; return who is back and must be asked again."""
         again = []
         for asset in sorted(set(self._waiting.values())):
-            state, boot, before = self._watch.of(asset), self._watch.boot(asset), self._told[asset]
-            if state == presence.GONE:
+            state, boot, before = self._state(asset), self._watch.boot(asset), self._told[asset]
+            if state is None:
                 self._forget(asset)
-            elif state == presence.ALIVE and (
-                before != presence.ALIVE or boot != self._boots[asset]
-            ):
+                continue
+            if state == presence.ALIVE and (before != presence.ALIVE or boot != self._boots[asset]):
                 self._boots[asset] = boot
                 again.append(asset)
             if state != before or show:
@@ -192,6 +193,20 @@ class _Wait:
                 word = "waiting" if state == presence.ALIVE else "lost"
                 self._session.progress(Progress(*self._place, asset, word))
         return again
+
+    def _state(self, asset: str) -> str | None:
+        """Return ALIVE, LOST, or None for one that was waited for and is waited for no more.
+
+        Both waits are this exchange's own: an operator that was away itself, or has just begun to
+        listen, has heard of nobody, which is nobody's fault.
+        """
+        state, now = self._watch.of(asset), time.monotonic()
+        unheard = state == presence.NEVER and now - self._began < presence.LOST_SECONDS
+        if state == presence.ALIVE or unheard:
+            self._lost.pop(asset, None)
+            return presence.ALIVE
+        since = self._lost.setdefault(asset, now)
+        return presence.LOST if now - since < self._session.rejoin else None
 
     def _forget(self, asset: str) -> None:
         self._waiting = {key: name for key, name in self._waiting.items() if name != asset}

@@ -7,7 +7,6 @@ and blames the SuperLink. A beat says nothing about data or jobs.
     data = Heartbeat(asset, boot, sequence, issued).sign(node_key)         # at the node
     presence.heard(open_heartbeat(data, key, asset=asset))                 # at the operator
     presence.of(asset)                                                     # ALIVE, LOST or NEVER
-    presence.silent(asset)                                                 # seconds
 
 `Presence` lives in the operator's memory: after a restart every node is NEVER until its next beat.
 """
@@ -34,7 +33,6 @@ LOST_SECONDS: Final = 8.0
 ALIVE: Final = "alive"
 LOST: Final = "lost"
 NEVER: Final = "never"
-GONE: Final = "gone"
 
 SUPERSEDED: Final = "superseded"
 """Code of the answer to a process whose place another one has taken."""
@@ -102,32 +100,8 @@ class _Seen:
     earlier: list[str]
 
 
-class Lookout:
-    """What a running job makes of signs of life; a `federated.session.Watch`.
-
-    Args:
-        presence: what was heard.
-        rejoin: seconds for which a job waits for a node that was lost.
-    """
-
-    def __init__(self, presence: Presence, rejoin: float) -> None:
-        self._presence = presence
-        self._rejoin = rejoin
-
-    def of(self, asset: str) -> str:
-        """Return `alive`, `lost`, or `gone` for one that is waited for no more."""
-        silent = self._presence.silent(asset)
-        if silent < LOST_SECONDS:
-            return ALIVE
-        return LOST if silent < LOST_SECONDS + self._rejoin else GONE
-
-    def boot(self, asset: str) -> str:
-        """Return the boot of a node's present process."""
-        return self._presence.boot(asset)
-
-
 class Presence:
-    """What the operator has heard of nodes.
+    """What the operator has heard of nodes; a `federated.session.Watch`.
 
     Args:
         clock: returns seconds that only grow.
@@ -135,7 +109,6 @@ class Presence:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._began = clock()
         self._lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}
 
@@ -176,9 +149,3 @@ class Presence:
         with self._lock:
             seen = self._seen.get(asset)
             return "" if seen is None else seen.boot
-
-    def silent(self, asset: str) -> float:
-        """Return for how many seconds nothing was heard of a node, at most since this began."""
-        with self._lock:
-            seen = self._seen.get(asset)
-            return self._clock() - (self._began if seen is None else seen.at)

@@ -42,7 +42,7 @@ class Watch(Protocol):
     """Who hears of nodes besides their replies."""
 
     def of(self, asset: str) -> str:
-        """Return `alive`, `lost` while the job waits for it, or `gone` when it waits no more."""
+        """Return `alive`, `lost`, or `never` where nothing was heard since the operator began."""
 
     def boot(self, asset: str) -> str:
         """Return what tells one process of a node from the next; empty while nothing was heard."""
@@ -154,6 +154,7 @@ class Session:
         departed: who was gone before this coordinator took the job over.
         leaves: called with attempt, round, step and who is gone, before anything rests on it.
         watch: hears of nodes; without it, only the timeout says that one is gone.
+        rejoin: seconds for which an exchange waits for a node that is lost.
         deliver: called once, with the outcome.
         progress: called for each node and exchange.
 
@@ -175,6 +176,7 @@ class Session:
     departed: Departures = field(default_factory=dict)
     leaves: Leaves = keep_nothing
     watch: Watch | None = None
+    rejoin: float = 0.0
     progress: Callable[[Progress], None] = _no_progress
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 
 from federated.errors import SuperLinkError
-from federated.presence import Lookout, Presence
+from federated.presence import Presence
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
 from ledger.log import Log
@@ -277,7 +277,7 @@ def _over_superlink(app: FastAPI, link: Link, settings: Settings) -> JobEngine:
         with runs.begin() as grid:
             yield grid, seats
 
-    return GridEngine(open_grid, watch=Lookout(app.state.presence, settings.rejoin_seconds))
+    return GridEngine(open_grid, watch=app.state.presence, rejoin=settings.rejoin_seconds)
 
 
 def _health_router() -> APIRouter:

@@ -37,12 +37,18 @@ class GridEngine:
         open_grid: see `OpenGrid`.
         timeout: seconds that one exchange with the nodes may take.
         watch: who hears of nodes besides their replies.
+        rejoin: seconds for which a node that is lost is waited for.
     """
 
     def __init__(
-        self, open_grid: OpenGrid, timeout: float = 300.0, watch: Watch | None = None
+        self,
+        open_grid: OpenGrid,
+        timeout: float = 300.0,
+        watch: Watch | None = None,
+        rejoin: float = 0.0,
     ) -> None:
         self._open_grid = open_grid
+        self._rejoin = rejoin
         self._watch = watch
         self._timeout = timeout
 
@@ -75,6 +81,7 @@ class GridEngine:
                 departed=request.departed,
                 leaves=request.leaves,
                 watch=self._watch,
+                rejoin=self._rejoin,
             )
             outcome = coordinator.run(grid, assignment, _Counter(assets, progress))
         return _translated(outcome)
