@@ -208,21 +208,34 @@ class _Body:
 
 
 @dataclass(frozen=True)
-class KeysRequest(_Body):
+class _Asked(_Body):
+    """Where a request stands: in which round of which attempt at which job, from 1."""
+
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+
+
+@dataclass(frozen=True)
+class _Said(_Body):
+    """Where a reply stands, and whose it is."""
+
+    asset: str = field(metadata=_TEXT)
+    job: str = field(metadata=_TEXT)
+    attempt: int = field(metadata=_ORDINAL)
+    round: int = field(metadata=_ORDINAL)
+
+
+@dataclass(frozen=True)
+class KeysRequest(_Asked):
     """Asks a node to check its evidence, to reserve the use and to send its first mask key.
 
     Attributes:
-        job: id of the job statement.
-        attempt: 1 for the first try of this job.
-        round: the round that the key will serve, always 1 here.
         cohort: ids of all assets whose contributions will be summed, ascending.
         evidence: where the node finds its proofs; not trusted, so free of form.
     """
 
     type: ClassVar[str] = "keys-request/v1"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     cohort: tuple[str, ...] = field(metadata=_COHORT)
     evidence: Mapping[str, Any] = field(metadata=_OBJECT)
 
@@ -237,7 +250,7 @@ class KeysReply(_Body):
 
 
 @dataclass(frozen=True)
-class SharesRequest(_Body):
+class SharesRequest(_Asked):
     """Asks a node to deal shares of its secrets for a round to everybody whose key is here.
 
     Attributes:
@@ -245,14 +258,11 @@ class SharesRequest(_Body):
     """
 
     type: ClassVar[str] = "shares-request/v1"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class SharesReply(_Body):
+class SharesReply(_Said):
     """One sealed pair of shares for each other party; only that party can open it.
 
     Attributes:
@@ -260,15 +270,11 @@ class SharesReply(_Body):
     """
 
     type: ClassVar[str] = "shares-reply/v1"
-    asset: str = field(metadata=_TEXT)
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class RoundRequest(_Body):
+class RoundRequest(_Asked):
     """One question to everybody who dealt shares, byte for byte the same for each node.
 
     Attributes:
@@ -279,16 +285,13 @@ class RoundRequest(_Body):
     """
 
     type: ClassVar[str] = "round-request/v2"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     first: int = field(metadata=_ORDINAL)
     question: Mapping[str, Any] = field(metadata=_OBJECT)
     mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class Contribution(_Body):
+class Contribution(_Said):
     """One node's masked, or masked and encrypted, answer to one round.
 
     Attributes:
@@ -302,10 +305,6 @@ class Contribution(_Body):
     """
 
     type: ClassVar[str] = "contribution/v2"
-    asset: str = field(metadata=_TEXT)
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     words: bytes | None = field(metadata=_WORDS_OR_NONE)
     ciphertexts: tuple[bytes, ...] | None = field(metadata=_BLOBS_OR_NONE)
     seed_commitment: bytes = field(metadata=_COMMITMENT)
@@ -317,7 +316,7 @@ class Contribution(_Body):
 
 
 @dataclass(frozen=True)
-class SurvivorsRequest(_Body):
+class SurvivorsRequest(_Asked):
     """Says whose contributions a round has, and asks each of them to sign that it has heard so.
 
     Attributes:
@@ -326,28 +325,21 @@ class SurvivorsRequest(_Body):
     """
 
     type: ClassVar[str] = "survivors-request/v1"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     survivors: tuple[str, ...] = field(metadata=_COHORT)
     mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class SurvivorsReply(_Body):
+class SurvivorsReply(_Said):
     """A node's signed list of survivors (`federated.peers`), and its shares for the next round."""
 
     type: ClassVar[str] = "survivors-reply/v1"
-    asset: str = field(metadata=_TEXT)
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     signed: bytes = field(metadata=_BLOB)
     boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class UnmaskRequest(_Body):
+class UnmaskRequest(_Asked):
     """Asks a survivor to reveal what takes the masks off the sum, and shows that all agree on it.
 
     Attributes:
@@ -356,22 +348,15 @@ class UnmaskRequest(_Body):
     """
 
     type: ClassVar[str] = "unmask-request/v1"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     lists: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
     boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
-class UnmaskReply(_Body):
+class UnmaskReply(_Said):
     """One share for each party: of a survivor's seed, of a dropped party's mask key; never both."""
 
     type: ClassVar[str] = "unmask-reply/v1"
-    asset: str = field(metadata=_TEXT)
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
     shares: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
