@@ -43,7 +43,7 @@ from marketplace.app import create_app
 from marketplace.client import Client, Home, Provider, now_ms
 from marketplace.errors import MarketplaceError
 from marketplace.jobs.grid_engine import GridEngine
-from marketplace.listing import list_node, make_node, slug
+from marketplace.listing import admit, list_node, make_node, slug
 from marketplace.settings import Settings
 from marketplace.transport import AppTransport
 
@@ -134,12 +134,8 @@ class Embedded:
     def enrol(self, name: str, role: str) -> Home:
         """Make a party's folder and enrol it; the operator issues the code for it."""
         home = Home.create(self.party_folder(name), name, IN_PROCESS, self.log_key)
-        operator = self.http()
-        key = self._settings.operator_api_key.read_text().strip()
-        operator.headers["Authorization"] = f"Bearer {key}"
-        answer = operator.post("/v1/enrolments", json={"roles": [role], "note": name})
-        answer.raise_for_status()
-        Client(home, self.http(), self.clock).enrol(answer.json()["code"], (role,))
+        client = Client(home, self.http(), self.clock)
+        admit(client, role, self.http(), self._settings.operator_api_key)
         return home
 
     def party_folder(self, name: str) -> Path:

@@ -3,7 +3,7 @@
     home = make_node(folder, party, file, reading)           # nothing leaves this machine
     home = list_node(home, Provider(party), name="hearts")   # now it is in the catalogue
 
-The one place below the command line and the embedded market that knows node and client.
+The one place below the command line and the markets on one machine that knows node and client.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from federated.node.home import NodeHome, NodeSettings
-from marketplace.client import ClientError, Home, Provider, slug
+import httpx
 
-__all__ = ["list_node", "make_node", "slug"]
+from federated.node.home import NodeHome, NodeSettings
+from marketplace.client import Client, ClientError, Home, Provider, slug
+
+__all__ = ["admit", "list_node", "make_node", "slug"]
 
 
 def make_node(
@@ -86,3 +88,21 @@ def list_node(
     # The node's own key opens only what a node needs.
     api_key = provider.call("POST", "/keys", {"scopes": ["node"]})["api_key"]
     return node.guard(asset, digest, api_key)
+
+
+def admit(client: Client, role: str, operator: httpx.Client, operator_key: Path) -> None:
+    """Enrol a party with a code that the operator's key, which lies on this machine, makes.
+
+    Args:
+        client: of a party that is not enrolled yet.
+        role: `provider`, `researcher` or `auditor`.
+        operator: a client of the service, without credentials; it gets the operator's.
+        operator_key: file with the operator's API key.
+
+    Raises:
+        httpx.HTTPError: the service refuses, or does not answer.
+    """
+    operator.headers["Authorization"] = f"Bearer {operator_key.read_text().strip()}"
+    answer = operator.post("/v1/enrolments", json={"roles": [role], "note": client.home.name})
+    answer.raise_for_status()
+    client.enrol(answer.json()["code"], (role,))

@@ -44,7 +44,7 @@ from federated.superlink.process import access_of
 from federated.superlink.runs import Runs
 from ledger.keys import SigningKey, VerifyKey
 from marketplace.client import ENDED, Client, Home, Provider, now_ms
-from marketplace.listing import list_node, make_node, slug
+from marketplace.listing import admit, list_node, make_node, slug
 from marketplace.settings import Settings
 
 HOST: Final = "127.0.0.1"
@@ -269,12 +269,8 @@ class Processes:
         home = Home.create(folder, name, self.address, self.log_key)
         ca = self._settings.tls_folder / certificates.CA
         (folder / certificates.CA).write_bytes(ca.read_bytes())
-        operator = self.http()
-        key = self._settings.operator_api_key.read_text().strip()
-        operator.headers["Authorization"] = f"Bearer {key}"
-        answer = operator.post("/v1/enrolments", json={"roles": [role], "note": name})
-        answer.raise_for_status()
-        Client(home, self.http(), self.clock).enrol(answer.json()["code"], (role,))
+        client = Client(home, self.http(), self.clock)
+        admit(client, role, self.http(), self._settings.operator_api_key)
         return home
 
     def add_node(

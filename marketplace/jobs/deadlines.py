@@ -11,21 +11,17 @@ finds a job that waits for nothing any more: both write under the database's loc
 
 from __future__ import annotations
 
-import logging
-import threading
-
 from sqlmodel import Session, col, select
 
 from marketplace.context import Context
-from marketplace.errors import MarketplaceError
 from marketplace.jobs import moves, states
 from marketplace.jobs.tables import Job
+from marketplace.repeating import Repeating
 
 LOOK_SECONDS = 1.0
-_logger = logging.getLogger(__name__)
 
 
-class Deadlines:
+class Deadlines(Repeating):
     """Watches the jobs of a service that wait for grants.
 
     Args:
@@ -33,22 +29,8 @@ class Deadlines:
     """
 
     def __init__(self, context: Context) -> None:
+        super().__init__("deadlines", LOOK_SECONDS, LOOK_SECONDS)
         self._context = context
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Run in a thread of its own until `stop`."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop after the job at hand."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
     def run_once(self) -> str | None:
         """End one job that has waited too long; return its id, None when there is none.
@@ -94,14 +76,3 @@ class Deadlines:
             message=f"no answer within {waited} seconds: {moves.listed(session, job.id, reasons)}",
             reasons=reasons,
         )
-
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                while self.run_once() is not None and not self._stopping.is_set():
-                    pass
-            except MarketplaceError as error:
-                _logger.warning("jobs without an answer could not be ended yet: %s", error)
-            except Exception:
-                # The next look comes; jobs that do get their answers must not suffer.
-                _logger.exception("the watch over unanswered jobs met an unexpected error")
