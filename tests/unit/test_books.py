@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from federated.errors import JournalCutError, NodeError, NotTakenError
-from federated.node.books import ABANDONED_MS, Account, Books
+from federated.node.books import ABANDONED_MS, ASK_MS, Account, Books
 from federated.node.journal import Journal
 from federated.preparation import Preparation
 from ledger.completeness import check as missing
@@ -39,12 +39,13 @@ class Market:
     fails: list[BaseException | None] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     after: Callable[[], None] = lambda: None
+    over: set[str] = field(default_factory=set)
 
     def requests(self, _asset: str) -> list[str]:
         return []
 
-    def has_ended(self, _job: str) -> bool:
-        return False
+    def has_ended(self, job: str) -> bool:
+        return job in self.over
 
     def submit(self, kind: str, envelope: bytes) -> None:
         found = read(envelope)
@@ -428,3 +429,17 @@ def test_a_job_at_which_nothing_happens_for_an_hour_is_abandoned(desk: Desk):
     with desk.journal.write() as book:
         book.finish("job:begun", asset, "failed", b"receipt")
     assert desk.books.abandoned() == []
+
+
+def test_the_marketplace_is_asked_after_a_while_whether_a_quiet_job_is_over(desk: Desk):
+    asset = desk.provider.asset
+    with desk.journal.write() as book:
+        for job in ("job:over", "job:open"):
+            book.reserve(job, asset, "agreement:a", ROWS)
+            book.record_reply(job, asset, 1, "keys", "sha256:asked", b"key")
+    desk.market.over.add("job:over")
+    assert desk.books.abandoned() == []
+    desk.world.clock.advance(ASK_MS - 1)
+    assert desk.books.abandoned() == []
+    desk.world.clock.advance(1)
+    assert desk.books.abandoned() == ["job:over"]
