@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ledger.errors import EncodingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader holds exactly (RFC 7493, section 2.2)."""
@@ -59,7 +59,10 @@ def canonical(value: Any) -> bytes:
             gives the place as a path such as `$.terms[2]`, never the value.
     """
     parts: list[str] = []
-    _write(value, parts, "$", 0)
+    try:
+        _write(value, parts.append, 0)
+    except _UnwritableError as error:
+        raise EncodingError(str(error)) from None
     # Every string was checked where its path was known, so this cannot meet a surrogate.
     return "".join(parts).encode("utf-8")
 
@@ -183,7 +186,8 @@ def digest(namespace: str, data: bytes) -> bytes:
 def _prefix(namespace: str) -> bytes:
     if not namespace or "\0" in namespace:
         raise EncodingError("a hash namespace must be non-empty text without NUL")
-    _check_text(namespace, "the hash namespace")
+    if not _is_text(namespace):
+        raise EncodingError("the hash namespace holds a lone surrogate")
     return namespace.encode("utf-8") + b"\0"
 
 
@@ -192,47 +196,72 @@ def sha256_text(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _write(value: Any, parts: list[str], path: str, depth: int) -> None:
-    if value is None or value is True or value is False:
-        parts.append({None: "null", True: "true", False: "false"}[value])
-    elif isinstance(value, str):
-        parts.append(_quote(value, path))
+class _UnwritableError(Exception):
+    """A value that JSON cannot hold: what is wrong, with `{}` for the place, found from the end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.place: list[str] = []
+
+    def __str__(self) -> str:
+        return self.text.format("$" + "".join(reversed(self.place)))
+
+
+def _write(value: Any, put: Callable[[str], None], depth: int) -> None:
+    if isinstance(value, str):
+        put(_quote(value))
+    elif value is None or value is True or value is False:
+        put({None: "null", True: "true", False: "false"}[value])
     elif isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
-            raise EncodingError(f"integer at {path} is beyond 2^53-1; write it as a string")
-        parts.append(int.__repr__(value))
+            raise _UnwritableError("integer at {} is beyond 2^53-1; write it as a string")
+        put(int.__repr__(value))
     elif isinstance(value, float):
-        parts.append(_ecmascript_number(value, path))
+        put(_ecmascript_number(value))
     elif depth >= MAX_DEPTH:
         raise EncodingError(f"value is nested deeper than {MAX_DEPTH} levels")
     elif isinstance(value, dict):
-        _write_object(value, parts, path, depth + 1)
+        _write_object(value, put, depth + 1)
     elif isinstance(value, (list, tuple)):
-        parts.append("[")
-        for index, item in enumerate(value):
-            parts.append("," if index else "")
-            _write(item, parts, f"{path}[{index}]", depth + 1)
-        parts.append("]")
+        _write_list(value, put, depth + 1)
     else:
-        raise EncodingError(f"value at {path} is a {type(value).__name__}, which JSON cannot hold")
+        kind = type(value).__name__
+        raise _UnwritableError(f"value at {{}} is a {kind}, which JSON cannot hold")
 
 
-def _write_object(value: Mapping[Any, Any], parts: list[str], path: str, depth: int) -> None:
-    parts.append("{")
-    for index, key in enumerate(_sorted_keys(value, path)):
-        parts.append("," if index else "")
-        parts.append(_quote(key, path) + ":")
-        _write(value[key], parts, f"{path}.{key}", depth)
-    parts.append("}")
+def _write_list(value: Sequence[Any], put: Callable[[str], None], depth: int) -> None:
+    put("[")
+    for index, item in enumerate(value):
+        if index:
+            put(",")
+        try:
+            _write(item, put, depth)
+        except _UnwritableError as error:
+            error.place.append(f"[{index}]")
+            raise
+    put("]")
 
 
-def _sorted_keys(keys: Iterable[Any], path: str) -> list[str]:
+def _write_object(value: Mapping[Any, Any], put: Callable[[str], None], depth: int) -> None:
+    put("{")
+    for index, key in enumerate(_sorted_keys(value)):
+        put(f",{_quote(key)}:" if index else f"{_quote(key)}:")
+        try:
+            _write(value[key], put, depth)
+        except _UnwritableError as error:
+            error.place.append(f".{key}")
+            raise
+    put("}")
+
+
+def _sorted_keys(keys: Iterable[Any]) -> list[str]:
     names: list[str] = []
     for key in keys:
         if not isinstance(key, str):
-            raise EncodingError(f"a key at {path} is a {type(key).__name__}, not a string")
-        if not key.isascii():
-            _check_text(key, f"a key at {path}")
+            raise _UnwritableError(f"a key at {{}} is a {type(key).__name__}, not a string")
+        if not key.isascii() and not _is_text(key):
+            raise _UnwritableError("a key at {} holds a lone surrogate")
         names.append(key)
     if all(map(str.isascii, names)):
         return sorted(names)
@@ -240,25 +269,27 @@ def _sorted_keys(keys: Iterable[Any], path: str) -> list[str]:
     return sorted(names, key=lambda name: name.encode("utf-16-be"))
 
 
-def _quote(text: str, path: str) -> str:
-    if not text.isascii():
-        _check_text(text, f"the string at {path}")
-    # json escapes exactly what RFC 8785 section 3.2.2.2 lists: ", \ and U+0000 to U+001F. This is
+def _quote(text: str) -> str:
+    if not text.isascii() and not _is_text(text):
+        raise _UnwritableError("the string at {} holds a lone surrogate")
+    # json escapes exactly what RFC 8785 section 3.2.2.2 lists: ", \\ and U+0000 to U+001F. This is
     # what `json.dumps` calls; making an encoder for each string took a fifth of a run's time.
     return encode_basestring(text)
 
 
-def _check_text(text: str, what: str) -> None:
+def _is_text(text: str) -> bool:
+    """Whether a string can be encoded: a lone surrogate cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise EncodingError(f"{what} holds a lone surrogate") from None
+        return False
+    return True
 
 
-def _ecmascript_number(value: float, path: str) -> str:
+def _ecmascript_number(value: float) -> str:
     """Write a double as ECMA-262 Number::toString does (RFC 8785, section 3.2.2.3)."""
     if not math.isfinite(value):
-        raise EncodingError(f"number at {path} is not finite, which JSON cannot hold")
+        raise _UnwritableError("number at {} is not finite, which JSON cannot hold")
     if value == 0:
         return "0"
     # Python's repr gives the same shortest round-trip digits; only the layout differs, and not
