@@ -30,6 +30,7 @@ from federated.session import (
     Session,
     Watch,
     keep_nothing,
+    no_checkpoint,
 )
 from federated.tasks import find_task
 from ledger.encoding import b64encode
@@ -74,6 +75,7 @@ class Assignment:
         departed: who was gone before, where another coordinator began; see `Session`.
         leaves: called when somebody is gone; see `Session`.
         watch: who hears of nodes besides their replies.
+        checkpoint: returns the log's newest signed checkpoint; see `Session`.
         rejoin: seconds for which a node that is lost is waited for.
     """
 
@@ -88,6 +90,7 @@ class Assignment:
     leaves: Leaves | None = None
     watch: Watch | None = None
     rejoin: float = 0.0
+    checkpoint: Callable[[], bytes | None] = no_checkpoint
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
@@ -121,6 +124,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         leaves=assignment.leaves or keep_nothing,
         watch=assignment.watch,
         rejoin=assignment.rejoin,
+        checkpoint=assignment.checkpoint,
         progress=progress,
     )
     run_in_process(make_server_app(session), grid)

@@ -20,7 +20,15 @@ from flwr.serverapp import Grid
 
 from federated import presence
 from federated.errors import MessageError
-from federated.messages import Answer, Failure, Refusal, Reply, read_reply
+from federated.messages import (
+    Answer,
+    Contribution,
+    Failure,
+    KeysReply,
+    Refusal,
+    Reply,
+    read_reply,
+)
 from federated.records import MESSAGE_TYPE, pack, unpack
 from federated.session import Progress, Session, Watch
 
@@ -33,6 +41,9 @@ RESTARTED: Final = "restarted"
 
 GONE: Final = frozenset({NO_REPLY, RESTARTED})
 """What is nobody's fault: the node does not answer, or has forgotten the secrets of the round."""
+
+_GUARDED: Final = (KeysReply, Contribution)
+"""Before these a node's guard looks at the log, so the newest checkpoint goes with the request."""
 
 WAIT_SECONDS: Final = 0.25
 SHOW_SECONDS: Final = 2.0
@@ -96,11 +107,15 @@ class Exchange:
             step: what is asked, for progress.
         """
         session, replies = self._session, Replies[Kind]()
+        checkpoint = session.checkpoint() if wanted in _GUARDED else None
         known = session.departed.get((self.attempt, number, step), {})
         asked = [asset for asset in sorted(bodies) if asset not in known]
         messages = [
             self._grid.create_message(
-                pack(bodies[asset]), MESSAGE_TYPE, session.members[asset].node_id, str(number)
+                pack(bodies[asset], checkpoint),
+                MESSAGE_TYPE,
+                session.members[asset].node_id,
+                str(number),
             )
             for asset in asked
         ]
@@ -156,6 +171,7 @@ class _Wait:
         self._boots = {asset: self._watch.boot(asset) for asset in asked}
         end = time.monotonic() + (self._session.timeout or math.inf)
         shown_at, replies = time.monotonic(), []
+        self._grid.wait(WAIT_SECONDS)
         while self._waiting and time.monotonic() < end:
             came = [*self._take(self._grid.pull_messages(list(self._waiting)))]
             replies += came

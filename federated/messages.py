@@ -173,7 +173,7 @@ class _Body:
             data = canonical(value)
         except EncodingError as error:
             raise MessageError(f"{self.type}: {error}") from None
-        type(self).from_bytes(data)
+        self._from_value(value)
         return data
 
     @classmethod
@@ -298,16 +298,18 @@ class Contribution(_Said):
         words: masked 64-bit words, each little-endian, in the order of the question's layout.
         ciphertexts: encryptions of masked values instead, for an encrypted task.
         seed_commitment: 32 bytes by which a seed that others put together can be checked.
+        signed: the node's signed list of survivors (`federated.peers`) should nobody drop out.
         next_mask_key: the node's signed keys for the following round.
 
     Raises:
         MessageError: both words and ciphertexts, or neither.
     """
 
-    type: ClassVar[str] = "contribution/v2"
+    type: ClassVar[str] = "contribution/v3"
     words: bytes | None = field(metadata=_WORDS_OR_NONE)
     ciphertexts: tuple[bytes, ...] | None = field(metadata=_BLOBS_OR_NONE)
     seed_commitment: bytes = field(metadata=_COMMITMENT)
+    signed: bytes = field(metadata=_BLOB)
     next_mask_key: bytes = field(metadata=_BLOB)
 
     def __post_init__(self) -> None:
@@ -317,25 +319,22 @@ class Contribution(_Said):
 
 @dataclass(frozen=True)
 class SurvivorsRequest(_Asked):
-    """Says whose contributions a round has, and asks each of them to sign that it has heard so.
+    """Says that somebody dropped out of a round, and asks the others to sign who they are.
 
     Attributes:
         survivors: ids of the assets whose contributions will be summed, ascending.
-        mask_keys: the survivors' signed keys for the following round, to deal shares for it.
     """
 
-    type: ClassVar[str] = "survivors-request/v1"
+    type: ClassVar[str] = "survivors-request/v2"
     survivors: tuple[str, ...] = field(metadata=_COHORT)
-    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
 class SurvivorsReply(_Said):
-    """A node's signed list of survivors (`federated.peers`), and its shares for the next round."""
+    """A node's signed list of survivors."""
 
-    type: ClassVar[str] = "survivors-reply/v1"
+    type: ClassVar[str] = "survivors-reply/v2"
     signed: bytes = field(metadata=_BLOB)
-    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -345,19 +344,27 @@ class UnmaskRequest(_Asked):
     Attributes:
         lists: by asset, the survivors' signed lists.
         boxes: by sender, what the others dealt to this node for this round.
+        mask_keys: the survivors' signed keys for the following round, to deal shares for it.
     """
 
-    type: ClassVar[str] = "unmask-request/v1"
+    type: ClassVar[str] = "unmask-request/v2"
     lists: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
     boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
 class UnmaskReply(_Said):
-    """One share for each party: of a survivor's seed, of a dropped party's mask key; never both."""
+    """One share for each party: of a survivor's seed, of a dropped party's mask key; never both.
 
-    type: ClassVar[str] = "unmask-reply/v1"
+    Attributes:
+        shares: by their owner.
+        boxes: shares of this node's own secrets for the following round, by receiver.
+    """
+
+    type: ClassVar[str] = "unmask-reply/v2"
     shares: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)

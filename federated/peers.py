@@ -178,7 +178,7 @@ class SurvivorList:
     def check_enough(
         self, lists: Mapping[str, bytes], keys: Mapping[str, VerifyKey], threshold: int
     ) -> None:
-        """Verify that enough survivors signed the same list.
+        """Verify that enough survivors signed the same list, as this node did.
 
         Args:
             lists: signed lists by asset; not trusted.
@@ -192,5 +192,5 @@ class SurvivorList:
             raise SurvivorsError("somebody who is no survivor signed a list")
         if len(lists) < threshold:
             raise SurvivorsError(f"{len(lists)} signed the list where {threshold} must")
-        for asset, data in lists.items():
-            dataclasses.replace(self, asset=asset).check(data, keys[asset])
+        for asset in lists.keys() - {self.asset}:
+            dataclasses.replace(self, asset=asset).check(lists[asset], keys[asset])

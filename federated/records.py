@@ -1,10 +1,16 @@
-"""How one message body travels in a Flower `Message`: one `ConfigRecord` holding one `bytes` value.
+"""How one message body travels in a Flower `Message`: one `ConfigRecord` of `bytes` values.
 
 One bytes record crosses a SuperLink a third faster than arrays do, and a receipt can list the
 digest of exactly these bytes, whatever carried them.
 
     content = pack(body)
     body = unpack(message)
+
+Beside the body, and no part of it, a coordinator may send the log's newest signed checkpoint. A
+node verifies it as it does one that it asks for, and need not ask.
+
+    content = pack(body, checkpoint)
+    signed = checkpoint_of(message)     # None where none came
 """
 
 from __future__ import annotations
@@ -26,29 +32,46 @@ MESSAGE_TYPE: Final = f"query.{ACTION}"
 
 RECORD: Final = "rongshu"
 FIELD: Final = "body"
+CHECKPOINT: Final = "checkpoint"
 
 
-def pack(body: bytes) -> RecordDict:
-    """Wrap a body as the whole content of a Flower message."""
-    return RecordDict({RECORD: ConfigRecord({FIELD: body})})
+def pack(body: bytes, checkpoint: bytes | None = None) -> RecordDict:
+    """Wrap a body, and with a request a signed checkpoint, as all that a Flower message holds."""
+    fields = {FIELD: body} if checkpoint is None else {FIELD: body, CHECKPOINT: checkpoint}
+    return RecordDict({RECORD: ConfigRecord(dict(fields))})
 
 
 def unpack(message: Message) -> bytes:
     """Take the body out of a Flower message.
 
     Raises:
-        MessageError: the message is an error, or carries anything but one body.
+        MessageError: the message is an error, or carries anything but what `pack` writes.
     """
+    return _fields(message)[FIELD]
+
+
+def checkpoint_of(message: Message) -> bytes | None:
+    """Take out of a Flower message the signed checkpoint that came with its body.
+
+    Raises:
+        MessageError: as `unpack`.
+    """
+    return _fields(message).get(CHECKPOINT)
+
+
+def _fields(message: Message) -> dict[str, bytes]:
     if not message.has_content():
         raise MessageError("the Flower message carries an error, not a body")
     content = message.content
     record = content.get(RECORD)
-    if set(content) != {RECORD} or not isinstance(record, ConfigRecord) or set(record) != {FIELD}:
-        raise MessageError(f"a Flower message carries one record {RECORD!r} with one {FIELD!r}")
-    body = record[FIELD]
-    if not isinstance(body, bytes):
-        raise MessageError(f"the {FIELD!r} of a Flower message is bytes")
-    return body
+    if set(content) != {RECORD} or not isinstance(record, ConfigRecord):
+        raise MessageError(f"a Flower message carries one record {RECORD!r}")
+    if not {FIELD} <= set(record) <= {FIELD, CHECKPOINT}:
+        raise MessageError(f"the record {RECORD!r} has a {FIELD!r}, perhaps a {CHECKPOINT!r}")
+    found = {name: value for name, value in record.items() if isinstance(value, bytes)}
+    if set(found) != set(record):
+        raise MessageError(f"what the record {RECORD!r} has is bytes")
+    return found
 
 
 def new_message(

@@ -257,7 +257,7 @@ class _Conversation:
         bodies = {asset: body for asset, (_, body) in replies.items()}
         contributions = self._opened(number, question, request, bodies)
         lists = self._agree(number, request, contributions)
-        revealed = self._reveal(number, lists, boxes)
+        revealed = self._reveal(number, lists, boxes, contributions)
         survivors = tuple(sorted(contributions))
         opened = open_secrets(
             Revealed(tuple(sorted(keys)), survivors, self._use(number)),
@@ -281,7 +281,7 @@ class _Conversation:
         record = RoundRecord(number, question, request, bodies, Opened({}, {}))
         for asset in bodies:
             try:
-                found[asset] = record.open_one(asset, session.job, record.attempt)
+                found[asset] = record.open_one(asset, session.job, self._exchange.attempt)
             except ContributionError as error:
                 failures[asset] = error.reason
                 continue
@@ -295,33 +295,40 @@ class _Conversation:
     def _agree(
         self, number: int, request: bytes, contributions: Mapping[str, Contribution]
     ) -> dict[str, bytes]:
-        """Have the survivors sign who they are, and deal shares for the next round."""
-        session = self._session
-        keys = {asset: each.next_mask_key for asset, each in contributions.items()}
+        """Return what the survivors signed of who they are; ask them only if somebody dropped out.
+
+        With its contribution each has signed that nobody did.
+        """
         survivors = tuple(sorted(contributions))
-        body = SurvivorsRequest(
-            session.job, self._exchange.attempt, number, survivors, keys
-        ).to_bytes()
-        replies = self._all(dict.fromkeys(survivors, body), SurvivorsReply, number, "survivors")
-        self._look_at_lists(
-            SurvivorList("", self._use(number), body_digest(request), survivors),
-            {asset: reply.signed for asset, (reply, _) in replies.items()},
-        )
-        self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in replies.items()})
-        return {asset: reply.signed for asset, (reply, _) in replies.items()}
+        lists = {asset: each.signed for asset, each in contributions.items()}
+        agreed = SurvivorList("", self._use(number), body_digest(request), survivors)
+        if set(contributions) != set(self._keys):
+            body = SurvivorsRequest(
+                self._session.job, self._exchange.attempt, number, survivors
+            ).to_bytes()
+            replies = self._all(dict.fromkeys(survivors, body), SurvivorsReply, number, "survivors")
+            lists = {asset: reply.signed for asset, (reply, _) in replies.items()}
+        self._look_at_lists(agreed, lists)
+        return lists
 
     def _reveal(
-        self, number: int, lists: Mapping[str, bytes], boxes: Mapping[str, Mapping[str, bytes]]
+        self,
+        number: int,
+        lists: Mapping[str, bytes],
+        boxes: Mapping[str, Mapping[str, bytes]],
+        contributions: Mapping[str, Contribution],
     ) -> dict[str, UnmaskReply]:
-        """Have the survivors reveal their shares of what opens the sum."""
+        """Have the survivors reveal their shares of what opens the sum, and deal the next ones."""
         session = self._session
+        keys = {asset: each.next_mask_key for asset, each in contributions.items()}
         bodies = {
             asset: UnmaskRequest(
-                session.job, self._exchange.attempt, number, lists, boxes.get(asset, {})
+                session.job, self._exchange.attempt, number, lists, boxes.get(asset, {}), keys
             ).to_bytes()
             for asset in lists
         }
         replies = self._all(bodies, UnmaskReply, number, "unmask")
+        self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in replies.items()})
         return {asset: reply for asset, (reply, _) in replies.items()}
 
     def _look_at_keys(self, keys: Mapping[str, bytes], number: int) -> None:

@@ -127,6 +127,11 @@ class Failed:
 Outcome = Completed | Refused | Failed
 
 
+def no_checkpoint() -> bytes | None:
+    """Send none along: each node asks the log."""
+    return None
+
+
 Leaves = Callable[[int, int, str, Mapping[str, str]], None]
 
 
@@ -154,6 +159,7 @@ class Session:
         departed: who was gone before this coordinator took the job over.
         leaves: called with attempt, round, step and who is gone, before anything rests on it.
         watch: hears of nodes; without it, only the timeout says that one is gone.
+        checkpoint: returns the log's newest, signed, for nodes to verify; None where they ask.
         rejoin: seconds for which an exchange waits for a node that is lost.
         deliver: called once, with the outcome.
         progress: called for each node and exchange.
@@ -177,6 +183,7 @@ class Session:
     leaves: Leaves = keep_nothing
     watch: Watch | None = None
     rejoin: float = 0.0
+    checkpoint: Callable[[], bytes | None] = no_checkpoint
     progress: Callable[[Progress], None] = _no_progress
 
     def __post_init__(self) -> None:

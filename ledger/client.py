@@ -110,6 +110,7 @@ class LogClient:
         self._lock = threading.Lock()
         self._range = CompactRange()
         self._signed = b""
+        self._last: tuple[bytes, Trusted] | None = None
         self._highest = self._remember()
         self.history = History()
         self.broken: list[str] = []
@@ -119,8 +120,12 @@ class LogClient:
         """Entries read and verified so far."""
         return self._range.size
 
-    def sync(self) -> Checkpoint:
-        """Read on to the server's newest checkpoint and return it, verified.
+    def sync(self, handed: bytes | None = None) -> Checkpoint:
+        """Read on to the newest checkpoint and return it, verified.
+
+        Args:
+            handed: the newest, signed, as somebody handed it over; the server is asked where None,
+                or where this reader knows a newer one.
 
         Raises:
             RolledBackError: the log shows less than was verified before.
@@ -133,7 +138,7 @@ class LogClient:
         """
         with self._lock:
             self._refuse_known_split()
-            signed = self._get("/v1/log/checkpoint")
+            signed = self._newest(handed)
             policy, trusted = self._opened(signed)
             newest = trusted.checkpoint
             self._refuse_other_head(signed, newest)
@@ -145,12 +150,26 @@ class LogClient:
             if grows:
                 durable.replace(self._memory, signed)
                 self._signed = signed
+            self._last = signed, trusted
             # Last: what is too old to act upon is still a history to hold the next one against.
             self._refuse_stale(trusted)
             return newest
 
+    def _newest(self, handed: bytes | None) -> bytes:
+        if handed is not None:
+            try:
+                self._refuse_other_head(handed, self._opened(handed)[1].checkpoint)
+            except RolledBackError:
+                # Whoever handed it over had it from before.
+                pass
+            else:
+                return handed
+        return self._get("/v1/log/checkpoint")
+
     def _opened(self, signed: bytes) -> tuple[Policy, Trusted]:
         """Return a checkpoint that is trusted, and the policy that it takes."""
+        if self._last is not None and self._last[0] == signed:
+            return self._policy, self._last[1]
         try:
             return self._policy, self._policy.open_checkpoint(signed)
         except TrustError:

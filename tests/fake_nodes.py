@@ -16,6 +16,7 @@ encode, deal shares, mask, sign, reveal and encrypt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,7 +104,7 @@ class FakeNode:
     parties: set[str] = field(default_factory=set)
     first: int = 0
 
-    def handle(self, body: bytes) -> bytes:
+    def handle(self, body: bytes, _checkpoint: bytes | None = None) -> bytes:
         request = read_request(body)
         reply = self.answer(request, body_digest(body)).to_bytes()
         if isinstance(request, RoundRequest):
@@ -122,13 +123,13 @@ class FakeNode:
             return SharesReply(*place, secrets.deal(request.mask_keys, self.peers))
         if isinstance(request, RoundRequest):
             return self.contribute(request, asked)
-        if isinstance(request, UnmaskRequest):
-            return UnmaskReply(*place, secrets.reveal(request.lists, request.boxes, self.peers))
-        signed = secrets.agree(request.survivors, self.key)
+        if not isinstance(request, UnmaskRequest):
+            return SurvivorsReply(*place, secrets.agree(request.survivors, self.key))
+        shares = secrets.reveal(request.lists, request.boxes, self.peers)
         if request.round == self.first:
-            self.parties = set(request.survivors)
+            self.parties = set(secrets.survivors)
         boxes = self.secrets[request.round + 1].deal(request.mask_keys, self.peers)
-        return SurvivorsReply(*place, signed, boxes)
+        return UnmaskReply(*place, shares, boxes)
 
     def new_key(self, request: KeysRequest | RoundRequest, number: int) -> bytes:
         use = Use(request.job, request.attempt, number, tuple(sorted(self.peers)))
@@ -160,6 +161,7 @@ class FakeNode:
             words_to_bytes(words) if sealed is None else None,
             sealed,
             secrets.commitment(),
+            secrets.vouch(self.key),
             self.new_key(request, request.round + 1),
         )
 
@@ -182,6 +184,14 @@ class FakeNode:
         return receipt.sign(self.key)
 
 
+def place_of(step: str) -> tuple[float, int]:
+    """Return where a step of `step_of` comes in a job: by round, and within it."""
+    word, _, number = step.rpartition(" ")
+    if step in ("keys", "finish"):
+        return (0.0 if step == "keys" else math.inf, 0)
+    return float(number), ("shares", "", "survivors", "unmask").index(word)
+
+
 class Losing(InProcessGrid):
     """Loses what a node says to a step and to all later ones: it computes, and nobody hears it.
 
@@ -199,7 +209,9 @@ class Losing(InProcessGrid):
         kept = list(messages)
         for message in kept:
             node_id = message.metadata.dst_node_id
-            if self.lose.get(node_id) == step_of(read_request(unpack(message))):
+            step, begins = step_of(read_request(unpack(message))), self.lose.get(node_id)
+            # A list is signed only where somebody has dropped out: the step after it, then.
+            if begins is not None and place_of(step) >= place_of(begins):
                 self._lost.add(node_id)
         replies = super().send_and_receive(kept, timeout=timeout)
         return [reply for reply in replies if reply.metadata.src_node_id not in self._lost]
@@ -290,7 +302,7 @@ class Saying:
     ) -> None:
         self._say, self._node = say, node
 
-    def handle(self, body: bytes) -> bytes:
+    def handle(self, body: bytes, _checkpoint: bytes | None = None) -> bytes:
         return self._say(body, self._node.handle)
 
 

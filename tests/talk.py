@@ -111,9 +111,9 @@ class Conversation:
         number: the round to come.
         first: the round in which the present questions began.
         keys: the signed keys of that round, by asset, of everybody who dealt shares for it.
-        boxes: what was dealt for it, by receiver and sender.
+        boxes: what was dealt for it, by receiver and sender; in `before` for the round before.
         asked: the request of the round under way, and in `replies` what came back.
-        lists: the survivors' signed lists in it.
+        lists: the survivors' signed lists in it; at first those that nobody has left.
     """
 
     def __init__(self, play: Play, job: str, grants: dict[str, str], attempt: int = 1) -> None:
@@ -189,39 +189,43 @@ class Conversation:
             for asset in self.keys
             if asset not in without
         }
+        self.lists = {asset: reply.signed for asset, reply in self.replies.items()}
         return self
 
     def survivors_request(self, **changes: Any) -> SurvivorsRequest:
         names = tuple(sorted(self.replies))
-        keys = {asset: self.replies[asset].next_mask_key for asset in names}
-        request = SurvivorsRequest(self.job, self.attempt, self.number, names, keys)
+        request = SurvivorsRequest(self.job, self.attempt, self.number, names)
         return replace(request, **changes)
 
     def agree(self, **changes: Any) -> Conversation:
+        """Have the survivors sign who they are, as is done when somebody dropped out."""
         request = self.survivors_request(**changes)
         replies = {name: self.heard(name, request, SurvivorsReply) for name in request.survivors}
         self.lists = {name: reply.signed for name, reply in replies.items()}
-        self._take({name: reply.boxes for name, reply in replies.items()})
         return self
 
     def unmask_request(self, asset: str, **changes: Any) -> UnmaskRequest:
+        keys = {name: self.replies[name].next_mask_key for name in self.lists}
         request = UnmaskRequest(
-            self.job, self.attempt, self.number, self.lists, self.before.get(asset, {})
+            self.job, self.attempt, self.number, self.lists, self.boxes.get(asset, {}), keys
         )
         return replace(request, **changes)
 
     def reveal(self) -> dict[str, dict[str, bytes]]:
         """Have everybody reveal; return the shares by holder, and go on to the next round."""
-        shares = {
-            name: dict(self.heard(name, self.unmask_request(name), UnmaskReply).shares)
-            for name in self.lists
+        replies = {
+            name: self.heard(name, self.unmask_request(name), UnmaskReply) for name in self.lists
         }
         self.keys = {name: self.replies[name].next_mask_key for name in self.lists}
+        self._take({name: reply.boxes for name, reply in replies.items()})
         self.number += 1
-        return shares
+        return {name: dict(reply.shares) for name, reply in replies.items()}
 
     def round(self, question: Question | None = None, without: Any = ()) -> None:
-        self.ask(question, without).agree().reveal()
+        self.ask(question, without)
+        if without:
+            self.agree()
+        self.reveal()
 
     def finish(self, at: int = 0, state: str = "completed", **changes: Any) -> Any:
         request = FinishRequest(self.job, self.attempt, self.number - 1, state)

@@ -85,6 +85,19 @@ class Books:
         # By job: its number of replies, and since when it is that.
         self._under_way: dict[str, tuple[int, int]] = {}
 
+    def sync(self, checkpoint: bytes | None = None) -> None:
+        """Read the log on to its newest checkpoint, and hold the journal against it.
+
+        Args:
+            checkpoint: see `LogClient.sync`.
+
+        Raises:
+            JournalCutError: the journal has lost lines that the log knows of.
+            LedgerError: the log does not answer, or cannot be believed.
+        """
+        self._log.sync(checkpoint)
+        self.compare()
+
     def compare(self) -> None:
         """Hold what the log has of this node's statements against the journal, new entries only.
 

@@ -229,8 +229,10 @@ class Book:
                 uses.setdefault(agreement, set()).add(other)
             elif sent:
                 unfinished[agreement] = unfinished.get(agreement, 0) + 1
-        # What ended before any answer left tells nobody anything.
-        answered = [body for _, _, body, state, sent in rows if state != "ended" or sent]
+        # What ended before any answer left tells nobody anything. Most are the same.
+        answered = dict.fromkeys(
+            body for _, _, body, state, sent in rows if state != "ended" or sent
+        )
         return Spent(
             jobs=lambda agreement: frozenset(uses.get(agreement, ())),
             unfinished=lambda agreement: unfinished.get(agreement, 0),

@@ -6,7 +6,8 @@ Learning" (CCS 2017), one method a step, each once:
     secrets = RoundSecrets.fresh(use, asset, node_key, 3)  # `secrets.signed` goes to the others
     boxes = secrets.deal(mask_keys, …)                # shares of both secrets, one box a party
     masked = secrets.mask(words, mask_keys, request)  # the contribution
-    signed = secrets.agree(survivors, node_key)       # one list of survivors, never a second
+    signed = secrets.vouch(node_key)                  # the list of survivors should nobody leave
+    signed = secrets.agree(survivors, node_key)       # where somebody did: one list, no second
     shares = secrets.reveal(lists, boxes, …)          # of a seed or of a mask key, never both
 
 Decides that no step comes out of order, and that what the coordinator relays is what the peers
@@ -45,7 +46,7 @@ class RoundSecrets:
         dealt: by asset, the keys of those to whom shares were dealt; empty before.
         request: digest of the question that it answered; empty before.
         masked: assets with whose keys the contribution is masked, its own too.
-        survivors: the list that it signed; empty before.
+        survivors: the list that it signed because somebody left, or revealed for; empty before.
     """
 
     use: Use
@@ -82,9 +83,11 @@ class RoundSecrets:
             providers: by asset, whose it is; each its own where None.
         """
         made = cls(use, asset, b"", minimum, providers or {})
-        public = PublicMaskKey(asset, use, made._mask_key.public, made._share_key.public)
-        made.signed = public.sign(key)
+        made.signed = made._public().sign(key)
         return made
+
+    def _public(self) -> PublicMaskKey:
+        return PublicMaskKey(self.asset, self.use, self._mask_key.public, self._share_key.public)
 
     @property
     def threshold(self) -> int:
@@ -110,16 +113,16 @@ class RoundSecrets:
         if self.dealt:
             raise RefusedError("grant_mismatch", "shares of this round were dealt already")
         self._check_parties(set(mask_keys), set(self.use.cohort))
-        found = {}
-        for asset in sorted(mask_keys):
+        if mask_keys[self.asset] != self.signed:
+            raise RefusedError("not_proven", "this node's own mask key was replaced")
+        found = {self.asset: self._public()}
+        for asset in sorted(mask_keys.keys() - {self.asset}):
             try:
                 found[asset] = open_mask_key(
                     mask_keys[asset], node_keys[asset], asset=asset, use=self.use
                 )
             except PeerKeyError as error:
                 raise RefusedError("not_proven", str(error)) from error
-        if mask_keys[self.asset] != self.signed:
-            raise RefusedError("not_proven", "this node's own mask key was replaced")
         holders, threshold = sorted(found), self.threshold
         keys = shamir.split(self._mask_key.raw_secret_bytes(), holders=holders, threshold=threshold)
         seeds = shamir.split(self._seed, holders=holders, threshold=threshold)
@@ -181,8 +184,15 @@ class RoundSecrets:
         """Return what is published with the contribution, by which its seed can be checked."""
         return seed_commitment(self._seed, owner=self.asset, context=self._context(self.masked))
 
+    def vouch(self, key: SigningKey) -> bytes:
+        """Sign, with the contribution, the list of survivors that holds should nobody drop out.
+
+        It counts only beside those of all others on it; see `reveal`.
+        """
+        return self._list(self.masked).sign(key)
+
     def agree(self, survivors: tuple[str, ...], key: SigningKey) -> bytes:
-        """Sign whose contributions the round has; never two different lists.
+        """Sign whose contributions the round has, as somebody dropped out; never a second list.
 
         Raises:
             RefusedError: `grant_mismatch`: a second list, too few, strangers, or without this
@@ -192,7 +202,7 @@ class RoundSecrets:
             raise RefusedError("grant_mismatch", "nothing was answered, or a list was signed")
         self._check_parties(set(survivors), set(self.masked))
         self.survivors = survivors
-        return self._list().sign(key)
+        return self._list(survivors).sign(key)
 
     def reveal(
         self,
@@ -202,20 +212,26 @@ class RoundSecrets:
     ) -> dict[str, bytes]:
         """Return one share for each party that masked: a survivor's seed, or a dropped one's key.
 
+        Once, for one list: the one that `agree` signed here and enough others signed too, or, where
+        it signed none, the one that every party which masked has vouched for.
+
         Args:
             lists: the survivors' signed lists; not trusted.
             boxes: what the others dealt to this node, by sender; not trusted.
             node_keys: key of each node by asset, from the ledger.
 
         Raises:
-            RefusedError: `grant_mismatch`: no list was signed here, or too few agree with it.
+            RefusedError: `grant_mismatch`: nothing was answered here, or too few agree.
         """
-        if not self.survivors or self._own is None:
-            raise RefusedError("grant_mismatch", "no list of survivors was signed here")
+        if not self.request or self._own is None:
+            raise RefusedError("grant_mismatch", "nothing was answered here, or it was revealed")
+        needed = self.threshold if self.survivors else len(self.masked)
+        survivors = self.survivors or self.masked
         try:
-            self._list().check_enough(lists, node_keys, self.threshold)
+            self._list(survivors).check_enough(lists, node_keys, needed)
         except SurvivorsError as error:
             raise RefusedError("grant_mismatch", str(error)) from error
+        self.survivors = survivors
         context = self._context(sorted(self.dealt))
         shares = {self.asset: self._own.seed}
         for sender in self.masked:
@@ -238,8 +254,8 @@ class RoundSecrets:
         self._own = None
         return shares
 
-    def _list(self) -> SurvivorList:
-        return SurvivorList(self.asset, self.use, self.request, self.survivors)
+    def _list(self, survivors: tuple[str, ...]) -> SurvivorList:
+        return SurvivorList(self.asset, self.use, self.request, survivors)
 
     def _context(self, parties: Iterable[str]) -> bytes:
         names = tuple(parties)

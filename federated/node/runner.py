@@ -52,7 +52,7 @@ from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
 from federated.node.vault import Vault
-from federated.node.work import Work, read_earlier
+from federated.node.work import Asked, Work, read_earlier
 from federated.plan import Question
 from federated.planning import plan_of
 from federated.tasks import encode_answer
@@ -132,8 +132,14 @@ class Node:
         """Id of the asset that this node guards."""
         return self._identity.asset
 
-    def handle(self, body: bytes) -> bytes:
-        """Answer one request of `federated.messages`; never raises for what a request says."""
+    def handle(self, body: bytes, checkpoint: bytes | None = None) -> bytes:
+        """Answer one request of `federated.messages`; never raises for what a request says.
+
+        Args:
+            body: the request.
+            checkpoint: the log's newest, as the coordinator had it signed; verified like one that
+                this node asks for, which it does where none came.
+        """
         with self._lock:
             try:
                 request = read_request(body)
@@ -141,7 +147,7 @@ class Node:
                 _log.warning("unreadable request: %s", error)
                 return Failure("", self.asset, "internal").to_bytes()
             try:
-                return self._answer_or_refuse(request, body)
+                return self._answer_or_refuse(Asked(request, body_digest(body), checkpoint))
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
                 self._note_failure(request.job, word := failure_word(error), error)
@@ -157,12 +163,13 @@ class Node:
         except (FederatedError, LedgerError) as failed:
             _log.warning("the failure could not be written down: %s", failed)
 
-    def _answer_or_refuse(self, request: Request, body: bytes) -> bytes:
+    def _answer_or_refuse(self, asked: Asked) -> bytes:
         try:
-            return self._answer(request, body)
+            return self._answer(asked)
         except RefusedError as error:
-            _log.warning("refused %s: %s (%s)", request.job[:24], error.reason, error)
-            return self._refuse(request.job, error.reason)
+            job = asked.request.job
+            _log.warning("refused %s: %s (%s)", job[:24], error.reason, error)
+            return self._refuse(job, error.reason)
 
     def waiting(self) -> list[str]:
         """Return ids of jobs that wait for this node's decision."""
@@ -171,7 +178,7 @@ class Node:
     def job(self, job_id: str) -> Job | None:
         """Return a job as its researcher signed it, None when the verified log does not show it."""
         with self._lock:
-            self._sync()
+            self._books.sync()
             logged = self._log.history.by_id.get(job_id)
         found = None if logged is None else logged.statement
         return found if isinstance(found, Job) else None
@@ -199,7 +206,7 @@ class Node:
             NodeError: the reason is none of the fixed words.
         """
         with self._lock:
-            self._sync()
+            self._books.sync()
             self._refuse(job_id, reason)
 
     def keep_books(self) -> int:
@@ -218,7 +225,7 @@ class Node:
             LedgerError: the log does not answer, or cannot be believed.
         """
         with self._lock:
-            self._sync()
+            self._books.sync()
             for job_id in self._books.abandoned():
                 _log.warning("nobody went on with %s: it is over here", job_id[:24])
                 self._end(job_id)
@@ -277,13 +284,13 @@ class Node:
             book.decide(job_id, self.asset, "granted", envelope)
             return envelope
 
-    def _answer(self, request: Request, body: bytes) -> bytes:
-        step, asked = step_of(request), body_digest(body)
+    def _answer(self, asked: Asked) -> bytes:
+        request, step = asked.request, step_of(asked.request)
         with self._journal.read() as book:
             stored = book.reply(request.job, self.asset, request.attempt, step)
         if stored is not None:
             # A job ends once: whatever is said about its end later, the receipt stays the same.
-            if stored[0] != asked and not isinstance(request, FinishRequest):
+            if stored[0] != asked.digest and not isinstance(request, FinishRequest):
                 raise RefusedError("grant_mismatch", f"another request for {step} was answered")
             if isinstance(request, FinishRequest):
                 # The first time it may have been signed and not have arrived.
@@ -295,14 +302,14 @@ class Node:
         if work is not None and work.attempt != request.attempt:
             work = None
         if isinstance(request, FinishRequest):
-            return self._finish(work, request, asked)
+            return self._finish(work, request, asked.digest)
         if work is None:
             self._refuse_unknown(request)
             # Its secrets are gone with the process that drew them; nobody is to blame.
             return Failure(request.job, self.asset, RESTARTED).to_bytes()
         if isinstance(request, RoundRequest):
             return self._round(work, request, asked)
-        return self._record(request, asked, work.step(request, asked))
+        return self._record(request, asked.digest, work.step(request, asked.digest))
 
     def _refuse_unknown(self, request: Request) -> None:
         """Refuse an attempt that was never begun here, as against one that was forgotten.
@@ -322,8 +329,8 @@ class Node:
             book.record_reply(request.job, self.asset, request.attempt, step, asked, body)
         return body
 
-    def _keys(self, request: KeysRequest, asked: str) -> bytes:
-        self._read_log()
+    def _keys(self, request: KeysRequest, asked: Asked) -> bytes:
+        self._read_log(asked.checkpoint)
         grant = request.evidence.get("grant")
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
@@ -336,24 +343,24 @@ class Node:
             work.go_on(request.round, earlier, self._work.get(request.job))
             book.launch(request.job, self.asset, request.attempt, permit.grant_id or "")
             reply = KeysReply(self.asset, work.fresh(request.round)).to_bytes()
-            book.record_reply(request.job, self.asset, request.attempt, KEYS, asked, reply)
+            book.record_reply(request.job, self.asset, request.attempt, KEYS, asked.digest, reply)
         self._work[request.job] = work
         return reply
 
-    def _round(self, work: Work, request: RoundRequest, asked: str) -> bytes:
-        question = Question.from_json(request.question)
-        work.check_next(request, question, asked)
-        self._read_log()
+    def _round(self, work: Work, request: RoundRequest, asked: Asked) -> bytes:
+        question, digest = Question.from_json(request.question), asked.digest
+        work.check_next(request, question, digest)
+        self._read_log(asked.checkpoint)
         with self._journal.read() as book:
             ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
             if not book.is_reserved(request.job, self.asset):
                 raise RefusedError("grant_mismatch", "the job has no open reservation here")
-        if asked not in work.last:
+        if digest not in work.last:
             rows = work.rows or self._open_rows(work)
             words = encode_answer(question.layout, work.task.answer(work.plan, question, rows))
-            work.mask(request, words, asked)
-        reply = self._record(request, asked, work.last[asked])
+            work.mask(request, words, digest)
+        reply = self._record(request, digest, work.last[digest])
         work.answered(request, question)
         return reply
 
@@ -459,25 +466,15 @@ class Node:
             sent=sent,
         )
 
-    def _sync(self) -> None:
-        """Read the log on to its newest checkpoint, and hold the journal against it.
-
-        Raises:
-            JournalCutError: the journal has lost lines that the log knows of.
-            LedgerError: the log does not answer, or cannot be believed.
-        """
-        self._log.sync()
-        self._books.compare()
-
-    def _read_log(self) -> None:
-        """Read the log on to its newest checkpoint.
+    def _read_log(self, checkpoint: bytes | None = None) -> None:
+        """Read the log on to its newest checkpoint, the one that came with a request where one did.
 
         Raises:
             RefusedError: what it shows cannot be believed, or is too old to act upon.
             LogError: it does not answer.
         """
         try:
-            self._sync()
+            self._books.sync(checkpoint)
         except LogError:
             raise
         except LedgerError as error:

@@ -12,6 +12,7 @@ from federated.messages import (
     Contribution,
     KeysRequest,
     Reply,
+    Request,
     RoundRequest,
     SharesReply,
     SharesRequest,
@@ -33,6 +34,15 @@ from ledger.encoding import b64decode
 from ledger.errors import EncodingError
 from ledger.keys import SigningKey
 from privacy.paillier import PublicKey, encrypt
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with its digest, and the signed checkpoint that came with it, if one did."""
+
+    request: Request
+    digest: str
+    checkpoint: bytes | None
 
 
 @dataclass
@@ -132,19 +142,23 @@ class Work:
         place = (self.asset, request.job, request.attempt, number)
         if isinstance(request, SharesRequest):
             return SharesReply(*place, secrets.deal(request.mask_keys, keys))
-        if isinstance(request, UnmaskRequest):
-            shares = secrets.reveal(request.lists, request.boxes, keys)
-            # With the secrets gone, no later code can mask or reveal anything under them.
-            del self.secrets[number]
-            self.revealed |= number == self.first
-            return UnmaskReply(*place, shares)
-        if set(request.mask_keys) != set(request.survivors):
+        if isinstance(request, SurvivorsRequest):
+            signed = secrets.agree(request.survivors, self.node_key)
+            self._settle(number, request.survivors)
+            return SurvivorsReply(*place, signed)
+        if set(request.mask_keys) != set(secrets.survivors or secrets.masked):
             raise RefusedError("grant_mismatch", "the next keys are not those of the survivors")
-        signed = secrets.agree(request.survivors, self.node_key)
+        shares = secrets.reveal(request.lists, request.boxes, keys)
+        # With the secrets gone, no later code can mask or reveal anything under them.
+        del self.secrets[number]
+        self.revealed |= number == self.first
+        self._settle(number, secrets.survivors)
+        return UnmaskReply(*place, shares, self.of(number + 1).deal(request.mask_keys, keys))
+
+    def _settle(self, number: int, survivors: tuple[str, ...]) -> None:
+        """Remember whose first sum this is: its conversation goes on among exactly those."""
         if number == self.first:
-            self.parties, self.settled = frozenset(request.survivors), True
-        boxes = self.of(number + 1).deal(request.mask_keys, keys)
-        return SurvivorsReply(*place, signed, boxes)
+            self.parties, self.settled = frozenset(survivors), True
 
     def contribution(self, request: RoundRequest, masked: Words) -> Contribution:
         """Return an answer as it travels: encrypted where the task says so."""
@@ -162,6 +176,7 @@ class Work:
             words=plain,
             ciphertexts=sealed,
             seed_commitment=self.of(request.round).commitment(),
+            signed=self.of(request.round).vouch(self.node_key),
             next_mask_key=self.fresh(request.round + 1),
         )
 

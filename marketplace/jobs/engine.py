@@ -46,6 +46,7 @@ class JobRequest:
         plan: the plan as JSON (`federated.plan.Plan.from_json` reads it).
         minimum_parties: fewest parties that every grant permits.
         cohort: in the job's order.
+        checkpoint: returns the log's newest signed checkpoint.
         departed: who was gone when an earlier worker ran the job: (attempt, round, step) to assets
             and words.
         leaves: to be called with attempt, round, step and who is gone, before anything rests on
@@ -59,6 +60,7 @@ class JobRequest:
     plan: Mapping[str, Any]
     minimum_parties: int
     cohort: tuple[CohortMember, ...]
+    checkpoint: Callable[[], bytes]
     departed: Mapping[tuple[int, int, str], Mapping[str, str]] = field(default_factory=dict)
     leaves: Callable[[int, int, str, Mapping[str, str]], None] | None = None
 

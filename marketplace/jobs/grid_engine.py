@@ -82,6 +82,7 @@ class GridEngine:
                 leaves=request.leaves,
                 watch=self._watch,
                 rejoin=self._rejoin,
+                checkpoint=request.checkpoint,
             )
             outcome = coordinator.run(grid, assignment, _Counter(assets, progress))
         return _translated(outcome)

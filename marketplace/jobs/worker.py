@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from federated.errors import FederatedError
 from federated.planning import plan_of
@@ -44,7 +44,7 @@ from marketplace.jobs.tables import Job, JobContribution, JobOpening, Result
 FIRST_ATTEMPT = 1
 """Whoever takes a job over repeats its attempts: nodes answer the same requests with the same."""
 
-TELL_MS = 100
+TELL_MS = 250
 """Progress is stored so often at most: rounds among embedded nodes are faster than one can look."""
 UNREMARKABLE = frozenset({"waiting", "answered"})
 
@@ -64,7 +64,7 @@ class _Lease:
 
     job: str
     fence: int
-    untold: str | None = None
+    untold: Progress | None = None
 
 
 class Worker:
@@ -175,7 +175,7 @@ class Worker:
             if (job.fence, job.state) != (lease.fence, "running"):
                 raise LeaseLostError
             if lease.untold is not None:
-                job.progress, lease.untold = lease.untold, None
+                job.progress, lease.untold = _text(lease.untold), None
             yield session, job
             fence = job.fence
         # Only now: had the commit failed, the counter in the database would be the old one.
@@ -187,27 +187,28 @@ class Worker:
         Raises:
             LeaseLostError: it does not.
         """
+        query = select(Job.fence, Job.state).where(Job.id == lease.job)
         with self._context.reading() as session:
-            job = session.get_one(Job, lease.job)
-            if (job.fence, job.state) != (lease.fence, "running"):
+            if session.exec(query).one() != (lease.fence, "running"):
                 raise LeaseLostError
 
     def _compute(self, lease: _Lease) -> Outcome:
         """Run the engine; whatever it raises but a lost lease is a failure of this job alone."""
-        written = -math.inf
+        written, exchange = -math.inf, (-1, "")
 
         def progress(step: Progress) -> None:
-            nonlocal written
+            nonlocal written, exchange
             now = self._context.clock()
-            text = canonical(asdict(step)).decode()
             plain = set(step.nodes.values()) <= UNREMARKABLE
             if plain and 0 <= now - written < TELL_MS:
-                self._check(lease)
-                lease.untold = text
+                lease.untold = step
+                if exchange != (step.round, step.step):
+                    exchange = (step.round, step.step)
+                    self._check(lease)
                 return
             written, lease.untold = now, None
             with self._holding(lease) as (session, job):
-                moves.fenced_update(session, job, lease_until=self._until(), progress=text)
+                moves.fenced_update(session, job, lease_until=self._until(), progress=_text(step))
 
         try:
             return self._engine.run(self._request(lease), progress)
@@ -226,6 +227,8 @@ class Worker:
         with self._context.reading() as session:
             parties = moves.parties(session, lease.job)
             departed = departures.departed(session, lease.job)
+        # The last one may have been stored a moment ago: first of all wait until it is shown.
+        granted = {each.asset_id: self._context.logged(each.grant_id or "") for each in parties}
         return JobRequest(
             id=lease.job,
             index=self._context.entry(lease.job).index,
@@ -234,6 +237,7 @@ class Worker:
             departed=departed,
             leaves=partial(self._leaves, lease),
             plan=plan.to_json(),
+            checkpoint=self._context.log.checkpoint,
             minimum_parties=max(
                 self._context.find(party.grant_id or "", Grant).minimum_parties for party in parties
             ),
@@ -247,7 +251,7 @@ class Worker:
                     agreement=party.agreement_id,
                     agreement_index=self._context.entry(party.agreement_id).index,
                     grant=party.grant_id or "",
-                    grant_index=self._context.logged(party.grant_id or ""),
+                    grant_index=granted[party.asset_id],
                 )
                 for party in parties
             ),
@@ -319,6 +323,10 @@ class Worker:
             for logged in history.completed.get(job_id, [])
             if isinstance(logged.statement, Receipt) and logged.id not in history.broken
         }
+
+
+def _text(step: Progress) -> str:
+    return canonical(asdict(step)).decode()
 
 
 def _rows(job_id: str, outcome: Completed) -> list[JobContribution | JobOpening]:

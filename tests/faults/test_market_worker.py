@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ledger.log import Log
+from marketplace.context import Context
+from marketplace.errors import NotFoundError
 from marketplace.jobs.engine import JobRequest, Outcome, Progress
 from tests.market import FakeEngine, Market
 
@@ -38,6 +40,28 @@ def assert_nothing_came_of_it(market: Market, job: str, state: str) -> None:
     assert (logged(market, "release"), logged(market, "settlement")) == (0, 0)
     assert market.must(market.get("/accounts", market.operator), 200) == []
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
+
+
+def test_a_job_whose_last_grant_is_not_shown_yet_waits_for_it(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: taken in the moment between storing a grant and showing it, the job failed."""
+    job, shown = granted(market), set[str]()
+    find, logged_ = Context.find, Context.logged
+
+    def found(context: Context, name: str, kind: Any) -> Any:
+        if name.startswith("grant:") and name not in shown:
+            raise NotFoundError
+        return find(context, name, kind)
+
+    def waited(context: Context, name: str) -> int:
+        shown.add(name)
+        return logged_(context, name)
+
+    monkeypatch.setattr(Context, "find", found)
+    monkeypatch.setattr(Context, "logged", waited)
+    market.work()
+    assert_released_once(market, job)
 
 
 def test_a_job_cancelled_while_it_runs_releases_nothing(market: Market):

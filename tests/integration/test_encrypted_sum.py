@@ -160,7 +160,7 @@ def _sent_words(play: Play, parties: int) -> list[np.ndarray]:
 
     found = {}
     for _, _, data in play.crossed:
-        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v2","words":null\}', data):
+        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v3","words":null\}', data):
             reply = read_reply(match[0])
             if isinstance(reply, Contribution) and reply.ciphertexts:
                 numbers = [int.from_bytes(each, "big") % 2**64 for each in reply.ciphertexts]

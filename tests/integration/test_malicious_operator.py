@@ -111,20 +111,15 @@ def combined(talk: Conversation, shares: Mapping[str, bytes]) -> bytes:
 def two_stories(talk: Conversation, victim: str) -> tuple[Any, Any]:
     """Two nodes are told that the victim dropped out, the victim and one more that it did not."""
     first, second, third = (name for name in talk.assets if name != victim)
-    without = {
-        "survivors": tuple(sorted((first, second, third))),
-        "mask_keys": {n: talk.replies[n].next_mask_key for n in (first, second, third)},
-    }
-    gone, whole = talk.survivors_request(**without), talk.survivors_request()
-    lists: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
-    for told, request, names in ((0, gone, (first, second)), (1, whole, (third, victim))):
-        for name in names:
-            lists[told][name] = talk.tell(name, request).signed
+    stories = (tuple(sorted((first, second, third))), tuple(sorted(talk.assets)))
     shares: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for told, found in enumerate(lists):
-        for name in found:
-            request = talk.unmask_request(name, lists=found, boxes=talk.boxes[name])
-            shares[told][name] = talk.tell(name, request)
+    for told, names in enumerate(((first, second), (third, victim))):
+        request = talk.survivors_request(survivors=stories[told])
+        lists = {name: talk.tell(name, request).signed for name in names}
+        keys = {name: talk.replies[name].next_mask_key for name in stories[told]}
+        for name in names:
+            asked = talk.unmask_request(name, lists=lists, mask_keys=keys)
+            shares[told][name] = talk.tell(name, asked)
     return shares
 
 
@@ -133,6 +128,22 @@ def test_a_node_that_is_dropped_for_some_and_alive_for_others_stays_hidden(play:
     victim = talk.assets[3]
     for told in two_stories(talk, victim):
         assert {word(reply) for reply in told.values()} == {"grant_mismatch"}
+
+
+def test_where_all_vouched_for_it_it_cannot_be_dropped_for_enough_as_well(play: Play):
+    # Three sign that the victim left, and reveal for that; the victim knows better, alone.
+    talk = begun(play).ask()
+    victim, vouched = talk.assets[3], dict(talk.lists)
+    others = tuple(sorted(set(talk.assets) - {victim}))
+    keys = {name: reply.next_mask_key for name, reply in talk.replies.items()}
+    talk.agree(survivors=others)
+    for name in others[1:]:
+        refused = talk.tell(name, talk.unmask_request(name, lists=vouched, mask_keys=keys))
+        assert word(refused) == "grant_mismatch"
+    told = talk.tell(victim, talk.unmask_request(victim, lists=vouched, mask_keys=keys))
+    # Of its seed this is one share of four, where three are needed.
+    with pytest.raises(shamir.ShareError):
+        combined(talk, {victim: told.shares[victim]})
 
 
 def test_twin_with_a_low_threshold_it_is_read(alone: Play, monkeypatch: pytest.MonkeyPatch):
@@ -150,8 +161,7 @@ def test_whoever_signed_one_list_signs_no_other_and_reveals_for_no_other(play: P
     for step in ("list", "shares"):
         talk = begun(play).ask()
         names = tuple(sorted(talk.assets[:3]))
-        keys = {name: talk.replies[name].next_mask_key for name in names}
-        other = talk.survivors_request(survivors=names, mask_keys=keys)
+        other = talk.survivors_request(survivors=names)
         talk.agree()
         if step == "list":
             assert word(play.ask(0, other)) == "grant_mismatch"
@@ -196,7 +206,7 @@ class Careless:
 
         def agreeing(secrets: RoundSecrets, survivors: Any, key: SigningKey) -> bytes:
             secrets.survivors = survivors
-            return secrets._list().sign(key)
+            return secrets._list(survivors).sign(key)
 
         patch.setattr(Work, "_step", keeping)
         patch.setattr(RoundSecrets, "reveal", revealing)
@@ -209,10 +219,9 @@ def test_twin_nodes_that_remember_nothing_reveal_both(alone: Play, monkeypatch: 
     talk = begun(alone).ask()
     boxes, victim = talk.boxes, talk.assets[3]
     names = tuple(sorted(talk.assets[:3]))
-    keys = {name: talk.replies[name].next_mask_key for name in names}
     seeds = talk.agree().reveal()
     talk.number, talk.boxes = 1, boxes
-    dropped = talk.agree(survivors=names, mask_keys=keys).reveal()
+    dropped = talk.agree(survivors=names).reveal()
     seed = combined(talk, {name: shares[victim] for name, shares in seeds.items()})
     key = combined(talk, {name: shares[victim] for name, shares in dropped.items()})
     found = stripped(talk, victim, seed, MaskKey.from_secret(key))
@@ -318,7 +327,7 @@ def test_keys_lists_and_boxes_of_an_earlier_use_are_of_no_use(play: Play):
     # Lists of the round before.
     talk = begun(play)
     old = talk.ask().agree().lists
-    boxes = talk.before
+    boxes = talk.boxes
     talk.reveal()
     talk.ask(spread(talk, 210.0)).agree()
     assert word(play.ask(0, talk.unmask_request(talk.assets[0], lists=old))) == "grant_mismatch"
@@ -343,10 +352,7 @@ def test_fewer_than_two_thirds_and_one_are_refused(play: Play, step: str):
     if step == "question":
         request = talk.deal().request(mask_keys=few(talk))
     elif step == "list":
-        talk.deal().ask()
-        keys = {name: talk.replies[name].next_mask_key for name in talk.assets[:2]}
-        names = tuple(sorted(keys))
-        request = talk.survivors_request(survivors=names, mask_keys=keys)
+        request = talk.deal().ask().survivors_request(survivors=tuple(sorted(talk.assets[:2])))
     with no_data_opened(play):
         assert word(play.ask(0, request)) == "grant_mismatch"
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from federated.messages import Failure, FinishReply
+from federated.messages import Failure, FinishReply, Refusal, read_reply
 from federated.node import runner
 from federated.peers import PublicMaskKey, Use
+from ledger.client import LogClient
 from ledger.keys import SigningKey
 from ledger.statements import Receipt, read
 from privacy.masking import MaskKey
@@ -56,6 +57,56 @@ def test_a_revocation_between_rounds_stops_the_job(play: Play):
     receipt = play.receipt(0, reply)
     assert (receipt.state, receipt.reason) == ("failed", "cancelled")
     assert [item.round for item in receipt.contributions] == [1]
+
+
+def test_a_revocation_that_the_checkpoint_beside_a_question_covers_stops_the_job(fresh: Play):
+    talk = begun(fresh)
+    talk.round()
+    fresh.seats[0].client.revoke(talk.grants[fresh.seats[0].asset], "stop")
+    handed = fresh.market.app.state.context.log.checkpoint()
+    body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
+    with no_data_opened(fresh):
+        assert word(read_reply(fresh.nodes[0].handle(body, handed))) == "revoked"
+
+
+def test_an_older_checkpoint_beside_a_question_hides_nothing_that_the_node_knows(fresh: Play):
+    talk = begun(fresh)
+    talk.round()
+    handed = fresh.market.app.state.context.log.checkpoint()
+    fresh.seats[0].client.revoke(talk.grants[fresh.seats[0].asset], "stop")
+    fresh.nodes[0].keep_books()
+    body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
+    with no_data_opened(fresh):
+        assert word(read_reply(fresh.nodes[0].handle(body, handed))) == "revoked"
+
+
+def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
+    fresh: Play, monkeypatch: pytest.MonkeyPatch
+):
+    talk = begun(fresh)
+    handed = fresh.market.app.state.context.log.checkpoint()
+    asked: list[str] = []
+    reading = LogClient._get
+
+    def counted(client: LogClient, path: str) -> bytes:
+        asked.append(path)
+        return reading(client, path)
+
+    monkeypatch.setattr(LogClient, "_get", counted)
+    fresh.nodes[0].handle(talk.request().to_bytes(), handed)
+    assert asked == []
+    # The twin: without it the node asks for itself.
+    fresh.nodes[1].handle(talk.request().to_bytes())
+    assert asked == ["/v1/log/checkpoint"]
+
+
+@pytest.mark.parametrize("handed", [b"", b"no note", b"log\n1\nAAAA\n\n"])
+def test_what_is_no_checkpoint_of_the_log_is_no_ground_to_compute(fresh: Play, handed: bytes):
+    talk = begun(fresh)
+    with no_data_opened(fresh):
+        reply = read_reply(fresh.nodes[0].handle(talk.request().to_bytes(), handed))
+    assert isinstance(reply, Refusal)
+    assert fresh.receipt(0, reply).reason == reply.reason
 
 
 def substituted(talk: Conversation, at: int, key: SigningKey) -> dict[str, bytes]:

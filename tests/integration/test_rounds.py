@@ -74,11 +74,11 @@ def test_the_result_equals_the_plain_computation(bench: Bench):
     assert outcome.result["age"]["missing"] == 4
 
 
-def test_three_exchanges_a_round_two_before_and_one_for_the_receipts(bench: Bench):
+def test_two_exchanges_a_round_two_before_and_one_for_the_receipts(bench: Bench):
     outcome = bench.run()
     assert isinstance(outcome, Completed)
     assert [record.number for record in outcome.rounds] == [1, 2]
-    assert len(bench.crossed) == 2 * 4 * (2 + 3 * 2 + 1)
+    assert len(bench.crossed) == 2 * 4 * (2 + 2 * 2 + 1)
     assert outcome.dropped == {}
     assert [list(each.opened.mask_keys) for each in outcome.rounds] == [[], []]
 
@@ -163,7 +163,7 @@ def test_progress_names_each_node_in_each_exchange(bench: Bench):
     steps = [(each.round, each.step, each.asset) for each in bench.progress]
     exchanges = [(0, "keys"), (0, "shares")]
     for number, question in ((1, "moments"), (2, "spread")):
-        exchanges += [(number, step) for step in (question, "survivors", "unmask")]
+        exchanges += [(number, step) for step in (question, "unmask")]
     exchanges.append((2, "finish"))
     assert steps == [(*exchange, asset) for exchange in exchanges for asset in ASSETS]
     assert {each.state for each in bench.progress} == {"answered"}
@@ -185,7 +185,7 @@ def test_all_nodes_compute_at_the_same_time(bench: Bench):
 
 def _contributions(bench: Bench) -> Iterator[bytes]:
     for direction, _, data in bench.crossed:
-        if direction == TO_SERVER and b"contribution/v2" in data:
+        if direction == TO_SERVER and b"contribution/v3" in data:
             yield data
 
 

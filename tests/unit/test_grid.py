@@ -16,7 +16,7 @@ from federated.errors import GridError, MessageError
 from federated.grid import APP_RAISED, BAD_REPLY, TO_NODE, TO_SERVER, InProcessGrid
 from federated.messages import Failure, read_reply
 from federated.node.client_app import make_client_app
-from federated.records import ACTION, MESSAGE_TYPE, pack, unpack
+from federated.records import ACTION, MESSAGE_TYPE, checkpoint_of, pack, unpack
 
 Handler = Callable[[Message, Context], Message]
 
@@ -262,7 +262,7 @@ def test_flower_prints_nothing(capfd: pytest.CaptureFixture[str]):
 
 
 class _Breaking:
-    def handle(self, _body: bytes) -> bytes:
+    def handle(self, _body: bytes, _checkpoint: bytes | None = None) -> bytes:
         raise ValueError("patient 7 has 63.5")
 
 
@@ -279,6 +279,8 @@ def test_the_client_app_answers_a_broken_node_with_one_word():
         RecordDict(),
         RecordDict({"rongshu": ConfigRecord({"body": "text"})}),
         RecordDict({"rongshu": ConfigRecord({"body": b"a", "more": b"b"})}),
+        RecordDict({"rongshu": ConfigRecord({"body": b"a", "checkpoint": "text"})}),
+        RecordDict({"rongshu": ConfigRecord({"checkpoint": b"a"})}),
         RecordDict({"rongshu": ConfigRecord({"body": b"a"}), "more": ConfigRecord()}),
         RecordDict({"rongshu": ArrayRecord()}),
     ],
@@ -288,3 +290,27 @@ def test_a_flower_message_with_anything_but_one_body_is_refused(content: RecordD
         unpack(_ask(grid, 1)[0])
         with pytest.raises(MessageError):
             unpack(grid.create_message(content, MESSAGE_TYPE, 1, "1"))
+
+
+def test_a_checkpoint_travels_beside_a_body_and_is_no_part_of_it():
+    with _grid(_echo) as grid:
+        asked = grid.create_message(pack(b"body", b"note"), MESSAGE_TYPE, 1, "1")
+        assert (unpack(asked), checkpoint_of(asked)) == (b"body", b"note")
+        assert checkpoint_of(_ask(grid, 1)[0]) is None
+
+
+def test_a_node_is_handed_the_checkpoint_that_came_with_a_request():
+    handed = []
+
+    class Node:
+        def handle(self, body: bytes, checkpoint: bytes | None = None) -> bytes:
+            handed.append((body, checkpoint))
+            return b"reply"
+
+    with InProcessGrid({1: (make_client_app(Node()), _context(1))}) as grid:
+        for content in (pack(b"body", b"note"), pack(b"body")):
+            asked = grid.create_message(content, MESSAGE_TYPE, 1, "1")
+            (reply,) = grid.send_and_receive([asked])
+            assert unpack(reply) == b"reply"
+            assert checkpoint_of(reply) is None
+    assert handed == [(b"body", b"note"), (b"body", None)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.checkpoint import sign as sign_checkpoint
 from ledger.client import LogClient
 from ledger.encoding import b64encode
@@ -79,6 +79,63 @@ def test_more_entries_than_one_bundle_holds_are_read(world: World, tmp_path: Pat
         world.put(world.job())
     client = reader(Server(world), tmp_path / "highest")
     assert client.sync().size == len(client.history.by_id) == world.log.size
+
+
+# --- a checkpoint that somebody hands over
+
+
+def test_a_checkpoint_that_is_handed_over_is_not_asked_for(world: World, tmp_path: Path):
+    server = Server(world)
+    client = reader(server, tmp_path / "highest")
+    assert client.sync(world.log.checkpoint()).size == world.log.size == client.size
+    assert "checkpoint" not in server.asked
+    server.asked.clear()
+    client.sync(world.log.checkpoint())
+    assert server.asked == []
+    job = world.put(world.job())
+    client.sync(world.log.checkpoint())
+    assert job in client.history.by_id
+    assert "checkpoint" not in server.asked
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_one_that_is_older_than_what_is_known_the_server_is_asked(
+    world: World, tmp_path: Path, *, restarted: bool
+):
+    server, old = Server(world), world.log.checkpoint()
+    world.put(world.job())
+    client = reader(server, tmp_path / "highest")
+    client.sync()
+    client = reader(server, tmp_path / "highest") if restarted else client
+    server.asked.clear()
+    assert client.sync(old).size == world.log.size
+    assert server.asked.count("checkpoint") == 1
+    # The twin: where the server shows no more either, the log went back.
+    server.checkpoint = old
+    with pytest.raises(RolledBackError, match="went back"):
+        client.sync(old)
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_one_of_another_history_is_refused_however_it_came(
+    world: World, tmp_path: Path, *, grown: bool
+):
+    other, _ = forked(world)
+    if grown:
+        world.put(world.job())
+    client = reader(Server(world), tmp_path / "highest")
+    client.sync()
+    with pytest.raises(SplitViewError, match="two histories"):
+        client.sync(other)
+
+
+def test_one_that_the_log_did_not_sign_changes_nothing(world: World, tmp_path: Path):
+    server = Server(world, status=404)  # It tells of no other key either.
+    client = reader(server, tmp_path / "highest")
+    head = open_checkpoint(world.log.checkpoint(), world.log.vkey)
+    with pytest.raises(TrustError):
+        client.sync(sign_checkpoint(head, SigningKey.generate(LOG_NAME)))
+    assert (client.size, server.asked) == (0, ["successions"])
 
 
 # --- going back and forking

@@ -60,8 +60,8 @@ REQUESTS = (
     st.builds(KeysRequest, TEXT, ORDINAL, ORDINAL, COHORT, OBJECT)
     | st.builds(SharesRequest, *PLACE, BLOBS)
     | st.builds(RoundRequest, *PLACE, ORDINAL, OBJECT, BLOBS)
-    | st.builds(SurvivorsRequest, *PLACE, COHORT, BLOBS)
-    | st.builds(UnmaskRequest, *PLACE, BLOBS, BLOBS)
+    | st.builds(SurvivorsRequest, *PLACE, COHORT)
+    | st.builds(UnmaskRequest, *PLACE, BLOBS, BLOBS, BLOBS)
     | st.builds(
         FinishRequest, TEXT, ORDINAL, st.integers(0, 99), st.sampled_from(["completed", "failed"])
     )
@@ -69,9 +69,9 @@ REQUESTS = (
 REPLIES = (
     st.builds(KeysReply, TEXT, BLOB)
     | st.builds(SharesReply, TEXT, *PLACE, BLOBS)
-    | st.builds(SurvivorsReply, TEXT, *PLACE, BLOB, BLOBS)
-    | st.builds(UnmaskReply, TEXT, *PLACE, BLOBS)
-    | st.builds(Contribution, TEXT, *PLACE, WORDS, st.none(), COMMITMENT, BLOB)
+    | st.builds(SurvivorsReply, TEXT, *PLACE, BLOB)
+    | st.builds(UnmaskReply, TEXT, *PLACE, BLOBS, BLOBS)
+    | st.builds(Contribution, TEXT, *PLACE, WORDS, st.none(), COMMITMENT, BLOB, BLOB)
     | st.builds(
         Contribution,
         TEXT,
@@ -80,6 +80,7 @@ REPLIES = (
         st.lists(BLOB, min_size=1, max_size=3).map(tuple),
         COMMITMENT,
         BLOB,
+        BLOB,
     )
     | st.builds(FinishReply, BLOB)
     | st.builds(Refusal, TEXT, TEXT, WORD, st.none() | BLOB)
@@ -87,7 +88,7 @@ REPLIES = (
 )
 
 FINISH = FinishRequest("job:1", 1, 3, "completed")
-CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, bytes(32), b"key")
+CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, bytes(32), b"list", b"key")
 
 
 @given(REQUESTS)
@@ -150,10 +151,11 @@ def _edited(message: Any, **changes: Any) -> bytes:
         (RoundRequest("j", 1, 1, 1, {}, {}), {"first": 0}, "first"),
         (RoundRequest("j", 1, 1, 1, {}, {}), {"type": "round-request/v1"}, "known type"),
         (SharesRequest("j", 1, 1, {}), {"mask_keys": {"": "AAAA"}}, "mask_keys"),
-        (SurvivorsRequest("j", 1, 1, ("a",), {}), {"survivors": ["b", "a"]}, "survivors"),
-        (SurvivorsRequest("j", 1, 1, ("a",), {}), {"survivors": []}, "survivors"),
-        (UnmaskRequest("j", 1, 1, {}, {}), {"lists": []}, "lists"),
-        (UnmaskRequest("j", 1, 1, {}, {}), {"boxes": {"a": ""}}, "boxes"),
+        (SurvivorsRequest("j", 1, 1, ("a",)), {"survivors": ["b", "a"]}, "survivors"),
+        (SurvivorsRequest("j", 1, 1, ("a",)), {"survivors": []}, "survivors"),
+        (UnmaskRequest("j", 1, 1, {}, {}, {}), {"lists": []}, "lists"),
+        (UnmaskRequest("j", 1, 1, {}, {}, {}), {"boxes": {"a": ""}}, "boxes"),
+        (UnmaskRequest("j", 1, 1, {}, {}, {}), {"mask_keys": []}, "mask_keys"),
     ],
 )
 def test_a_request_outside_its_form_is_refused_by_field(message: Any, changes: Any, named: str):
@@ -170,6 +172,7 @@ def test_a_request_outside_its_form_is_refused_by_field(message: Any, changes: A
         ({"ciphertexts": ["AAAA"]}, "either words or ciphertexts"),
         ({"words": None, "ciphertexts": []}, "ciphertexts"),
         ({"next_mask_key": ""}, "next_mask_key"),
+        ({"signed": ""}, "signed"),
         ({"seed_commitment": b64encode(bytes(31))}, "32 bytes"),
         ({"seed_commitment": None}, "seed_commitment"),
     ],

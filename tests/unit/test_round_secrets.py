@@ -211,13 +211,53 @@ def test_nothing_is_revealed_without_enough_lists_like_its_own(lists: dict[str, 
     assert set(play.reveal("a")) == set(NAMES)
 
 
-def test_shares_are_revealed_once_and_only_after_a_list():
-    play = Round().deal().mask()
+def test_shares_are_revealed_once_and_only_after_an_answer():
+    play = Round().deal()
     lists = {name: listed(name, NAMES) for name in NAMES}
     refused("grant_mismatch", lambda: play.reveal("a", lists))
-    play.agree(NAMES)
+    play.mask()
+    play.reveal("a", lists)
+    refused("grant_mismatch", lambda: play.reveal("a", lists))
+
+
+def vouched(play: Round) -> dict[str, bytes]:
+    return {name: node.vouch(KEYS[name]) for name, node in play.nodes.items()}
+
+
+def test_where_nobody_left_what_all_signed_with_their_answers_opens_the_sum():
+    play = Round().deal().mask()
+    play.lists = vouched(play)
+    assert opened_total(play, NAMES, NAMES).tolist() == sum(WORDS.values()).tolist()
+
+
+@pytest.mark.parametrize("what", ["one lacks", "one is forged", "one is of another question"])
+def test_what_was_signed_with_the_answers_counts_only_from_everybody(what: str):
+    play = Round().deal().mask()
+    lists = vouched(play)
+    if what == "one lacks":
+        del lists["e"]
+    elif what == "one is forged":
+        lists["e"] = lists["d"]
+    else:
+        lists["e"] = listed("e", NAMES, request="sha256:" + "9" * 64)
+    for name in NAMES[:4]:
+        refused("grant_mismatch", lambda name=name: play.reveal(name, lists))  # type: ignore[misc]
+    # Four of five are enough where each has heard that somebody left.
+    play.agree(NAMES[:4])
     play.reveal("a")
-    refused("grant_mismatch", lambda: play.reveal("a"))
+
+
+def test_whoever_signed_that_somebody_left_reveals_for_no_other_list():
+    play = Round().deal().mask()
+    whole = vouched(play)
+    play.agree(NAMES[:4])
+    refused("grant_mismatch", lambda: play.reveal("a", whole))
+
+
+def test_whoever_revealed_that_nobody_left_signs_nothing_else():
+    play = Round().deal().mask()
+    play.reveal("a", vouched(play))
+    refused("grant_mismatch", lambda: play.nodes["a"].agree(NAMES[:4], KEYS["a"]))
 
 
 def test_of_each_party_one_share_is_revealed_and_never_the_other():

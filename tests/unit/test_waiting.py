@@ -143,7 +143,7 @@ def test_a_lost_node_is_told_at_once_waited_for_and_then_given_up(scene: Scene):
     scene.states[SOUTH] = away(0.0)
     replies = scene.send()
     assert (set(replies.answers), replies.gone) == ({NORTH}, {SOUTH: NO_REPLY})
-    assert (0.0, SOUTH, "lost") in scene.told
+    assert (WAIT_SECONDS, SOUTH, "lost") in scene.told
     assert REJOIN <= scene.now < REJOIN + 1.0
 
 
