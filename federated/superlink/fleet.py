@@ -157,9 +157,9 @@ class Fleet:
             return None
         head, tree = found.messages_list[0], found.message_object_trees[0]
         run_id = head.metadata.run_id
-        contents = {name: self._object(run_id, name) for name in messages.names(tree)}
+        name = messages.record_of(tree)
         # Not confirmed: the SuperLink forgets all of a run's objects when the run ends.
-        return messages.join(head.metadata.message_id, contents)
+        return messages.join(head, tree, None if name is None else self._object(run_id, name))
 
     def reply(self, message: Message) -> None:
         """Hand over a reply.
@@ -167,23 +167,23 @@ class Fleet:
         Raises:
             SuperLinkError: the run has ended, or the SuperLink cannot be reached.
         """
-        parts = messages.split(message)
+        part = messages.split(message)
         run_id = message.metadata.run_id
         pushed = self._ask(
             self._client.PushMessages,
             PushMessagesRequest(
                 node=self._node,
-                messages_list=[parts.head],
-                message_object_trees=[parts.tree],
+                messages_list=[part.head],
+                message_object_trees=[part.tree],
                 clientapp_runtime_list=[0.0],
             ),
         )
-        for name in pushed.objects_to_push:
+        if part.name in pushed.objects_to_push:
             request = PushObjectRequest(
                 node=self._node,
                 run_id=run_id,
-                object_id=name,
-                object_content=parts.objects[name],
+                object_id=part.name,
+                object_content=part.record,
                 session_id=pushed.session_id,
             )
             self._ask(self._client.PushObject, request)

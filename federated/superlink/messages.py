@@ -1,33 +1,33 @@
-"""A Flower message as it crosses a SuperLink: a head without content, and objects beside it.
+"""A Flower message as it crosses a SuperLink: a head without content, and an object beside it.
 
-Flower sends the records of a message as objects of their own, named by their SHA-256, so that equal
-ones travel once. Both sides of a SuperLink split and join them in the same way; this is that way.
+Flower sends message, records and record as three objects named by their SHA-256, each with a
+request of its own at either end. With head and record at hand the other two can only be what their
+names say, so here the record alone travels. Both sides of a SuperLink do so; this is how.
 
-    tree, objects = split(message)       # push the head with the tree, then the objects asked for
-    message = join(message_id, contents)
+    part = split(message)                # push part.head with part.tree, then the record
+    message = join(head, tree, record)   # what was not sent is worked out, and must fit its name
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
-from flwr.app import Message
-from flwr.app.message import remove_content_from_message
-from flwr.common.serde import message_to_proto
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PullObjectResponse
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.inflatable.inflatable_object import get_object_tree, no_object_id_recompute
 
 from federated.errors import SuperLinkError
+from federated.records import RECORD
+
+_NESTED: Final = 2
+"""Below a message its records, below these the record."""
 
 
 @dataclass(frozen=True)
@@ -37,48 +37,70 @@ class Split:
     Attributes:
         head: the message without its content.
         tree: names of all objects, as Flower nests them.
-        objects: contents by name.
+        name: of the record.
+        record: its bytes.
     """
 
     head: MessageProto
     tree: ObjectTree
-    objects: Mapping[str, bytes]
+    name: str
+    record: bytes
 
 
 def split(message: Message) -> Split:
-    """Take a message apart; it gets the id under which a reply will name it."""
+    """Take a message with content apart; it gets the id under which a reply will name it."""
     with no_object_id_recompute():
         message.metadata.__dict__["_message_id"] = message.object_id
-        head = remove_content_from_message(message) if message.has_content() else message
+        record = message.content[RECORD]
         return Split(
-            head=message_to_proto(head),
+            head=message_to_proto(remove_content_from_message(message)),
             tree=get_object_tree(message),
-            objects={
-                name: each.deflate() for name, each in get_all_nested_objects(message).items()
-            },
+            name=record.object_id,
+            record=record.deflate(),
         )
 
 
-def join(message_id: str, contents: dict[str, bytes]) -> Message:
-    """Put a message together from its objects.
+def record_of(tree: ObjectTree) -> str | None:
+    """Return the name of a message's record; None for one without content, which is an error.
 
     Raises:
-        SuperLinkError: an object is not what its name says, or they make no message.
+        SuperLinkError: a message of another shape.
+    """
+    found, names = tree, []
+    while found.children:
+        if len(found.children) != 1:
+            raise SuperLinkError("the SuperLink handed over a message with more than one record")
+        found = found.children[0]
+        names.append(found.object_id)
+    if names and len(names) != _NESTED:
+        raise SuperLinkError("the SuperLink handed over a message that is nested otherwise")
+    return names[-1] if names else None
+
+
+def join(head: MessageProto, tree: ObjectTree, record: bytes | None) -> Message:
+    """Put a message together.
+
+    Args:
+        head: as it came.
+        tree: as it came with the head.
+        record: what the name of `record_of(tree)` stands for; None where there is none.
+
+    Raises:
+        SuperLinkError: head and record are not what the names of the message say.
     """
     try:
-        message = inflate_object_from_contents(message_id, contents)
+        message = message_from_proto(head)
+        if record is None:
+            return message
+        content = RecordDict({RECORD: ConfigRecord.inflate(record)})
+        message = make_message(message.metadata, content=content)
+        found = get_object_tree(message)
     except Exception as error:
         # Flower raises a dozen kinds here, on bytes that somebody else chose.
-        raise SuperLinkError("the SuperLink handed over objects that make no message") from error
-    if not isinstance(message, Message):
-        raise SuperLinkError("the SuperLink handed over something that is no message")
-    message.metadata.__dict__["_message_id"] = message_id
+        raise SuperLinkError("the SuperLink handed over what makes no message") from error
+    if found != tree:
+        raise SuperLinkError("the SuperLink handed over another message than it named")
     return message
-
-
-def names(tree: ObjectTree) -> list[str]:
-    """Return the names of a message's objects."""
-    return [each.object_id for each in iterate_object_tree(tree)]
 
 
 def pull(

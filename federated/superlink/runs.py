@@ -32,7 +32,7 @@ from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import Message as MessageProto
-from flwr.proto.message_pb2 import PushObjectRequest
+from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -301,16 +301,10 @@ class RunGrid(Grid):
             message_object_trees=[part.tree for part in parts],
         )
         answer = self._patiently(lambda: self._client.PushMessages(request))
-        contents = {name: data for part in parts for name, data in part.objects.items()}
+        records = {part.name: part.record for part in parts}
         for name in answer.objects_to_push:
-            push = PushObjectRequest(
-                node=_NODE,
-                run_id=self._run.run_id,
-                object_id=name,
-                object_content=contents[name],
-                session_id=answer.session_id,
-            )
-            self._push(push)
+            if name in records:
+                self._push(name, records[name], answer.session_id)
         return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -329,7 +323,7 @@ class RunGrid(Grid):
         request = PullAppMessagesRequest(message_ids=waiting)
         found = self._patiently(lambda: self._client.PullMessages(request))
         return [
-            self._take(head, messages.names(tree))
+            self._take(head, tree)
             for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
             if not self._sent_again(head)
         ]
@@ -382,7 +376,14 @@ class RunGrid(Grid):
             metadata.ttl,
         )
 
-    def _push(self, request: PushObjectRequest) -> None:
+    def _push(self, name: str, content: bytes, session_id: str) -> None:
+        request = PushObjectRequest(
+            node=_NODE,
+            run_id=self._run.run_id,
+            object_id=name,
+            object_content=content,
+            session_id=session_id,
+        )
         self._patiently(lambda: self._client.PushObject(request))
 
     def _check(self) -> None:
@@ -409,14 +410,11 @@ class RunGrid(Grid):
         self._bell.ring()
         return True
 
-    def _take(self, head: MessageProto, names: Sequence[str]) -> Message:
-        message_id = head.metadata.message_id
+    def _take(self, head: MessageProto, tree: ObjectTree) -> Message:
         self._sent.pop(head.metadata.reply_to_message_id, None)
-        contents: dict[str, bytes] = {}
-        for name in names:
-            contents[name] = self._object(name)
+        name = messages.record_of(tree)
         # Not confirmed: the SuperLink forgets all of a run's objects when the run ends.
-        return messages.join(message_id, contents)
+        return messages.join(head, tree, None if name is None else self._object(name))
 
     def _object(self, name: str) -> bytes:
         """Wait for an object: a node pushes the head of its reply first and then the rest."""

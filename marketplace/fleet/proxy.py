@@ -1,7 +1,8 @@
 """Passes nodes' requests on to the SuperLink: `/v1/fleet/…` and no other path of it.
 
 A node asks for messages again and again. Where there is none, the request is held until something
-was sent to a node, for some seconds: a node then hears at once, and an idle one asks rarely.
+was sent to a node, for some seconds: a node then hears at once, and an idle one asks rarely. Nor is
+the SuperLink asked for a node that comes again before anything more was sent.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ LOOK_SECONDS: Final = 2.0
 """How often the SuperLink is asked meanwhile: others than this process may have sent something."""
 
 _TIMEOUT: Final = 30.0
-_STIRRING: Final = frozenset({"push-messages", "push-object"})
+STIR_SECONDS: Final = 0.1
+"""A reply that needs no object is told so much later; the others once their object is there."""
+
 _HEADERS: Final = (
     "accept",
     "content-type",
@@ -62,6 +65,8 @@ class Proxy:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sent = 0
         self._left: Counter[str] = Counter()
+        self._asked: dict[str, int] = {}
+        self._begun: dict[str, asyncio.TimerHandle] = {}
         self._news = asyncio.Condition()
 
     async def pass_on(self, name: str, request: Request) -> Response:
@@ -82,8 +87,8 @@ class Proxy:
         url = f"https://{access.address}/v1/fleet/{name}"
         ask = partial(_ask, client, url, body, headers)
         answer = await (self._hold(request, ask) if name == "pull-messages" else ask())
-        if name in _STIRRING and answer.is_success:
-            self._link.stir()
+        if answer.is_success:
+            self._stir(name, _node_of(request))
         if name == "deactivate-node" and answer.is_success:
             # The node that leaves has a request here that need not be held any longer.
             self._left[_node_of(request)] += 1
@@ -97,9 +102,11 @@ class Proxy:
         """Ask until a message comes, its node leaves or hangs up, or it was held long enough."""
         node, end = _node_of(request), time.monotonic() + HOLD_SECONDS
         left = self._left[node]
+        answer = httpx.Response(200)
         while True:
             seen = self._sent
-            answer = await ask()
+            if self._asked.pop(node, -1) != seen:
+                answer = await ask()
             remaining = end - time.monotonic()
             if (
                 answer.content
@@ -107,11 +114,25 @@ class Proxy:
                 or remaining <= 0
                 or self._left[node] != left
             ):
+                if answer.content:
+                    self._asked[node] = seen
                 return answer
             await self._wait_for_news(seen, min(LOOK_SECONDS, remaining))
             if await request.is_disconnected():
                 # A message is handed over once: taken for a node that died, it would be lost.
                 return httpx.Response(204)
+
+    def _stir(self, name: str, node: str) -> None:
+        """Tell the coordinator that a reply is there, once it is there whole."""
+        if name not in ("push-messages", "push-object"):
+            return
+        if (begun := self._begun.pop(node, None)) is not None:
+            begun.cancel()
+        if name == "push-object":
+            self._link.stir()
+        else:
+            loop = asyncio.get_running_loop()
+            self._begun[node] = loop.call_later(STIR_SECONDS, self._link.stir)
 
     def _connected(self, ca: bytes) -> httpx.AsyncClient:
         if self._client is None:

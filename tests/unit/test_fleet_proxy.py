@@ -181,8 +181,55 @@ def test_a_push_wakes_the_coordinator_and_nothing_else_does(
     line: Line, proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(proxies, "HOLD_SECONDS", 0.01)
-    asyncio.run(proxy.pass_on(name, Node().request("x")))
+    monkeypatch.setattr(proxies, "STIR_SECONDS", 0.0)
+
+    async def play() -> None:
+        await proxy.pass_on(name, Node().request("x"))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(play())
     assert line.stirs == (1 if name.startswith("push-") else 0)
+
+
+def test_a_reply_wakes_the_coordinator_once_when_it_is_there_whole(line: Line, proxy: Proxy):
+    async def play() -> None:
+        for node in ("first", "second"):
+            await proxy.pass_on("push-messages", Node().request("x", flwr_public_key=node))
+        assert line.stirs == 0
+        await proxy.pass_on("push-object", Node().request("x", flwr_public_key="first"))
+        assert line.stirs == 1
+        # The second needs none, and is told by and by.
+        await asyncio.sleep(2 * proxies.STIR_SECONDS)
+        assert line.stirs == 2
+
+    asyncio.run(play())
+
+
+def test_the_superlink_is_not_asked_again_before_more_was_sent(line: Line, proxy: Proxy):
+    async def play() -> None:
+        line.waiting.append(MESSAGE)
+        assert (await proxy.pass_on("pull-messages", Node().request("x"))).body == MESSAGE
+        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert line.asked == ["pull-messages"]
+        line.send(MESSAGE)
+        assert (await task).body == MESSAGE
+        assert line.asked == ["pull-messages"] * 2
+
+    asyncio.run(play())
+
+
+def test_what_was_sent_while_a_node_worked_is_handed_over_at_once(line: Line, proxy: Proxy):
+    async def play() -> None:
+        line.waiting.append(MESSAGE)
+        assert (await proxy.pass_on("pull-messages", Node().request("x"))).body == MESSAGE
+        line.send(MESSAGE)
+        await asyncio.sleep(0.01)
+        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
+        assert (await asyncio.wait_for(task, 1.0)).body == MESSAGE
+
+    asyncio.run(play())
 
 
 def test_only_what_authenticates_a_node_is_passed_on(
