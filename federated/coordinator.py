@@ -56,11 +56,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Seat:
-    """One node's place in a job: Flower's number for it, its key, and the grant it gave."""
+    """One node's place in a job: Flower's number for it, its key, its grant, and whose it is.
+
+    Without a provider it counts as its own.
+    """
 
     node_id: int
     key: VerifyKey
     grant: str
+    provider: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Assignment:
         seats: by asset id, the whole cohort.
         encryption_key: the researcher's public key as the signed job carries it, or None.
         timeout: seconds that one exchange may take.
-        minimum: fewest parties that every grant permits; all of them where 0.
+        minimum: fewest providers that every grant permits; every node is needed where 0.
         departed: who was gone before, where another coordinator began; see `Session`.
         leaves: called when somebody is gone; see `Session`.
         watch: who hears of nodes besides their replies.
@@ -113,7 +117,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         plan=assignment.plan,
         task=task,
         members={
-            asset: Member(seat.node_id, seat.key, {"grant": seat.grant})
+            asset: Member(seat.node_id, seat.key, {"grant": seat.grant}, seat.provider)
             for asset, seat in assignment.seats.items()
         },
         deliver=outcomes.append,

@@ -458,5 +458,5 @@ class _Conversation:
         return replies.answers
 
     def _check_enough(self, parties: Collection[str]) -> None:
-        if len(parties) < self._session.enough:
+        if not self._session.are_enough(parties):
             raise _StoppedError(self._gone)

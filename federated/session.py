@@ -9,7 +9,7 @@ match outcome:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,11 +31,13 @@ class Member:
         node_id: Flower's number for it.
         key: the node's key, from its asset statement.
         evidence: where this node finds the proofs of its agreement, job and grant.
+        provider: whose it is; its own where empty.
     """
 
     node_id: int
     key: VerifyKey
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    provider: str = ""
 
 
 class Watch(Protocol):
@@ -155,7 +157,8 @@ class Session:
         members: by asset id, the whole cohort.
         encryption_key: the buyer's public key for an encrypted task; None for others.
         timeout: seconds that one exchange may take; no limit where None.
-        minimum: fewest nodes whose contributions may be summed, by their grants; all where 0.
+        minimum: fewest providers whose contributions may be summed, by their grants; every node is
+            needed where 0.
         departed: who was gone before this coordinator took the job over.
         leaves: called with attempt, round, step and who is gone, before anything rests on it.
         watch: hears of nodes; without it, only the timeout says that one is gone.
@@ -200,8 +203,13 @@ class Session:
         """Ids of all assets, ascending."""
         return tuple(sorted(self.members))
 
-    @property
-    def enough(self) -> int:
-        """Fewest nodes with which the job goes on."""
-        parties = len(self.members)
-        return max(self.minimum or parties, recovery_threshold(parties), MIN_SURVIVORS)
+    def are_enough(self, assets: Collection[str]) -> bool:
+        """Whether the job goes on with these nodes alone.
+
+        Two assets of one provider hide nothing from each other, so terms count providers.
+        """
+        least = max(recovery_threshold(len(self.members)), MIN_SURVIVORS)
+        if not self.minimum:
+            least = len(self.members)
+        providers = {self.members[asset].provider or asset for asset in assets}
+        return len(assets) >= least and len(providers) >= self.minimum

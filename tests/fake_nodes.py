@@ -231,13 +231,16 @@ class Bench:
     minimum: int = 0
     grid: type[InProcessGrid] = Losing
     lose: dict[str, str] = field(default_factory=dict)
+    providers: dict[str, str] = field(default_factory=dict)
     crossed: list[tuple[str, int, bytes]] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
 
     def run(self, attempt: int = 1) -> Outcome:
         outcomes: list[Outcome] = []
         members = {
-            asset: Member(at, self.keys[asset].verify_key, {"grant": GRANT})
+            asset: Member(
+                at, self.keys[asset].verify_key, {"grant": GRANT}, self.providers.get(asset, "")
+            )
             for at, asset in enumerate(self.nodes, start=1)
         }
         session = Session(

@@ -44,7 +44,7 @@ class JobRequest:
         statement: what the researcher signed.
         attempt: number of the first; a worker that takes the job over begins with the same.
         plan: the plan as JSON (`federated.plan.Plan.from_json` reads it).
-        minimum_parties: fewest parties that every grant permits.
+        minimum_parties: fewest providers that every grant permits.
         cohort: in the job's order.
         checkpoint: returns the log's newest signed checkpoint.
         departed: who was gone when an earlier worker ran the job: (attempt, round, step) to assets

@@ -72,6 +72,7 @@ class GridEngine:
                         node_ids[member.asset],
                         VerifyKey.from_text(member.node_key),
                         member.grant,
+                        member.provider,
                     )
                     for member in request.cohort
                 },

@@ -110,6 +110,28 @@ def test_two_of_four_that_leave_are_too_many(later: str):
     assert set(outcome.reasons) == {ASSETS[0], ASSETS[3]}
 
 
+def test_who_stays_is_counted_by_providers_where_the_terms_do():
+    ended = []
+    for gone in (0, 4):
+        bench = make_bench(parties=5, minimum=4)
+        assets = list(bench.nodes)
+        # Four of five stay each time; without the last they belong to three.
+        bench.providers = dict.fromkeys(assets[:2], "both")
+        bench.lose = {assets[gone]: "1"}
+        ended.append(type(right_or_refused(bench)))
+    assert ended == [Completed, Failed]
+
+
+def test_a_list_of_survivors_is_signed_anew_only_where_somebody_dropped_out():
+    asked = []
+    for lost in ({}, {ASSETS[1]: "1"}, {ASSETS[1]: "unmask 1"}):
+        bench = make_bench(minimum=3)
+        bench.lose = lost
+        assert isinstance(right_or_refused(bench), Completed)
+        asked.append([each.round for each in bench.progress if each.step == "survivors"])
+    assert asked == [[], [1, 1, 1], []]
+
+
 def test_only_rounds_since_the_last_departure_make_up_the_result():
     bench = make_bench(minimum=3)
     bench.lose = {ASSETS[1]: "2"}
