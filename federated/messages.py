@@ -298,8 +298,7 @@ class Contribution(_Said):
         words: masked 64-bit words, each little-endian, in the order of the question's layout.
         ciphertexts: encryptions of masked values instead, for an encrypted task.
         seed_commitment: 32 bytes by which a seed that others put together can be checked.
-        signed: the node's signed list of survivors (`federated.peers`) should nobody drop out.
-        next_mask_key: the node's signed keys for the following round.
+        next_mask_key: the node's signed keys for the following round; they say what it answered.
 
     Raises:
         MessageError: both words and ciphertexts, or neither.
@@ -309,7 +308,6 @@ class Contribution(_Said):
     words: bytes | None = field(metadata=_WORDS_OR_NONE)
     ciphertexts: tuple[bytes, ...] | None = field(metadata=_BLOBS_OR_NONE)
     seed_commitment: bytes = field(metadata=_COMMITMENT)
-    signed: bytes = field(metadata=_BLOB)
     next_mask_key: bytes = field(metadata=_BLOB)
 
     def __post_init__(self) -> None:
@@ -342,7 +340,7 @@ class UnmaskRequest(_Asked):
     """Asks a survivor to reveal what takes the masks off the sum, and shows that all agree on it.
 
     Attributes:
-        lists: by asset, the survivors' signed lists.
+        lists: by asset, the survivors' signed lists; empty where nobody dropped out.
         boxes: by sender, what the others dealt to this node for this round.
         mask_keys: the survivors' signed keys for the following round, to deal shares for it.
     """

@@ -24,7 +24,7 @@ from ledger.errors import EncodingError, LedgerError, SignatureError, StatementE
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import envelope
 
-MASK_KEY_TYPE: Final = "application/vnd.rongshu.mask-key.v2+json"
+MASK_KEY_TYPE: Final = "application/vnd.rongshu.mask-key.v3+json"
 SURVIVORS_TYPE: Final = "application/vnd.rongshu.survivors.v1+json"
 COHORT_NAMESPACE: Final = "rongshu/cohort/v1"
 
@@ -61,18 +61,22 @@ class PublicMaskKey:
     Attributes:
         public: of its mask key, 32 bytes.
         share_public: of its share key, 32 bytes.
+        answered: digest of the request that its node answered together with these keys; empty where
+            no round came before. Those of all parties of a request show that nobody dropped out.
     """
 
     asset: str
     use: Use
     public: bytes
     share_public: bytes
+    answered: str = ""
 
     def sign(self, key: SigningKey) -> bytes:
         """Return the envelope that tells the cohort these keys, signed by the node's key."""
         payload = {
             "asset": self.asset,
             **self.use.fields(),
+            "answered": self.answered,
             "public": b64encode(self.public),
             "share_public": b64encode(self.share_public),
         }
@@ -85,7 +89,9 @@ def cohort_digest(cohort: Iterable[str]) -> str:
     return "sha256:" + digest(COHORT_NAMESPACE, canonical(names)).hex()
 
 
-def open_mask_key(data: bytes, key: VerifyKey, *, asset: str, use: Use) -> PublicMaskKey:
+def open_mask_key(
+    data: bytes, key: VerifyKey, *, asset: str, use: Use, answered: str = ""
+) -> PublicMaskKey:
     """Verify a peer's mask key and that it was made for exactly this use.
 
     Args:
@@ -94,6 +100,7 @@ def open_mask_key(data: bytes, key: VerifyKey, *, asset: str, use: Use) -> Publi
         asset: whose key it must be.
         use: what it must be for: a key for another job, attempt, round or cohort is refused,
             because a replayed key would let old masks cancel new ones.
+        answered: digest of the request of the round before; empty where there was none.
 
     Raises:
         PeerKeyError: not signed by `key`, malformed, or made for another use.
@@ -102,14 +109,14 @@ def open_mask_key(data: bytes, key: VerifyKey, *, asset: str, use: Use) -> Publi
         payload = envelope.open_(data, MASK_KEY_TYPE, key)
     except (SignatureError, StatementError) as error:
         raise PeerKeyError(f"mask key of {asset}: {error}") from None
-    expected = {"asset": asset, **use.fields()}
+    expected = {"asset": asset, "answered": answered, **use.fields()}
     if set(payload) != {*expected, "public", "share_public"}:
         raise PeerKeyError(f"mask key of {asset}: has other fields than a mask key")
     for name, value in expected.items():
         if payload[name] != value or type(payload[name]) is not type(value):
             raise PeerKeyError(f"mask key of {asset}: made for another {name}")
     keys = {name: _public(asset, name, payload[name]) for name in ("public", "share_public")}
-    return PublicMaskKey(asset, use, keys["public"], keys["share_public"])
+    return PublicMaskKey(asset, use, keys["public"], keys["share_public"], answered)
 
 
 def raw_mask_key(data: bytes) -> bytes:

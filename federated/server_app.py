@@ -229,7 +229,7 @@ class _Conversation:
         }
         replies = self._all(bodies, KeysReply, self._number, "keys")
         keys = {asset: reply.mask_key for asset, (reply, _) in replies.items()}
-        self._look_at_keys(keys, number)
+        self._look_at_keys(keys, number, "")
         body = SharesRequest(session.job, attempt, number, keys).to_bytes()
         dealt = self._all(dict.fromkeys(keys, body), SharesReply, self._number, "shares")
         self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in dealt.items()})
@@ -289,26 +289,31 @@ class _Conversation:
                 failures[asset] = "wrong_form"
         if failures:
             raise _StoppedError(failures)
-        self._look_at_keys({a: each.next_mask_key for a, each in found.items()}, number + 1)
+        self._look_at_keys(
+            {asset: each.next_mask_key for asset, each in found.items()},
+            number + 1,
+            body_digest(request),
+        )
         return found
 
     def _agree(
         self, number: int, request: bytes, contributions: Mapping[str, Contribution]
     ) -> dict[str, bytes]:
-        """Return what the survivors signed of who they are; ask them only if somebody dropped out.
+        """Have the survivors sign who they are, if somebody dropped out.
 
-        With its contribution each has signed that nobody did.
+        Otherwise there is no list: their next keys say that each of them answered.
         """
+        if set(contributions) == set(self._keys):
+            return {}
         survivors = tuple(sorted(contributions))
-        lists = {asset: each.signed for asset, each in contributions.items()}
-        agreed = SurvivorList("", self._use(number), body_digest(request), survivors)
-        if set(contributions) != set(self._keys):
-            body = SurvivorsRequest(
-                self._session.job, self._exchange.attempt, number, survivors
-            ).to_bytes()
-            replies = self._all(dict.fromkeys(survivors, body), SurvivorsReply, number, "survivors")
-            lists = {asset: reply.signed for asset, (reply, _) in replies.items()}
-        self._look_at_lists(agreed, lists)
+        body = SurvivorsRequest(
+            self._session.job, self._exchange.attempt, number, survivors
+        ).to_bytes()
+        replies = self._all(dict.fromkeys(survivors, body), SurvivorsReply, number, "survivors")
+        lists = {asset: reply.signed for asset, (reply, _) in replies.items()}
+        self._look_at_lists(
+            SurvivorList("", self._use(number), body_digest(request), survivors), lists
+        )
         return lists
 
     def _reveal(
@@ -325,13 +330,13 @@ class _Conversation:
             asset: UnmaskRequest(
                 session.job, self._exchange.attempt, number, lists, boxes.get(asset, {}), keys
             ).to_bytes()
-            for asset in lists
+            for asset in lists or contributions
         }
         replies = self._all(bodies, UnmaskReply, number, "unmask")
         self._take_boxes(keys, {asset: reply.boxes for asset, (reply, _) in replies.items()})
         return {asset: reply for asset, (reply, _) in replies.items()}
 
-    def _look_at_keys(self, keys: Mapping[str, bytes], number: int) -> None:
+    def _look_at_keys(self, keys: Mapping[str, bytes], number: int, answered: str) -> None:
         """Look at signed keys only to name the right culprit: the nodes verify them again."""
         failures = {}
         for asset, data in keys.items():
@@ -341,6 +346,7 @@ class _Conversation:
                     self._session.members[asset].key,
                     asset=asset,
                     use=self._use(number),
+                    answered=answered,
                 )
             except PeerKeyError:
                 failures[asset] = BAD_MASK_KEY

@@ -125,16 +125,21 @@ class FakeNode:
             return self.contribute(request, asked)
         if not isinstance(request, UnmaskRequest):
             return SurvivorsReply(*place, secrets.agree(request.survivors, self.key))
-        shares = secrets.reveal(request.lists, request.boxes, self.peers)
+        after = self.secrets[request.round + 1]
+        boxes = after.deal(request.mask_keys, self.peers)
+        shares = secrets.reveal(request.lists, request.boxes, self.peers, after)
         if request.round == self.first:
             self.parties = set(secrets.survivors)
-        boxes = self.secrets[request.round + 1].deal(request.mask_keys, self.peers)
         return UnmaskReply(*place, shares, boxes)
 
-    def new_key(self, request: KeysRequest | RoundRequest, number: int) -> bytes:
+    def new_key(
+        self, request: KeysRequest | RoundRequest, number: int, answered: str = ""
+    ) -> bytes:
         use = Use(request.job, request.attempt, number, tuple(sorted(self.peers)))
         minimum = self.minimum or len(self.peers)
-        self.secrets[number] = RoundSecrets.fresh(use, self.asset, self.key, minimum)
+        self.secrets[number] = RoundSecrets.fresh(
+            use, self.asset, self.key, minimum, answered=answered
+        )
         return self.secrets[number].signed
 
     def contribute(self, request: RoundRequest, asked: str) -> Contribution:
@@ -161,8 +166,7 @@ class FakeNode:
             words_to_bytes(words) if sealed is None else None,
             sealed,
             secrets.commitment(),
-            secrets.vouch(self.key),
-            self.new_key(request, request.round + 1),
+            self.new_key(request, request.round + 1, asked),
         )
 
     def receipt(self, request: FinishRequest) -> bytes:

@@ -113,7 +113,7 @@ class Conversation:
         keys: the signed keys of that round, by asset, of everybody who dealt shares for it.
         boxes: what was dealt for it, by receiver and sender; in `before` for the round before.
         asked: the request of the round under way, and in `replies` what came back.
-        lists: the survivors' signed lists in it; at first those that nobody has left.
+        lists: the survivors' signed lists in it, where somebody left.
     """
 
     def __init__(self, play: Play, job: str, grants: dict[str, str], attempt: int = 1) -> None:
@@ -189,8 +189,13 @@ class Conversation:
             for asset in self.keys
             if asset not in without
         }
-        self.lists = {asset: reply.signed for asset, reply in self.replies.items()}
+        self.lists = {}
         return self
+
+    @property
+    def survivors(self) -> list[str]:
+        """Who is in the sum: those on the list, or everybody who answered where there is none."""
+        return list(self.lists or self.replies)
 
     def survivors_request(self, **changes: Any) -> SurvivorsRequest:
         names = tuple(sorted(self.replies))
@@ -205,7 +210,7 @@ class Conversation:
         return self
 
     def unmask_request(self, asset: str, **changes: Any) -> UnmaskRequest:
-        keys = {name: self.replies[name].next_mask_key for name in self.lists}
+        keys = {name: self.replies[name].next_mask_key for name in self.survivors}
         request = UnmaskRequest(
             self.job, self.attempt, self.number, self.lists, self.boxes.get(asset, {}), keys
         )
@@ -214,9 +219,10 @@ class Conversation:
     def reveal(self) -> dict[str, dict[str, bytes]]:
         """Have everybody reveal; return the shares by holder, and go on to the next round."""
         replies = {
-            name: self.heard(name, self.unmask_request(name), UnmaskReply) for name in self.lists
+            name: self.heard(name, self.unmask_request(name), UnmaskReply)
+            for name in self.survivors
         }
-        self.keys = {name: self.replies[name].next_mask_key for name in self.lists}
+        self.keys = {name: self.replies[name].next_mask_key for name in self.survivors}
         self._take({name: reply.boxes for name, reply in replies.items()})
         self.number += 1
         return {name: dict(reply.shares) for name, reply in replies.items()}

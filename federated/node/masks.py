@@ -6,8 +6,7 @@ Learning" (CCS 2017), one method a step, each once:
     secrets = RoundSecrets.fresh(use, asset, node_key, 3)  # `secrets.signed` goes to the others
     boxes = secrets.deal(mask_keys, …)                # shares of both secrets, one box a party
     masked = secrets.mask(words, mask_keys, request)  # the contribution
-    signed = secrets.vouch(node_key)                  # the list of survivors should nobody leave
-    signed = secrets.agree(survivors, node_key)       # where somebody did: one list, no second
+    signed = secrets.agree(survivors, node_key)       # where somebody left: one list, no second
     shares = secrets.reveal(lists, boxes, …)          # of a seed or of a mask key, never both
 
 Decides that no step comes out of order, and that what the coordinator relays is what the peers
@@ -47,6 +46,7 @@ class RoundSecrets:
         request: digest of the question that it answered; empty before.
         masked: assets with whose keys the contribution is masked, its own too.
         survivors: the list that it signed because somebody left, or revealed for; empty before.
+        answered: what its signed keys say of the round before; see `PublicMaskKey`.
     """
 
     use: Use
@@ -58,6 +58,7 @@ class RoundSecrets:
     request: str = ""
     masked: tuple[str, ...] = ()
     survivors: tuple[str, ...] = ()
+    answered: str = ""
     _mask_key: MaskKey = field(default_factory=MaskKey.generate, repr=False)
     _share_key: ShareKey = field(default_factory=ShareKey.generate, repr=False)
     _seed: bytes = field(default_factory=lambda: random_bytes(_SEED_BYTES), repr=False)
@@ -72,6 +73,7 @@ class RoundSecrets:
         key: SigningKey,
         minimum: int,
         providers: Mapping[str, str] | None = None,
+        answered: str = "",
     ) -> RoundSecrets:
         """Draw the secrets of a round and sign their public halves.
 
@@ -81,13 +83,15 @@ class RoundSecrets:
             key: the node's signing key.
             minimum: fewest providers that its grant permits.
             providers: by asset, whose it is; each its own where None.
+            answered: digest of the request that is answered together with them.
         """
-        made = cls(use, asset, b"", minimum, providers or {})
+        made = cls(use, asset, b"", minimum, providers or {}, answered=answered)
         made.signed = made._public().sign(key)
         return made
 
     def _public(self) -> PublicMaskKey:
-        return PublicMaskKey(self.asset, self.use, self._mask_key.public, self._share_key.public)
+        keys = self._mask_key.public, self._share_key.public
+        return PublicMaskKey(self.asset, self.use, *keys, self.answered)
 
     @property
     def threshold(self) -> int:
@@ -108,7 +112,8 @@ class RoundSecrets:
 
         Raises:
             RefusedError: `grant_mismatch` for too few parties, strangers or a second time;
-                `not_proven` for a key that is not its node's, or in the place of this node's.
+                `not_proven` for a key that is not its node's, or in the place of this node's, or of
+                one that answered another request than this node.
         """
         if self.dealt:
             raise RefusedError("grant_mismatch", "shares of this round were dealt already")
@@ -119,7 +124,11 @@ class RoundSecrets:
         for asset in sorted(mask_keys.keys() - {self.asset}):
             try:
                 found[asset] = open_mask_key(
-                    mask_keys[asset], node_keys[asset], asset=asset, use=self.use
+                    mask_keys[asset],
+                    node_keys[asset],
+                    asset=asset,
+                    use=self.use,
+                    answered=self.answered,
                 )
             except PeerKeyError as error:
                 raise RefusedError("not_proven", str(error)) from error
@@ -184,13 +193,6 @@ class RoundSecrets:
         """Return what is published with the contribution, by which its seed can be checked."""
         return seed_commitment(self._seed, owner=self.asset, context=self._context(self.masked))
 
-    def vouch(self, key: SigningKey) -> bytes:
-        """Sign, with the contribution, the list of survivors that holds should nobody drop out.
-
-        It counts only beside those of all others on it; see `reveal`.
-        """
-        return self._list(self.masked).sign(key)
-
     def agree(self, survivors: tuple[str, ...], key: SigningKey) -> bytes:
         """Sign whose contributions the round has, as somebody dropped out; never a second list.
 
@@ -202,36 +204,41 @@ class RoundSecrets:
             raise RefusedError("grant_mismatch", "nothing was answered, or a list was signed")
         self._check_parties(set(survivors), set(self.masked))
         self.survivors = survivors
-        return self._list(survivors).sign(key)
+        return self._list().sign(key)
 
     def reveal(
         self,
         lists: Mapping[str, bytes],
         boxes: Mapping[str, bytes],
         node_keys: Mapping[str, VerifyKey],
+        after: RoundSecrets,
     ) -> dict[str, bytes]:
         """Return one share for each party that masked: a survivor's seed, or a dropped one's key.
 
         Once, for one list: the one that `agree` signed here and enough others signed too, or, where
-        it signed none, the one that every party which masked has vouched for.
+        it signed none, the one with every party on it that masked.
 
         Args:
             lists: the survivors' signed lists; not trusted.
             boxes: what the others dealt to this node, by sender; not trusted.
             node_keys: key of each node by asset, from the ledger.
+            after: the secrets of the round to come, dealt to those who answered this one.
 
         Raises:
             RefusedError: `grant_mismatch`: nothing was answered here, or too few agree.
         """
         if not self.request or self._own is None:
             raise RefusedError("grant_mismatch", "nothing was answered here, or it was revealed")
-        needed = self.threshold if self.survivors else len(self.masked)
-        survivors = self.survivors or self.masked
-        try:
-            self._list(survivors).check_enough(lists, node_keys, needed)
-        except SurvivorsError as error:
-            raise RefusedError("grant_mismatch", str(error)) from error
-        self.survivors = survivors
+        if after.answered != self.request or set(after.dealt) != set(self.survivors or self.masked):
+            raise RefusedError(
+                "grant_mismatch", "these are not all who answered, or are on the list"
+            )
+        if self.survivors:
+            try:
+                self._list().check_enough(lists, node_keys, self.threshold)
+            except SurvivorsError as error:
+                raise RefusedError("grant_mismatch", str(error)) from error
+        self.survivors = self.survivors or self.masked
         context = self._context(sorted(self.dealt))
         shares = {self.asset: self._own.seed}
         for sender in self.masked:
@@ -254,8 +261,8 @@ class RoundSecrets:
         self._own = None
         return shares
 
-    def _list(self, survivors: tuple[str, ...]) -> SurvivorList:
-        return SurvivorList(self.asset, self.use, self.request, survivors)
+    def _list(self) -> SurvivorList:
+        return SurvivorList(self.asset, self.use, self.request, self.survivors)
 
     def _context(self, parties: Iterable[str]) -> bytes:
         names = tuple(parties)

@@ -101,14 +101,19 @@ class Work:
                 self.parties, self.settled = before.parties, before.settled
                 self.revealed = before.revealed
 
-    def fresh(self, number: int) -> bytes:
-        """Draw the secrets of a round; return their public halves, signed by the node."""
+    def fresh(self, number: int, answered: str = "") -> bytes:
+        """Draw the secrets of a round; return their public halves, signed by the node.
+
+        Args:
+            number: the round.
+            answered: digest of the request that is answered together with them.
+        """
         use = Use(self.permit.job_id, self.attempt, number, self.permit.job.assets)
         grant = self.permit.grant
         minimum = len(use.cohort) if grant is None else grant.minimum_parties
         providers = {name: asset.provider for name, asset in self.permit.assets.items()}
         self.secrets[number] = RoundSecrets.fresh(
-            use, self.asset, self.node_key, minimum, providers
+            use, self.asset, self.node_key, minimum, providers, answered
         )
         return self.secrets[number].signed
 
@@ -146,14 +151,14 @@ class Work:
             signed = secrets.agree(request.survivors, self.node_key)
             self._settle(number, request.survivors)
             return SurvivorsReply(*place, signed)
-        if set(request.mask_keys) != set(secrets.survivors or secrets.masked):
-            raise RefusedError("grant_mismatch", "the next keys are not those of the survivors")
-        shares = secrets.reveal(request.lists, request.boxes, keys)
+        after = self.of(number + 1)
+        boxes = after.deal(request.mask_keys, keys)
+        shares = secrets.reveal(request.lists, request.boxes, keys, after)
         # With the secrets gone, no later code can mask or reveal anything under them.
         del self.secrets[number]
         self.revealed |= number == self.first
         self._settle(number, secrets.survivors)
-        return UnmaskReply(*place, shares, self.of(number + 1).deal(request.mask_keys, keys))
+        return UnmaskReply(*place, shares, boxes)
 
     def _settle(self, number: int, survivors: tuple[str, ...]) -> None:
         """Remember whose first sum this is: its conversation goes on among exactly those."""
@@ -176,8 +181,7 @@ class Work:
             words=plain,
             ciphertexts=sealed,
             seed_commitment=self.of(request.round).commitment(),
-            signed=self.of(request.round).vouch(self.node_key),
-            next_mask_key=self.fresh(request.round + 1),
+            next_mask_key=self.fresh(request.round + 1, self.of(request.round).request),
         )
 
     def mask(self, request: RoundRequest, words: Words, asked: str) -> None:

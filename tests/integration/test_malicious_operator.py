@@ -130,17 +130,17 @@ def test_a_node_that_is_dropped_for_some_and_alive_for_others_stays_hidden(play:
         assert {word(reply) for reply in told.values()} == {"grant_mismatch"}
 
 
-def test_where_all_vouched_for_it_it_cannot_be_dropped_for_enough_as_well(play: Play):
-    # Three sign that the victim left, and reveal for that; the victim knows better, alone.
+def test_where_all_answered_one_cannot_be_dropped_for_enough_as_well(play: Play):
+    # Three sign that the victim left; all four have signed, with their next keys, that it did not.
     talk = begun(play).ask()
-    victim, vouched = talk.assets[3], dict(talk.lists)
+    victim = talk.assets[3]
     others = tuple(sorted(set(talk.assets) - {victim}))
     keys = {name: reply.next_mask_key for name, reply in talk.replies.items()}
     talk.agree(survivors=others)
     for name in others[1:]:
-        refused = talk.tell(name, talk.unmask_request(name, lists=vouched, mask_keys=keys))
+        refused = talk.tell(name, talk.unmask_request(name, lists={}, mask_keys=keys))
         assert word(refused) == "grant_mismatch"
-    told = talk.tell(victim, talk.unmask_request(victim, lists=vouched, mask_keys=keys))
+    told = talk.tell(victim, talk.unmask_request(victim, lists={}, mask_keys=keys))
     # Of its seed this is one share of four, where three are needed.
     with pytest.raises(shamir.ShareError):
         combined(talk, {victim: told.shares[victim]})
@@ -206,7 +206,7 @@ class Careless:
 
         def agreeing(secrets: RoundSecrets, survivors: Any, key: SigningKey) -> bytes:
             secrets.survivors = survivors
-            return secrets._list(survivors).sign(key)
+            return secrets._list().sign(key)
 
         patch.setattr(Work, "_step", keeping)
         patch.setattr(RoundSecrets, "reveal", revealing)
@@ -280,11 +280,12 @@ def test_keys_that_the_operator_signed_are_refused(play: Play):
         assert word(play.ask(0, talk.shares_request(mask_keys=keys))) == "not_proven"
 
 
-def unverified(data: bytes, _key: Any, *, asset: str, use: Use) -> PublicMaskKey:
+def unverified(
+    data: bytes, _key: Any, *, asset: str, use: Use, answered: str = ""
+) -> PublicMaskKey:
     payload = envelope.raw_open(data).payload
-    return PublicMaskKey(
-        asset, use, b64decode(payload["public"]), b64decode(payload["share_public"])
-    )
+    keys = b64decode(payload["public"]), b64decode(payload["share_public"])
+    return PublicMaskKey(asset, use, *keys, answered)
 
 
 def test_twin_whoever_believes_them_tells_the_operator_everything(

@@ -71,7 +71,7 @@ REPLIES = (
     | st.builds(SharesReply, TEXT, *PLACE, BLOBS)
     | st.builds(SurvivorsReply, TEXT, *PLACE, BLOB)
     | st.builds(UnmaskReply, TEXT, *PLACE, BLOBS, BLOBS)
-    | st.builds(Contribution, TEXT, *PLACE, WORDS, st.none(), COMMITMENT, BLOB, BLOB)
+    | st.builds(Contribution, TEXT, *PLACE, WORDS, st.none(), COMMITMENT, BLOB)
     | st.builds(
         Contribution,
         TEXT,
@@ -80,7 +80,6 @@ REPLIES = (
         st.lists(BLOB, min_size=1, max_size=3).map(tuple),
         COMMITMENT,
         BLOB,
-        BLOB,
     )
     | st.builds(FinishReply, BLOB)
     | st.builds(Refusal, TEXT, TEXT, WORD, st.none() | BLOB)
@@ -88,7 +87,7 @@ REPLIES = (
 )
 
 FINISH = FinishRequest("job:1", 1, 3, "completed")
-CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, bytes(32), b"list", b"key")
+CONTRIBUTION = Contribution("asset:a", "job:1", 1, 2, bytes(16), None, bytes(32), b"key")
 
 
 @given(REQUESTS)
@@ -172,7 +171,6 @@ def test_a_request_outside_its_form_is_refused_by_field(message: Any, changes: A
         ({"ciphertexts": ["AAAA"]}, "either words or ciphertexts"),
         ({"words": None, "ciphertexts": []}, "ciphertexts"),
         ({"next_mask_key": ""}, "next_mask_key"),
-        ({"signed": ""}, "signed"),
         ({"seed_commitment": b64encode(bytes(31))}, "32 bytes"),
         ({"seed_commitment": None}, "seed_commitment"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,18 @@ ASKED = "sha256:1"
 WORDS = {name: np.arange(6, dtype=np.uint64) * (at + 1) for at, name in enumerate(NAMES)}
 
 
+def fresh(name: str, answered: str = ASKED, minimum: int = 4) -> RoundSecrets:
+    """The secrets that a node draws with its answer, for the round after."""
+    use = replace(USE, round=USE.round + 1)
+    return RoundSecrets.fresh(use, name, KEYS[name], minimum, answered=answered)
+
+
 class Round:
     """Five nodes in one round; `minimum` is that of every grant."""
 
     def __init__(self, minimum: int = 4, use: Use = USE) -> None:
         self.nodes = {name: RoundSecrets.fresh(use, name, KEYS[name], minimum) for name in NAMES}
+        self.after = {name: fresh(name, minimum=minimum) for name in NAMES}
         self.signed = {name: node.signed for name, node in self.nodes.items()}
         self.boxes: dict[str, dict[str, bytes]] = {}
         self.masked: dict[str, np.ndarray] = {}
@@ -54,9 +62,22 @@ class Round:
     def dealt_to(self, name: str) -> dict[str, bytes]:
         return {sender: dealt[name] for sender, dealt in self.boxes.items() if name in dealt}
 
-    def reveal(self, name: str, lists: dict[str, bytes] | None = None) -> dict[str, bytes]:
+    def reveal(
+        self,
+        name: str,
+        lists: dict[str, bytes] | None = None,
+        boxes: dict[str, bytes] | None = None,
+    ) -> dict[str, bytes]:
+        after = self.after[name]
+        if not after.dealt:
+            self.deal_next(name, self.nodes[name].survivors or NAMES)
         given = self.lists if lists is None else lists
-        return self.nodes[name].reveal(given, self.dealt_to(name), PUBLIC)
+        return self.nodes[name].reveal(given, boxes or self.dealt_to(name), PUBLIC, after)
+
+    def deal_next(self, name: str, parties: tuple[str, ...], **signed: bytes) -> None:
+        """One node deals for the round to come, to those who answered this one."""
+        keys = {party: self.after[party].signed for party in parties}
+        self.after[name].deal(keys | signed, PUBLIC)
 
 
 def opened_total(play: Round, parties: tuple[str, ...], survivors: tuple[str, ...]) -> np.ndarray:
@@ -213,50 +234,58 @@ def test_nothing_is_revealed_without_enough_lists_like_its_own(lists: dict[str, 
 
 def test_shares_are_revealed_once_and_only_after_an_answer():
     play = Round().deal()
-    lists = {name: listed(name, NAMES) for name in NAMES}
-    refused("grant_mismatch", lambda: play.reveal("a", lists))
+    refused("grant_mismatch", lambda: play.reveal("a"))
     play.mask()
-    play.reveal("a", lists)
-    refused("grant_mismatch", lambda: play.reveal("a", lists))
+    play.reveal("a")
+    refused("grant_mismatch", lambda: play.reveal("a"))
 
 
-def vouched(play: Round) -> dict[str, bytes]:
-    return {name: node.vouch(KEYS[name]) for name, node in play.nodes.items()}
-
-
-def test_where_nobody_left_what_all_signed_with_their_answers_opens_the_sum():
+def test_where_nobody_left_the_next_keys_of_all_open_the_sum():
     play = Round().deal().mask()
-    play.lists = vouched(play)
     assert opened_total(play, NAMES, NAMES).tolist() == sum(WORDS.values()).tolist()
 
 
-@pytest.mark.parametrize("what", ["one lacks", "one is forged", "one is of another question"])
-def test_what_was_signed_with_the_answers_counts_only_from_everybody(what: str):
+def test_without_a_list_nothing_is_revealed_unless_everybody_answered():
     play = Round().deal().mask()
-    lists = vouched(play)
-    if what == "one lacks":
-        del lists["e"]
-    elif what == "one is forged":
-        lists["e"] = lists["d"]
-    else:
-        lists["e"] = listed("e", NAMES, request="sha256:" + "9" * 64)
-    for name in NAMES[:4]:
-        refused("grant_mismatch", lambda name=name: play.reveal(name, lists))  # type: ignore[misc]
+    play.deal_next("a", NAMES[:4])
+    refused("grant_mismatch", lambda: play.reveal("a"))
     # Four of five are enough where each has heard that somebody left.
     play.agree(NAMES[:4])
     play.reveal("a")
 
 
-def test_whoever_signed_that_somebody_left_reveals_for_no_other_list():
+@pytest.mark.parametrize(
+    "signed",
+    [
+        fresh("e", "sha256:2").signed,
+        fresh("e", "").signed,
+        fresh("d").signed,
+        RoundSecrets.fresh(USE, "e", KEYS["e"], 4, answered=ASKED).signed,
+    ],
+    ids=["another question", "no question", "another node", "another round"],
+)
+def test_a_next_key_that_does_not_say_so_counts_for_no_answer(signed: bytes):
     play = Round().deal().mask()
-    whole = vouched(play)
-    play.agree(NAMES[:4])
-    refused("grant_mismatch", lambda: play.reveal("a", whole))
+    refused("not_proven", lambda: play.deal_next("a", NAMES, e=signed))
+    refused("grant_mismatch", lambda: play.nodes["a"].reveal({}, {}, PUBLIC, play.after["a"]))
+
+
+def test_keys_of_another_round_say_nothing_about_this_one():
+    play = Round().deal().mask()
+    other = {name: fresh(name, "sha256:2") for name in NAMES}
+    other["a"].deal({name: each.signed for name, each in other.items()}, PUBLIC)
+    refused("grant_mismatch", lambda: play.nodes["a"].reveal({}, {}, PUBLIC, other["a"]))
+
+
+def test_whoever_signed_that_somebody_left_reveals_for_nothing_else():
+    play = Round().deal().mask().agree(NAMES[:4])
+    play.deal_next("a", NAMES)
+    refused("grant_mismatch", lambda: play.reveal("a"))
 
 
 def test_whoever_revealed_that_nobody_left_signs_nothing_else():
     play = Round().deal().mask()
-    play.reveal("a", vouched(play))
+    play.reveal("a")
     refused("grant_mismatch", lambda: play.nodes["a"].agree(NAMES[:4], KEYS["a"]))
 
 
@@ -291,13 +320,13 @@ def test_a_box_that_was_damaged_or_swapped_gives_no_share():
     boxes["b"], boxes["c"] = boxes["c"], boxes["b"]
     boxes["d"] = play.dealt_to("b")["d"]
     boxes["e"] = boxes["e"][:-1] + bytes([boxes["e"][-1] ^ 1])
-    assert set(play.nodes["a"].reveal(play.lists, boxes, PUBLIC)) == {"a"}
+    assert set(play.reveal("a", boxes=boxes)) == {"a"}
 
 
 def test_a_box_of_another_round_gives_no_share():
     before = Round(use=Use("job:1", 1, 2, NAMES)).deal()
     play = Round().deal().mask().agree(NAMES)
-    assert set(play.nodes["a"].reveal(play.lists, before.dealt_to("a"), PUBLIC)) == {"a"}
+    assert set(play.reveal("a", boxes=before.dealt_to("a"))) == {"a"}
 
 
 def test_no_secret_stands_in_a_repr():
