@@ -169,13 +169,9 @@ class Serving:
         while not self._leaving.is_set():
             message = fleet.receive()
             if message is not None:
-                reply = app(message, context)
-                try:
-                    fleet.reply(reply)
-                except SuperLinkError as error:
-                    # The run has ended, or the line broke. The journal keeps the reply, and a
-                    # coordinator that still wants it asks again once it hears from this node.
-                    self._tell("reply", str(error))
+                # Where this breaks, the run has ended or the reply is lost. The journal keeps it: a
+                # coordinator that still wants it asks again, because the node connects anew.
+                fleet.reply(app(message, context))
 
     def _tell(self, what: str, text: str) -> None:
         if self._said.get(what) != text:
