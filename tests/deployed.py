@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -305,14 +306,19 @@ class Town:
 
     def journals_must_agree(self) -> None:
         """Nothing is under way at any node any more, and its journal and the log tell one story."""
+        for name in self.nodes:
+            until(
+                partial(self._accounts_for_all, name),
+                lambda: f"every job that was launched has ended: {self.said()}",
+            )
+
+    def _accounts_for_all(self, name: str) -> bool:
         log = self.researcher.log
-        for name, node in self.nodes.items():
-            log.sync()
-            data, _ = node.home.signed_journal(now_ms)
-            account = check_journal(log.history, data, name)
-            assert account.launched
-            assert account.findings == []
-            assert set(account.ended) >= account.launched
+        data, _ = self.nodes[name].home.signed_journal(now_ms)
+        log.sync()
+        account = check_journal(log.history, data, name)
+        assert account.findings == []
+        return set(account.ended) >= account.launched
 
     def post(self, path: str, **rest: Any) -> httpx.Response:
         """Send a request to the service's address, without credentials."""
