@@ -108,8 +108,13 @@ def combined(talk: Conversation, shares: Mapping[str, bytes]) -> bytes:
 # --- both halves of one node's masks
 
 
-def two_stories(talk: Conversation, victim: str) -> tuple[Any, Any]:
-    """Two nodes are told that the victim dropped out, the victim and one more that it did not."""
+def two_stories(
+    talk: Conversation, victim: str, forger: SigningKey | None = None
+) -> tuple[Any, Any]:
+    """Two nodes are told that the victim dropped out, the victim and one more that it did not.
+
+    A forger signs each story for those who were told the other one.
+    """
     first, second, third = (name for name in talk.assets if name != victim)
     without = {
         "survivors": tuple(sorted((first, second, third))),
@@ -120,9 +125,16 @@ def two_stories(talk: Conversation, victim: str) -> tuple[Any, Any]:
     for told, request, names in ((0, gone, (first, second)), (1, whole, (third, victim))):
         for name in names:
             lists[told][name] = talk.tell(name, request).signed
+        if forger is not None:
+            use = Use(talk.job, talk.attempt, talk.number, tuple(sorted(talk.assets)))
+            asked = body_digest((talk.asked or talk.request()).to_bytes())
+            for name in set(request.survivors) - set(names):
+                made = SurvivorList(name, use, asked, request.survivors)
+                lists[told][name] = made.sign(forger)
     shares: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    groups = ((first, second), (third, victim))
     for told, found in enumerate(lists):
-        for name in found:
+        for name in groups[told]:
             request = talk.unmask_request(name, lists=found, boxes=talk.boxes[name])
             shares[told][name] = talk.tell(name, request)
     return shares
