@@ -117,10 +117,11 @@ def test_what_is_lost_with_its_connection_is_asked_for_again(town: Town, what: s
 # --- a cut line
 
 
-def cut_for(line: Line, seconds: float, *, loudly: bool) -> None:
-    """Cut a line, let time pass, which is all that happens on a line that is cut, and mend it."""
+def cut_for(town: Town, line: Line, *, loudly: bool) -> None:
+    """Cut a node's line, let time pass, which is all that happens then, and mend it."""
     line.cut(loudly=loudly)
-    time.sleep(seconds)
+    time.sleep(CUT_SECONDS)
+    assert town.state("west") == "lost"
     line.mend()
 
 
@@ -131,7 +132,7 @@ def cut_for(line: Line, seconds: float, *, loudly: bool) -> None:
 def test_a_node_whose_line_is_cut_is_waited_for(town: Town, step: str, how: str):
     with Line(town.market.port) as line, town.reached_by(line.address, "west"):
         job = town.submit()
-        at(town, job, step, lambda: cut_for(line, CUT_SECONDS, loudly=how == "loud"))
+        at(town, job, step, lambda: cut_for(town, line, loudly=how == "loud"))
         view = town.wait(job)
         assert view["state"] == "released", (view, town.said())
     assert party(town, view, "west")["state"] == "completed"
