@@ -15,7 +15,8 @@
     ├── JournalError         a node's journal that cannot be trusted or written
     │   └── JournalCutError  lines are gone that the node signed over, as the log shows
     ├── NodeError            a node that is set up wrongly
-    │   └── NotTakenError    the marketplace refuses a statement, and will again
+    │   ├── NotTakenError    the marketplace refuses a statement, and will again
+    │   └── TooEarlyError    it does not take it yet: the node's clock is ahead
     ├── ReceiptError         a receipt that is not the node's account of what crossed
     ├── PresenceError        a heartbeat or an enrolment that is not its node's
     │   └── SupersededError  a process of the node that another one has followed
@@ -201,3 +202,7 @@ class NodeError(FederatedError):
 
 class NotTakenError(NodeError):
     """The marketplace refuses a statement, and would refuse it again."""
+
+
+class TooEarlyError(NodeError):
+    """The marketplace does not take a statement yet: the log's time is far behind its own."""

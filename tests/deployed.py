@@ -8,22 +8,32 @@ with open_town(tmp_path, TABLES) as town:        # service, SuperLink and three 
 Everything is waited for by its own sign, a process's end by its file descriptor (Linux).
 """
 
+import csv
+import io
 import os
 import select
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from federated import certificates
 from federated.errors import NodeError
+from federated.node.home import NodeHome
+from federated.superlink import tied
+from ledger.journal_check import check_journal
 from ledger.terms import Terms
+from ledger.verify import verify
 from marketplace.client import ENDED, Provider, Researcher, now_ms
-from marketplace.processes import Processes, RemoteNode
+from marketplace.processes import Process, Processes, RemoteNode
 from marketplace.settings import Settings
 
 PURPOSE = "research"
@@ -34,13 +44,21 @@ TABLES = {
     "south": "age,chol\n51,210\n65,251\n44,190\n71,290\n56,222\n",
     "west": "age,chol\n47,205\n59,239\n68,275\n41,188\n63,226\n",
 }
+FOUR = TABLES | {"east": "age,chol\n49,215\n58,244\n62,261\n45,199\n"}
+"""As many as are needed for one to leave."""
+
+STEPS = ("keys", "moments", "survivors", "unmask", "spread", "finish")
+"""Of a job of the task `statistics`, as its progress names them."""
 
 
-def until(seen: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    """Wait until something is so; fail where it does not become so."""
+def until(
+    seen: Callable[[], object], what: str | Callable[[], object], seconds: float = 60.0
+) -> None:
+    """Wait until something is so; fail where it does not become so, and say `what`."""
     end = time.monotonic() + seconds
     while not seen():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        told = "" if time.monotonic() < end else what if isinstance(what, str) else what()
+        assert time.monotonic() < end, f"not within {seconds:g} s: {told}"
         time.sleep(0.05)
 
 
@@ -95,6 +113,21 @@ def listening(pid: int) -> set[tuple[str, int]]:
                 address, _, port = words[1].partition(":")
                 found.add((address, int(port, 16)))
     return found
+
+
+class Crooked(Process):
+    """One program of ours in which one thing is wrong; see `tests.crooked` for what may be."""
+
+    def __init__(self, how: str, arguments: list[str], log: Path) -> None:
+        self._log = log
+        program = [sys.executable, str(Path(__file__).with_name("crooked.py")), how, *arguments]
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                [*tied.to_this(), *program],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
 
 
 @dataclass
@@ -167,7 +200,7 @@ class Town:
             seen.update(self.researcher.job(job))
             return seen["state"] in ENDED
 
-        until(over, f"the end of {job}: {seen.get('state')}", seconds)
+        until(over, lambda: f"the end of {seen}: {self.said()}", seconds)
         return seen
 
     def run(self, task: str = "statistics", seconds: float = 120.0, **rest: Any) -> str:
@@ -188,9 +221,145 @@ class Town:
         files += [node.home.folder / "node.log" for node in self.nodes.values()]
         return {str(file): file.read_text()[-2000:] for file in files if file.exists()}
 
+    def connections(self, name: str) -> int:
+        """How often a node has said that it is connected."""
+        return (self.nodes[name].home.folder / "node.log").read_text().count("connected\n")
+
+    def restart(self, name: str, how: str = "") -> None:
+        """Kill a node's process, start another one, and wait until that has connected.
+
+        Args:
+            name: of its provider.
+            how: what is wrong with the new process; see `tests.crooked`.
+        """
+        node, before = self.nodes[name], self.connections(name)
+        node.process.popen.kill()
+        node.process.popen.wait()
+        if how:
+            folder = node.home.folder
+            node.process = Crooked(how, ["node", "run", str(folder)], folder / "node.log")
+        else:
+            node.start()
+        until(lambda: self.connections(name) > before, lambda: f"{name} connects: {self.said()}")
+
+    @contextmanager
+    def crooked(self, how: str, *names: str) -> Iterator[None]:
+        """Let nodes be processes in which something is wrong; see `tests.crooked`."""
+        for name in names:
+            self.restart(name, how)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.restart(name)
+
+    @contextmanager
+    def reached_by(self, address: str, *names: str) -> Iterator[None]:
+        """Let nodes find the service at another address; see `tests.relays`."""
+        for name in names:
+            self._move(name, address)
+        try:
+            yield
+        finally:
+            for name in names:
+                self._move(name, self.market.address)
+
+    @contextmanager
+    def served_with(self, **settings: Any) -> Iterator[None]:
+        """Let the service run with other settings."""
+        usual = self.market._settings
+        self._serve_with(replace(usual, **settings))
+        try:
+            yield
+        finally:
+            self._serve_with(usual)
+
+    def _serve_with(self, settings: Settings) -> None:
+        self.market.stop_service()
+        self.market._settings = settings
+        self.market.start_service()
+        until(lambda: all(self.state(name) == "alive" for name in self.nodes), "all nodes")
+
+    def _move(self, name: str, address: str) -> None:
+        home = NodeHome.load(self.nodes[name].home.folder)
+        replace(home, settings=replace(home.settings, service=address))._save()
+        self.restart(name)
+
+    def uses(self, kind: str) -> dict[str, int]:
+        """How many uses are `reserved`, `spent` or `left` under the agreement on each asset."""
+        found = self.researcher.call("GET", "/agreements")
+        return {each["asset"]: each[f"uses_{kind}"] for each in found}
+
+    def must_be_well(self) -> None:
+        """Everybody is there, or is started; no use is left over; the ledger is sound."""
+        for node in self.nodes.values():
+            if node.process.popen.poll() is not None:
+                node.start()
+        alive = lambda: all(self.state(name) == "alive" for name in self.nodes)  # noqa: E731
+        until(alive, lambda: f"all: {self.said()}")
+        until(lambda: not sum(self.uses("reserved").values()), "no use is left over", 60.0)
+        self.market.keep_books()
+        export = self.market.folder / f"export-{time.monotonic_ns()}"
+        self.market.export(export)
+        verdict = verify(export, self.market.log_key)
+        assert (verdict.status, list(verdict.findings)) == ("sound", [])
+
+    def journals_must_agree(self) -> None:
+        """Nothing is under way at any node any more, and its journal and the log tell one story."""
+        for name in self.nodes:
+            until(
+                partial(self._accounts_for_all, name),
+                lambda: f"every job that was launched has ended: {self.said()}",
+            )
+
+    def _accounts_for_all(self, name: str) -> bool:
+        log = self.researcher.log
+        data, _ = self.nodes[name].home.signed_journal(now_ms)
+        log.sync()
+        account = check_journal(log.history, data, name)
+        assert account.findings == []
+        return set(account.ended) >= account.launched
+
     def post(self, path: str, **rest: Any) -> httpx.Response:
         """Send a request to the service's address, without credentials."""
         return self.market.http().post(path, **rest)
+
+
+def expected(names: tuple[str, ...]) -> dict[str, Any]:
+    """Count and mean of each column over the rows of these providers."""
+    rows = [row for name in names for row in csv.DictReader(io.StringIO(FOUR[name]))]
+    found = {}
+    for column in ("age", "chol"):
+        values = [float(row[column]) for row in rows]
+        found[column] = (len(values), pytest.approx(sum(values) / len(values), rel=1e-12))
+    return found
+
+
+def answer(town: Town, job: str) -> dict[str, Any]:
+    """What the researcher got, after adding it up once more."""
+    result = town.researcher.result(job)
+    return {column: (found["count"], found["mean"]) for column, found in result.items()}
+
+
+def at(town: Town, job: str, step: str, then: Callable[[], None]) -> None:
+    """Do something as soon as a job is seen at a step or beyond it, or, at the last, ended."""
+
+    def seen() -> bool:
+        view = town.researcher.job(job)
+        if view["state"] in ENDED:
+            # The last step is over almost when it can be seen.
+            assert step == STEPS[-1], view
+            return True
+        now = view["progress"].get("step")
+        return now in STEPS and STEPS.index(now) >= STEPS.index(step)
+
+    until(seen, f"step {step}")
+    then()
+
+
+def party(town: Town, view: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for each in view["parties"] if each["asset"] == town.nodes[name].asset]
+    return dict(found)
 
 
 def terms_of(**changes: Any) -> Terms:

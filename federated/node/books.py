@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from federated.errors import FederatedError, NotTakenError
+from federated.errors import FederatedError, NotTakenError, TooEarlyError
 from federated.node.journal import Book, Journal
 from federated.node.service import Service
 from ledger.client import LogClient
@@ -202,7 +202,7 @@ class Books:
         """Hand in what was signed and not yet taken by the log, oldest first.
 
         What the marketplace refuses for good stays in the journal and is tried again after the next
-        start; the rest is not kept waiting by it.
+        start, what comes too early at the next occasion; the rest is not kept waiting by either.
 
         Raises:
             NodeError: the marketplace cannot be reached; all of it waits for the next occasion.
@@ -215,6 +215,9 @@ class Books:
             try:
                 if item.id not in self._log.history.by_id:
                     self._service.submit(item.kind, item.statement)
+            except TooEarlyError as error:
+                _log.warning("%s waits: %s", item.id[:24], error)
+                continue
             except NotTakenError as error:
                 _log.warning("%s was not taken: %s", item.id[:24], error)
                 self._refused.add(item.id)

@@ -375,6 +375,9 @@ class Node:
         return rows
 
     def _finish(self, work: Work | None, request: FinishRequest, asked: str) -> bytes:
+        if work is None and request.state == "completed":
+            # A process that has just begun has read nothing yet, and would know of no job.
+            self._read_log()
         with self._journal.write() as book:
             if not book.is_reserved(request.job, self.asset):
                 raise NodeError("no such job is under way here")

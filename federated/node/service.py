@@ -6,13 +6,15 @@ from typing import Protocol
 
 import httpx
 
-from federated.errors import NodeError, NotTakenError
+from federated.errors import NodeError, NotTakenError, TooEarlyError
 from ledger.encoding import parse
 
 PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts", "epoch": "/v1/closes"}
 ENDED = frozenset({"released", "refused", "failed", "cancelled"})
 # What the marketplace says of the statement itself, not of the moment.
 _FOR_GOOD = frozenset({404, 409, 422})
+# Its code for what was signed later than the log's time: that passes.
+_TOO_EARLY = "backdated"
 
 
 class Service(Protocol):
@@ -54,6 +56,7 @@ class HttpService:
 
         Raises:
             NotTakenError: the marketplace refuses it; names its own word for why.
+            TooEarlyError: this node's clock, or the log's, is wrong; later it may be taken.
             NodeError: it cannot be reached, or cannot take anything now.
         """
         self._call("POST", PATHS[kind], {"statement": parse(envelope)})
@@ -75,14 +78,24 @@ class HttpService:
         except httpx.HTTPError as error:
             raise NodeError(f"{path}: the marketplace cannot be reached: {error}") from error
         if answer.is_error:
-            kind = NotTakenError if answer.status_code in _FOR_GOOD else NodeError
-            raise kind(f"{path}: {answer.status_code} {_word(answer)}")
+            raise _refusal(answer)(f"{path}: {answer.status_code} {_word(answer)}")
         return answer.json()
 
 
+def _refusal(answer: httpx.Response) -> type[NodeError]:
+    if _problem(answer).get("code") == _TOO_EARLY:
+        return TooEarlyError
+    return NotTakenError if answer.status_code in _FOR_GOOD else NodeError
+
+
 def _word(answer: httpx.Response) -> str:
+    body = _problem(answer)
+    return str(body.get("detail") or body.get("code") or "without a reason")
+
+
+def _problem(answer: httpx.Response) -> dict[str, object]:
     try:
         body = answer.json()
     except ValueError:
-        return "without a reason"
-    return str(body.get("detail") or body.get("code")) if isinstance(body, dict) else "refused"
+        return {}
+    return body if isinstance(body, dict) else {}

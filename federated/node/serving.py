@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpx
+from flwr.app import Message
 
 from federated.address import reach
 from federated.certificates import trusted_by
@@ -72,6 +73,7 @@ class Serving:
         self._leaving = threading.Event()
         self._said: dict[str, str] = {}
         self._connected: Fleet | None = None
+        self._unsent: Message | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=[work], name=name, daemon=True)
             for name, work in (("heart", self._heart), ("fleet", self._fleet))
@@ -167,15 +169,16 @@ class Serving:
         """
         app, context = seat(self._node, number)
         while not self._leaving.is_set():
+            if self._unsent is not None:
+                # The line broke under it, or the run has ended: once more, over a new connection.
+                # The journal keeps it for a coordinator that asks again.
+                reply, self._unsent = self._unsent, None
+                fleet.reply(reply)
             message = fleet.receive()
             if message is not None:
-                reply = app(message, context)
-                try:
-                    fleet.reply(reply)
-                except SuperLinkError as error:
-                    # The run has ended, or the line broke. The journal keeps the reply, and a
-                    # coordinator that still wants it asks again once it hears from this node.
-                    self._tell("reply", str(error))
+                self._unsent = app(message, context)
+                fleet.reply(self._unsent)
+                self._unsent = None
 
     def _tell(self, what: str, text: str) -> None:
         if self._said.get(what) != text:

@@ -73,6 +73,8 @@ _RETRY: Final = 0.2
 _MISSED_AGAIN: Final = 1.0
 _POLL: Final = 0.25
 _PULL_AGAIN: Final = 0.01
+# What is on its way for longer is not lost: asked again, the node sends only what is not there yet.
+_REST_SECONDS: Final = 10.0
 _NODE: Final = Node(node_id=SUPERLINK_NODE_ID)
 _log = logging.getLogger(__name__)
 
@@ -322,11 +324,12 @@ class RunGrid(Grid):
             return []
         request = PullAppMessagesRequest(message_ids=waiting)
         found = self._patiently(lambda: self._client.PullMessages(request))
-        return [
+        whole = [
             self._take(head, tree)
             for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
             if not self._sent_again(head)
         ]
+        return [message for message in whole if message is not None]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -410,15 +413,24 @@ class RunGrid(Grid):
         self._bell.ring()
         return True
 
-    def _take(self, head: MessageProto, tree: ObjectTree) -> Message:
-        self._sent.pop(head.metadata.reply_to_message_id, None)
-        name = messages.record_of(tree)
+    def _take(self, head: MessageProto, tree: ObjectTree) -> Message | None:
+        """Return a reply; None where its record does not come, and its node is asked once more."""
+        asked, name, record = head.metadata.reply_to_message_id, messages.record_of(tree), None
+        if name is not None:
+            record = self._object(name)
+            if record is None:
+                # Its node died here, or the line broke: what was begun is not finished any more.
+                if asked in self._sent:
+                    self._hand_over([self._sent[asked].part])
+                    self._bell.ring()
+                return None
+        self._sent.pop(asked, None)
         # Not confirmed: the SuperLink forgets all of a run's objects when the run ends.
-        return messages.join(head, tree, None if name is None else self._object(name))
+        return messages.join(head, tree, record)
 
-    def _object(self, name: str) -> bytes:
+    def _object(self, name: str) -> bytes | None:
         """Wait for an object: a node pushes the head of its reply first and then the rest."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + _REST_SECONDS
         while time.monotonic() < end:
             data = self._patiently(
                 lambda: messages.pull(self._client.PullObject, _NODE, self._run.run_id, name)
@@ -426,7 +438,7 @@ class RunGrid(Grid):
             if data is not None:
                 return data
             time.sleep(_PULL_AGAIN)
-        raise SuperLinkError("a node began a reply and did not finish it")
+        return None
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):

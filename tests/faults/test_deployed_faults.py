@@ -5,25 +5,18 @@ the answer is that of the providers who stayed, or a failure that names who is m
 use left over; the ledger is sound.
 """
 
-import csv
-import io
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from ledger.verify import verify
-from marketplace.client import ENDED
-from tests.deployed import TABLES, Town, open_town, until
+from tests.deployed import FOUR, STEPS, Town, answer, at, expected, open_town, party, until
 
 pytestmark = pytest.mark.slow
 
 REJOIN = 4
-FOUR = TABLES | {"east": "age,chol\n49,215\n58,244\n62,261\n45,199\n"}
-STEPS = ("keys", "moments", "survivors", "unmask", "spread", "finish")
 
 
 @pytest.fixture(scope="module", name="town")
@@ -37,59 +30,7 @@ def _town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def _all_is_well(town: Town) -> Iterator[None]:
     """Begin and end with everybody there, nothing left over and a sound ledger."""
     yield
-    for node in town.nodes.values():
-        if node.process.popen.poll() is not None:
-            node.start()
-    until(lambda: all(town.state(name) == "alive" for name in town.nodes), f"all: {town.said()}")
-    until(lambda: not reserved(town), "no use is left over", 60.0)
-    town.market.keep_books()
-    export = town.market.folder / f"export-{time.monotonic_ns()}"
-    town.market.export(export)
-    verdict = verify(export, town.market.log_key)
-    assert (verdict.status, list(verdict.findings)) == ("sound", [])
-
-
-def reserved(town: Town) -> int:
-    """How many uses are reserved under all agreements."""
-    found = town.researcher.call("GET", "/agreements")
-    return sum(each["uses_reserved"] for each in found)
-
-
-def expected(names: tuple[str, ...]) -> dict[str, Any]:
-    """Count and mean of each column over the rows of these providers."""
-    rows = [row for name in names for row in csv.DictReader(io.StringIO(FOUR[name]))]
-    found = {}
-    for column in ("age", "chol"):
-        values = [float(row[column]) for row in rows]
-        found[column] = (len(values), pytest.approx(sum(values) / len(values), rel=1e-12))
-    return found
-
-
-def answer(town: Town, job: str) -> dict[str, Any]:
-    """What the researcher got, after adding it up once more."""
-    result = town.researcher.result(job)
-    return {column: (found["count"], found["mean"]) for column, found in result.items()}
-
-
-def at(town: Town, job: str, step: str, then: Callable[[], None]) -> None:
-    """Do something as soon as a job is seen at a step or beyond it, or, at the last, ended."""
-
-    def seen() -> bool:
-        view = town.researcher.job(job)
-        if view["state"] in ENDED:
-            # The last step is over almost when it can be seen.
-            assert step == STEPS[-1], view
-            return True
-        now = view["progress"].get("step")
-        return now in STEPS and STEPS.index(now) >= STEPS.index(step)
-
-    until(seen, f"step {step}")
-    then()
-
-
-def party(town: Town, view: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = [each for each in view["parties"] if each["asset"] == town.nodes[name].asset]
-    return dict(found)
+    town.must_be_well()
 
 
 @pytest.mark.parametrize("step", STEPS)

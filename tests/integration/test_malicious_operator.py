@@ -108,18 +108,28 @@ def combined(talk: Conversation, shares: Mapping[str, bytes]) -> bytes:
 # --- both halves of one node's masks
 
 
-def two_stories(talk: Conversation, victim: str) -> tuple[Any, Any]:
-    """Two nodes are told that the victim dropped out, the victim and one more that it did not."""
+def two_stories(
+    talk: Conversation, victim: str, forger: SigningKey | None = None
+) -> tuple[Any, Any]:
+    """Two nodes are told that the victim dropped out, the victim and one more that it did not.
+
+    A forger signs each story for those who were told the other one.
+    """
     first, second, third = (name for name in talk.assets if name != victim)
     stories = (tuple(sorted((first, second, third))), tuple(sorted(talk.assets)))
     shares: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for told, names in enumerate(((first, second), (third, victim))):
         request = talk.survivors_request(survivors=stories[told])
         lists = {name: talk.tell(name, request).signed for name in names}
+        if forger is not None:
+            use = Use(talk.job, talk.attempt, talk.number, tuple(sorted(talk.assets)))
+            asked = body_digest((talk.asked or talk.request()).to_bytes())
+            for name in set(stories[told]) - set(names):
+                lists[name] = SurvivorList(name, use, asked, stories[told]).sign(forger)
         keys = {name: talk.replies[name].next_mask_key for name in stories[told]}
         for name in names:
-            asked = talk.unmask_request(name, lists=lists, mask_keys=keys)
-            shares[told][name] = talk.tell(name, asked)
+            unmask = talk.unmask_request(name, lists=lists, mask_keys=keys)
+            shares[told][name] = talk.tell(name, unmask)
     return shares
 
 
@@ -376,7 +386,8 @@ def test_forged_lists_reveal_nothing(play: Play, what: str):
     lists = dict(talk.lists)
     if what == "another key":
         operator = SigningKey.generate("operator")
-        lists[names[1]] = SurvivorList(names[1], use, asked, names).sign(operator)
+        other = talk.assets[1]
+        lists[other] = SurvivorList(other, use, asked, names).sign(operator)
     elif what == "another question":
         key = play.nodes[1]._identity.node_key
         other = talk.assets[1]

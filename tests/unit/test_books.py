@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from federated.errors import JournalCutError, NodeError, NotTakenError
+from federated.errors import JournalCutError, NodeError, NotTakenError, TooEarlyError
 from federated.node.books import ABANDONED_MS, ASK_MS, Account, Books
 from federated.node.journal import Journal
 from federated.preparation import Preparation
@@ -259,6 +259,14 @@ def test_what_the_market_refuses_for_good_holds_up_nothing(desk: Desk):
     desk.round()
     assert len(desk.receipts()) == 1
     desk.again()
+    desk.round()
+    assert [each.job for each in desk.receipts()] == [second, first]
+
+
+def test_what_comes_too_early_holds_up_nothing_and_is_handed_in_again(desk: Desk):
+    """Guards: the receipt of a clock that was ahead waited for the node's next start."""
+    first, second = desk.work(), desk.work()
+    desk.market.fails = [TooEarlyError("ten minutes")]
     desk.round()
     assert [each.job for each in desk.receipts()] == [second, first]
 
