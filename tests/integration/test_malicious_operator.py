@@ -46,8 +46,6 @@ def _alone(tmp_path: Path) -> Iterator[Play]:
     """A stage of one's own: what careless nodes did stands in no journal."""
     with shared_stage(tmp_path, FOUR) as play:
         yield play
-        # Nothing here is honest enough to be audited.
-        play.nodes.clear()
 
 
 def own_words(talk: Conversation, asset: str, question: Question | None = None) -> Words:
