@@ -119,7 +119,10 @@ class FakeEngine:
             self.market.post("/receipts", self.market.owner(statement.asset), statement)
             for statement in receipts
         ]
-        ids = tuple(answer.json()["id"] for answer in answers)
+        ids = {
+            member.asset: answer.json()["id"]
+            for member, answer in zip(request.cohort, answers, strict=True)
+        }
         return self.lie(engines.Completed({"age": {"mean": 54.5}}, tuple(sent), ids))
 
 

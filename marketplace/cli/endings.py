@@ -53,6 +53,8 @@ BY_REASON: Mapping[str, str] = {
     # Ends that the service decided.
     "no_answer": "neither grant nor refusal came in time; ask its provider whether its node runs "
     "or decides by hand, and submit the job again, or without it",
+    "no_receipt": f"its node's receipt did not reach the log in time; {ASK} and whether its clock "
+    "is right",
     "release_refused": "the operator's checks held the result back; nothing was billed, tell the "
     "operator",
 }

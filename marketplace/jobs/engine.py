@@ -109,13 +109,13 @@ class Completed:
         result: the document that the researcher gets: JSON with finite numbers.
         contributions: of every asset in the result, every round.
         openings: of every round.
-        receipts: ids of the nodes' receipts, which the nodes submitted or are submitting.
+        receipts: by asset, the id of its node's receipt, which the node submitted or is submitting.
         dropped: by asset, why a party is not in the result.
     """
 
     result: Mapping[str, Any]
     contributions: tuple[Contribution, ...]
-    receipts: tuple[str, ...]
+    receipts: Mapping[str, str]
     openings: tuple[Opening, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
 

@@ -43,7 +43,7 @@ def decide(
     missing = set(job.assets) - assets
     if len(assets) != len(receipts) or missing != set(outcome.dropped):
         raise ReleaseError("not every party's completed receipt is in the log")
-    if set(outcome.receipts) != set(receipts):
+    if set(outcome.receipts.values()) != set(receipts):
         raise ReleaseError("the engine names other receipts than the log has")
     sent = sorted(
         (item.asset, item.round, sha256_text(item.request), sha256_text(item.reply))

@@ -121,7 +121,7 @@ def _translated(outcome: coordinator.Outcome) -> Outcome:
                 for record in outcome.rounds
                 for asset, reply in record.contributions.items()
             ),
-            tuple(read(receipt).id for receipt in outcome.receipts.values()),
+            {asset: read(receipt).id for asset, receipt in outcome.receipts.items()},
             tuple(Opening(record.number, record.opened.to_json()) for record in outcome.rounds),
             outcome.dropped,
         )

@@ -23,6 +23,9 @@ STOPPED: Final = "stopped"
 NO_ANSWER: Final = "no_answer"
 """Reason of a party, and of its job, whose grant or refusal did not come in time."""
 
+NO_RECEIPT: Final = "no_receipt"
+"""Reason of a party, and of its job, whose receipt did not come into the log in time."""
+
 OPEN: Final = ("requested", "granted", "running")
 ENDS: Final = frozenset({"refused", "failed", "cancelled"})
 TERMINAL: Final = ENDS | {"released"}

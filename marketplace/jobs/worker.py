@@ -22,7 +22,7 @@ from sqlmodel import Session, select
 from federated.errors import FederatedError
 from federated.planning import plan_of
 from ledger.encoding import canonical
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LogError
 from ledger.ids import statement_id
 from ledger.statements import Asset, Grant, Receipt
 from ledger.statements import Job as JobStatement
@@ -264,13 +264,25 @@ class Worker:
             departures.keep(session, job.id, (attempt, number, step), gone)
 
     def _finish(self, lease: _Lease, outcome: Outcome) -> None:
-        if isinstance(outcome, Completed):
+        if not isinstance(outcome, Completed):
+            self._end(lease, outcome)
+        elif late := self._unlogged(outcome):
+            self._end(lease, Failed(dict.fromkeys(late, states.NO_RECEIPT), "", ""))
+        else:
             try:
                 self._release(lease, outcome)
             except (ReleaseError, LedgerError) as error:
                 self._end(lease, Failed({}, "release_refused", str(error)))
-        else:
-            self._end(lease, outcome)
+
+    def _unlogged(self, outcome: Completed) -> list[str]:
+        """Wait for the nodes' receipts; return whose did not come into the log in time."""
+        late, end = [], time.monotonic() + self._context.settings.log_wait_seconds
+        for asset, receipt_id in outcome.receipts.items():
+            try:
+                self._context.log.wait_for(receipt_id, max(0.0, end - time.monotonic()))
+            except LogError:
+                late.append(asset)
+        return late
 
     def _end(self, lease: _Lease, outcome: Refused | Failed) -> None:
         """End a job without a result: nothing is released and nothing billed."""
@@ -295,11 +307,8 @@ class Worker:
 
         Raises:
             ReleaseError: the gate holds the result back.
-            LogError: a receipt did not come into the log in time.
         """
         context = self._context
-        for receipt_id in outcome.receipts:
-            context.logged(receipt_id)
         statement, now = context.find(lease.job, JobStatement), context.clock()
         release, document = gate.decide(
             lease.job, statement, self._receipts(lease.job), outcome, now=now

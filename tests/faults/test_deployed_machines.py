@@ -81,7 +81,9 @@ def test_a_receipt_from_further_ahead_than_is_waited_for_releases_nothing(town: 
     job = town.submit()
     at(town, job, "keys", lambda: town.restart("west", f"clock={ahead}"))
     view = town.wait(job)
-    assert (view["state"], view["error"]["reason"]) == ("failed", "release_refused"), view
+    assert (view["state"], view["error"]["reason"]) == ("failed", "no_receipt"), view
+    reasons = {each["asset"]: each["reason"] for each in view["parties"]}
+    assert [name for name, node in town.nodes.items() if reasons[node.asset]] == ["west"]
     town.restart("west")
     until(lambda: signed(town, Receipt, job, "west"), "the receipt, when the log's time has come")
 

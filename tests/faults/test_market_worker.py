@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ledger.errors import LogError
 from ledger.log import Log
 from marketplace.context import Context
 from marketplace.errors import NotFoundError
@@ -62,6 +63,35 @@ def test_a_job_whose_last_grant_is_not_shown_yet_waits_for_it(
     monkeypatch.setattr(Context, "logged", waited)
     market.work()
     assert_released_once(market, job)
+
+
+def test_a_receipt_that_does_not_reach_the_log_names_its_party_and_releases_nothing(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+):
+    job, wait_for, waited = granted(market), Log.wait_for, list[float]()
+
+    def never(log: Log, name: str, timeout: float = 10.0) -> int:
+        index = wait_for(log, name, timeout)
+        if name.startswith("receipt:"):
+            waited.append(timeout)
+            if len(waited) == 2:
+                raise LogError("not in time")
+        return index
+
+    def from_here_on(outcome: Outcome) -> Outcome:
+        monkeypatch.setattr(Log, "wait_for", never)
+        return outcome
+
+    market.engine.lie = from_here_on
+    market.work()
+    view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
+    late = market.engine.requests[0].cohort[1].asset
+    (named,) = (each["provider_name"] for each in view["parties"] if each["asset"] == late)
+    assert view["error"]["reason"] == "no_receipt"
+    assert view["error"]["message"] == f"failed: {named} ({late[:18]}): no_receipt"
+    # They have the time of one between them.
+    assert waited == sorted(waited, reverse=True)
+    assert_nothing_came_of_it(market, job, "failed")
 
 
 def test_a_job_cancelled_while_it_runs_releases_nothing(market: Market):

@@ -367,7 +367,7 @@ def test_an_engine_that_breaks_fails_the_job_without_its_words(
         lambda o: replace(
             o, contributions=(*o.contributions[:-1], replace(o.contributions[-1], reply=b"added"))
         ),
-        lambda o: replace(o, receipts=o.receipts[1:]),
+        lambda o: replace(o, receipts=dict([*o.receipts.items()][1:])),
     ],
 )
 def test_the_gate_holds_back_what_the_receipts_do_not_name(
