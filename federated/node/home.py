@@ -39,6 +39,7 @@ from federated.node.profile import measure
 from federated.node.runner import Identity, Node
 from federated.node.service import HttpService
 from federated.node.table import ReadingSpec, Table
+from federated.node.threads import keep_to_one
 from federated.node.vault import MOST_BYTES, Listing, Vault
 from ledger import durable
 from ledger.client import LogClient
@@ -292,6 +293,7 @@ class NodeHome:
             JournalError: its journal cannot be trusted.
         """
         settings = self.settings
+        keep_to_one()
         http.headers["Authorization"] = f"Bearer {self.api_key()}"
         policy = self.trust()
         try:

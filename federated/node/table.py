@@ -348,7 +348,7 @@ def _read_parquet(data: bytes, spec: ReadingSpec, file: str) -> Table:
     name = f"rongshu-{uuid.uuid4().hex}.parquet"
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"/{name}", data)
-    connection = duckdb.connect()
+    connection = duckdb.connect(config={"threads": 1})
     failed = False
     try:
         connection.register_filesystem(memory)
