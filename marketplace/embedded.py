@@ -249,6 +249,11 @@ class Embedded:
             if self._complaints.get(who) != str(error):
                 _log.warning("%s: %s", who, error)
             self._complaints[who] = str(error)
+        except Exception as error:  # noqa: BLE001 - logged, once and not at every look
+            # A defect: the others' jobs go on, and this one's next turn comes.
+            if self._complaints.get(who) != repr(error):
+                _log.exception("%s: met an unexpected error", who)
+            self._complaints[who] = repr(error)
         else:
             self._complaints.pop(who, None)
 
