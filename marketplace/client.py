@@ -168,11 +168,22 @@ class Home:
         return path.read_text().strip() if path.exists() else None
 
     def remember_enrolment(self, participant: str, api_key: str) -> None:
-        """Keep the participant id, and the API key in a file of its own (0600)."""
-        descriptor = os.open(self.folder / "api.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        """Keep the participant id, and the API key in a file of its own (0600).
+
+        The key comes last and whole: whoever finds it takes the party for enrolled.
+
+        Raises:
+            FileExistsError: there is a key already.
+        """
+        path = self.folder / "api.key"
+        if path.exists():
+            raise FileExistsError(path)
+        self._write(self._read() | {"participant": participant})
+        made = path.with_suffix(".new")
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(api_key + "\n")
-        self._write(self._read() | {"participant": participant})
+        durable.rename(made, path)
 
     def _read(self) -> dict[str, Any]:
         value = json.loads((self.folder / "party.json").read_text())
