@@ -158,9 +158,18 @@ def running(
     engine: JobEngine | None,
     clock: Callable[[], int],
     *,
+    prepare: Callable[[Context], None] = lambda _: None,
     insecure_skip_checks: bool = False,
 ) -> Iterator[Context]:
     """Run log and worker over a data folder, and yield the context that the routes work with.
+
+    Args:
+        settings: of the service.
+        engine: what computes, if anything.
+        clock: returns Unix milliseconds.
+        prepare: called with the context before the worker begins: it takes over at once what was
+            running when the service ended.
+        insecure_skip_checks: see `create_app`.
 
     Raises:
         DatabaseError, KeyMissingError, LedgerError: the data folder must not be used.
@@ -184,6 +193,7 @@ def running(
         indexer, deadlines = Indexer(context), Deadlines(context)
         try:
             _await_operator(context)
+            prepare(context)
             if worker is not None:
                 worker.start()
             indexer.start()
@@ -230,13 +240,18 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        life = running(settings, engine, clock, insecure_skip_checks=insecure_skip_checks)
         link: Link | None = app.state.link
+
+        def prepare(context: Context) -> None:
+            app.state.context = context
+            if link is not None:
+                link.at_start(partial(fleet_service.remind, context))
+
+        skip = insecure_skip_checks
+        life = running(settings, engine, clock, prepare=prepare, insecure_skip_checks=skip)
         try:
             async with contextmanager_in_threadpool(life) as context:
-                app.state.context = context
                 if link is not None:
-                    link.at_start(partial(fleet_service.remind, context))
                     # Nodes that are there will ask; whoever needs it earlier waits for it.
                     begin = partial(_begin, context, link)
                     threading.Thread(target=begin, name="superlink-start", daemon=True).start()

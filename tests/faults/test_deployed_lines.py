@@ -23,8 +23,8 @@ SOON = 60.0
 FIRST_ANSWER = 3
 """The request for the first answer comes to a node after those for keys and shares."""
 
-REQUESTS = 9
-"""To each node in a job of the task `statistics`: keys, shares, finish, and three a round."""
+REQUESTS = 7
+"""To each node in a job of the task `statistics`: keys, shares, finish, and two a round."""
 
 
 @pytest.fixture(scope="module", name="town")

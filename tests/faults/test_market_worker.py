@@ -9,9 +9,14 @@ import pytest
 
 from ledger.errors import LogError
 from ledger.log import Log
+from marketplace.app import create_app
 from marketplace.context import Context
 from marketplace.errors import NotFoundError
 from marketplace.jobs.engine import JobRequest, Outcome, Progress
+from marketplace.jobs.worker import Worker
+from marketplace.settings import Settings
+from marketplace.transport import AppTransport
+from tests.drafts import Clock
 from tests.market import FakeEngine, Market
 
 LEASE_MS = 600_000
@@ -41,6 +46,21 @@ def assert_nothing_came_of_it(market: Market, job: str, state: str) -> None:
     assert (logged(market, "release"), logged(market, "settlement")) == (0, 0)
     assert market.must(market.get("/accounts", market.operator), 200) == []
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
+
+
+def test_the_app_has_its_context_before_the_worker_takes_a_job_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: a job that was running when the operator was killed failed as `internal`."""
+    order: list[str] = []
+    app = create_app(Settings(folder=tmp_path / "data"), engine=object(), clock=Clock())  # type: ignore[arg-type]
+
+    def start(_: Worker) -> None:
+        order.append(app.state.context.operator)
+
+    monkeypatch.setattr(Worker, "start", start)
+    with AppTransport(app):
+        assert order == [app.state.context.operator]
 
 
 def test_a_job_whose_last_grant_is_not_shown_yet_waits_for_it(
