@@ -168,9 +168,7 @@ class Home:
         return path.read_text().strip() if path.exists() else None
 
     def remember_enrolment(self, participant: str, api_key: str) -> None:
-        """Keep the participant id, and the API key in a file of its own (0600).
-
-        The key comes last and whole: whoever finds it takes the party for enrolled.
+        """Keep the participant id and then, whole, the API key (0600): whoever has one is enrolled.
 
         Raises:
             FileExistsError: there is a key already.
