@@ -65,7 +65,8 @@ class Proxy:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sent = 0
         self._left: Counter[str] = Counter()
-        self._asked: dict[str, int] = {}
+        # By node: the value of `_sent` at which nothing was left for it.
+        self._drained: dict[str, int] = {}
         self._begun: dict[str, asyncio.TimerHandle] = {}
         self._news = asyncio.Condition()
 
@@ -102,11 +103,13 @@ class Proxy:
         """Ask until a message comes, its node leaves or hangs up, or it was held long enough."""
         node, end = _node_of(request), time.monotonic() + HOLD_SECONDS
         left = self._left[node]
-        answer = httpx.Response(200)
+        answer, looked = httpx.Response(200), False
         while True:
             seen = self._sent
-            if self._asked.pop(node, -1) != seen:
+            if looked or self._drained.get(node) != seen:
                 answer = await ask()
+                self._note(node, seen, answer)
+            looked = True
             remaining = end - time.monotonic()
             if (
                 answer.content
@@ -114,13 +117,19 @@ class Proxy:
                 or remaining <= 0
                 or self._left[node] != left
             ):
-                if answer.content:
-                    self._asked[node] = seen
                 return answer
             await self._wait_for_news(seen, min(LOOK_SECONDS, remaining))
             if await request.is_disconnected():
                 # A message is handed over once: taken for a node that died, it would be lost.
                 return httpx.Response(204)
+
+    def _note(self, node: str, seen: int, answer: httpx.Response) -> None:
+        """Remember whether anything may be left for a node: each time, it is sent one message."""
+        last = not answer.content or self._drained.get(node, -1) + 1 == seen
+        if answer.is_success and last:
+            self._drained[node] = seen
+        else:
+            self._drained.pop(node, None)
 
     def _stir(self, name: str, node: str) -> None:
         """Tell the coordinator that a reply is there, once it is there whole."""

@@ -220,6 +220,38 @@ def test_the_superlink_is_not_asked_again_before_more_was_sent(line: Line, proxy
     asyncio.run(play())
 
 
+def test_messages_of_two_jobs_are_handed_over_one_after_the_other_at_once(line: Line, proxy: Proxy):
+    """Guards: the second waited until the SuperLink was looked at again, two seconds later."""
+
+    async def play() -> None:
+        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
+        await held(line, task)
+        line.send(MESSAGE)
+        line.send(b"another job's")
+        assert (await task).body == MESSAGE
+        second = proxy.pass_on("pull-messages", Node().request("x"))
+        assert (await asyncio.wait_for(second, 1.0)).body == b"another job's"
+
+    asyncio.run(play())
+
+
+def test_whoever_is_held_without_a_look_is_let_in_by_the_superlink_alone(line: Line, proxy: Proxy):
+    async def play() -> None:
+        line.waiting.append(MESSAGE)
+        assert (await proxy.pass_on("pull-messages", Node().request("x"))).body == MESSAGE
+        task = asyncio.ensure_future(proxy.pass_on("pull-messages", Node().request("x")))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        line.status = 401
+        for ear in line.ears:
+            ear()
+        answer = await asyncio.wait_for(task, 1.0)
+        assert (answer.status_code, answer.body) == (401, b"")
+
+    asyncio.run(play())
+
+
 def test_what_was_sent_while_a_node_worked_is_handed_over_at_once(line: Line, proxy: Proxy):
     async def play() -> None:
         line.waiting.append(MESSAGE)
