@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 
 from ledger.errors import LedgerError
 from marketplace.errors import MarketplaceError
@@ -19,7 +20,7 @@ from marketplace.errors import MarketplaceError
 _logger = logging.getLogger(__name__)
 
 
-class Repeating:
+class Repeating(ABC):
     """A thread that looks; `run_once` is a subclass's.
 
     Args:
@@ -36,9 +37,9 @@ class Repeating:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @abstractmethod
     def run_once(self) -> object:
         """Do one thing; return something false where there was nothing to do."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Run in a thread of its own until `stop`."""
