@@ -30,7 +30,7 @@ from ledger.keys import SigningKey
 from ledger.statements import envelope
 from privacy import masking, sealed_shares, shamir
 from privacy.masking import MaskKey
-from privacy.sealed_shares import ShareKey
+from privacy.sealed_shares import ShareKey, SharePair
 from tests.stage import Play, word
 from tests.talk import FOUR, Conversation, begun, no_data_opened, shared_stage
 
@@ -296,18 +296,17 @@ def unverified(
     return PublicMaskKey(asset, use, *keys, answered)
 
 
-def test_twin_whoever_believes_them_tells_the_operator_everything(
-    alone: Play, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(masks, "open_mask_key", unverified)
-    job = alone.job()
-    talk = Conversation(alone, job, alone.grant_all(job)).exchange_keys()
-    victim = talk.assets[0]
-    talk.keys, held = impostors(talk, victim)
-    boxes = talk.tell(victim, talk.shares_request()).boxes
-    context = masking.mask_context(job, 1, 1, sorted(talk.keys))
-    mine = unverified(talk.keys[victim], None, asset=victim, use=Use(job, 1, 1, ()))
-    pairs = {
+def opened_boxes(
+    keys: Mapping[str, bytes],
+    boxes: Mapping[str, bytes],
+    victim: str,
+    held: Mapping[str, ShareKey],
+    use: Use,
+) -> dict[str, SharePair]:
+    """What a victim dealt, by holder, to whoever holds their share keys."""
+    mine = unverified(keys[victim], None, asset=victim, use=use)
+    context = masking.mask_context(use.job, use.attempt, use.round, sorted(keys))
+    return {
         name: sealed_shares.open_(
             boxes[name],
             sender=victim,
@@ -318,6 +317,18 @@ def test_twin_whoever_believes_them_tells_the_operator_everything(
         )
         for name, own in held.items()
     }
+
+
+def test_twin_whoever_believes_them_tells_the_operator_everything(
+    alone: Play, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(masks, "open_mask_key", unverified)
+    job = alone.job()
+    talk = Conversation(alone, job, alone.grant_all(job)).exchange_keys()
+    victim = talk.assets[0]
+    talk.keys, held = impostors(talk, victim)
+    boxes = talk.tell(victim, talk.shares_request()).boxes
+    pairs = opened_boxes(talk.keys, boxes, victim, held, Use(job, 1, 1, ()))
     talk.asked = talk.request()
     talk.replies = {victim: talk.heard(victim, talk.asked, Contribution)}
     seed = combined(talk, {name: pair.seed for name, pair in pairs.items()})

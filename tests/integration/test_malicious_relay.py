@@ -18,12 +18,13 @@ from federated.peers import MASK_KEY_TYPE, PublicMaskKey, SurvivorList, Use
 from ledger.errors import LedgerError
 from ledger.keys import SigningKey
 from ledger.statements import envelope
-from privacy import masking, sealed_shares
+from privacy import sealed_shares
 from privacy.errors import PrivacyError
 from privacy.masking import MaskKey
 from tests.integration.test_malicious_operator import (
     Careless,
     combined,
+    opened_boxes,
     own_words,
     spread,
     stripped,
@@ -108,20 +109,7 @@ def test_twin_whoever_has_old_secrets_reads_a_node_that_takes_old_keys(
     talk.number, question = 2, spread(talk, 210.0)
     talk.asked = talk.request(question, mask_keys=keys)
     talk.replies = {victim: talk.heard(victim, talk.asked, Contribution)}
-    use = Use(talk.job, 1, 2, tuple(sorted(talk.assets)))
-    mine = unverified(keys[victim], None, asset=victim, use=use)
-    context = masking.mask_context(talk.job, 1, 2, sorted(keys))
-    pairs = {
-        name: sealed_shares.open_(
-            boxes[name],
-            sender=victim,
-            peer_public=mine.share_public,
-            receiver=name,
-            own=own,
-            context=context,
-        )
-        for name, own in held.items()
-    }
+    pairs = opened_boxes(keys, boxes, victim, held, Use(talk.job, 1, 2, ()))
     seed = combined(talk, {name: pair.seed for name, pair in pairs.items()})
     key = combined(talk, {name: pair.mask_key for name, pair in pairs.items()})
     found = stripped(talk, victim, seed, MaskKey.from_secret(key))
