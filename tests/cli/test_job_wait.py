@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import ServedMarket
+from tests.deployed import until
 from tests.served import PURPOSE, argv_of, environment, home, node, rongshu, run_here
 
 
@@ -111,9 +112,15 @@ def read_all(descriptor: int) -> str:
 
 @pytest.mark.usefixtures("by_hand")
 def test_a_job_that_was_refused_names_who_why_and_what_to_do(market: ServedMarket, by_hand: Path):
-    job = submit(market, "unwanted")
+    job, lab = submit(market, "unwanted"), home(market.folder, "lab")
+
+    def south() -> str:
+        view = json.loads(run_here("job", "show", "--home", lab, job, "--json"))
+        (found,) = (each for each in view["parties"] if each["provider_name"] == "South")
+        return str(found["state"])
+
+    until(lambda: south() == "granted", "South has decided by rule")
     rongshu("node", "reject", by_hand, job, "--reason", "purpose_not_allowed")
-    lab = home(market.folder, "lab")
     text = run_here("job", "wait", "--home", lab, job, code=1, errors=False)
     assert "purpose_not_allowed: refused: North (asset:" in text
     assert re.search(r"^  South +granted +stopped ", text, re.MULTILINE)
