@@ -7,16 +7,19 @@ says so. Each database is dropped after its test.
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 import sqlalchemy as sa
+from psycopg.errors import InsufficientPrivilege
 
 from ledger import store
 from marketplace.database import make_engine, postgresql_url
 
 VARIABLE = "RONGSHU_TEST_POSTGRES"
+DROP_SECONDS = 30.0
 LOCAL = "postgresql:///postgres?host=/var/run/postgresql"
 
 
@@ -59,8 +62,18 @@ def new_database() -> str:
 def drop_database(url: str) -> None:
     """Drop what `new_database` made, whoever is still connected to it."""
     name = sa.make_url(url).database
+    end = time.monotonic() + DROP_SECONDS
     with _administration(server()[0]).connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        while True:
+            try:
+                connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            except sa.exc.ProgrammingError as error:
+                # The server's own vacuum may be at it, which only a superuser may send away.
+                if not isinstance(error.orig, InsufficientPrivilege) or time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 @pytest.fixture(name="postgres")
