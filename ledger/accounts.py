@@ -25,16 +25,18 @@ from ledger.entry import Entry
 from ledger.finding import Finding
 from ledger.history import History, Logged
 from ledger.ids import short
-from ledger.statements import Agreement, Grant, Job, Receipt, Release, Settlement
+from ledger.statements import Agreement, Grant, Job, Receipt, Release, Revocation, Settlement
 
 STAGES = (
-    "asked", "granted", "started", "completed", "failed", "refused", "released", "settled",
+    "asked", "granted", "started", "completed", "revoked", "failed", "refused", "released",
+    "settled",
 )  # fmt: skip
 """How far jobs came under an agreement: jobs that name it, grants, launches by the node's journal,
-ends by receipt, jobs released and jobs billed. A job counts under one end, the furthest."""
+ends by receipt, jobs released and jobs billed. A job counts under one end, the furthest; one that
+was completed and revoked under `revoked` alone."""
 
 # Each further than the one before it: a node may refuse a job that it computes later.
-_ENDS = (None, "sealed", "refused", "failed", "completed")
+_ENDS = (None, "sealed", "refused", "failed", "completed", "revoked")
 
 # Where the references of a step name the asset and the job.
 _SEALED_STEPS = {"grant": (1, 3), "receipt": (0, 1), "release": (None, 0), "settlement": (None, 0)}
@@ -352,6 +354,8 @@ class Accounts:
             self._take_step(logged, job)
             if job is not None and job.is_done:
                 del self._open[statement.job]
+        elif isinstance(statement, Revocation):
+            self._take_revocation(logged, statement.target)
 
     def _take_step(self, logged: Logged, job: JobAccount | None) -> None:
         statement = logged.statement
@@ -403,8 +407,18 @@ class Accounts:
         else:
             self._take_end(job, listed.id, "sealed")
 
+    def _take_revocation(self, logged: Logged, target: str) -> None:
+        """Count what was completed of a job under its revocation, if that took effect."""
+        effective = self._history.revoked.get(target) == logged.index
+        job = self._step(target, logged.index) if effective else None
+        if job is not None:
+            for asset in [each for each, state in job.ends.items() if state == "completed"]:
+                self._take_end(job, asset, "completed")
+
     def _take_end(self, job: JobAccount, asset: str, state: str) -> None:
         """Count how a job ended at a node that was to compute it, once."""
+        if state == "completed" and job.logged.id in self._history.revoked:
+            state = "revoked"
         before = job.ends.get(asset)
         if asset not in job.job.assets or _ENDS.index(state) <= _ENDS.index(before):
             return

@@ -223,13 +223,24 @@ class History:
         twice = self.broken.get(logged.id) == "duplicate_receipt"
         if receipt.state == "completed" and not twice:
             self.completed.setdefault(receipt.job, []).append(logged)
-            agreement = self.agreement_used(receipt)
-            if agreement is not None:
-                self.completed_uses[agreement] += 1
+            if receipt.job not in self.revoked:
+                self._count_use(receipt, 1)
         elif receipt.state == "failed":
             self.failed.setdefault(receipt.job, []).append(logged)
         if isinstance(receipt, MeteredReceipt):
             self.spent_micro[self.agreement_used(receipt) or ""] += receipt.spent_micro
+
+    def _count_use(self, receipt: Receipt, count: int) -> None:
+        agreement = self.agreement_used(receipt)
+        if agreement is not None:
+            self.completed_uses[agreement] += count
+
+    def _revoke(self, logged: Logged, target: str) -> None:
+        """End what was revoked; a job gives back the uses that were made of it."""
+        if target not in self.revoked:
+            self.revoked[target] = logged.index
+            for each in self.completed.get(target, ()):
+                self._count_use(each.read_as(Receipt), -1)
 
     def agreement_used(self, receipt: Receipt) -> str | None:
         """Return the agreement that a use counts under, even where its grant is another job's."""
@@ -251,7 +262,7 @@ class History:
         if statement.kind in _PLAIN:
             return
         if isinstance(statement, Revocation):
-            self.revoked.setdefault(statement.target, logged.index)
+            self._revoke(logged, statement.target)
         elif isinstance(statement, Release):
             self.checked["contributions"] += len(statement.contributions)
         elif isinstance(statement, Settlement):

@@ -134,6 +134,7 @@ def _grant(case: Case) -> None:
     _, agreement = case.find(statement.agreement, Agreement)
     case.in_force(statement.agreement, "agreement")
     case.in_force(statement.asset, "asset")
+    case.in_force(statement.job, "job")
     case.in_force(job.researcher, "researcher's key")
     case.require("not_owner", agreement.provider == statement.provider, "grants another's asset")
     used = (statement.asset, statement.agreement) in zip(job.assets, job.agreements, strict=True)
@@ -175,7 +176,9 @@ def _receipt(case: Case) -> None:
     # One that is completed has both. A node that lost its memory names no grant for what it sent.
     if statement.contributions and statement.grant:
         grant = _use(case, statement)
-        if statement.state == "completed":
+        # Of a job that was revoked since it was computed, nothing is used up.
+        counts = not case.history.revoked_before(statement.job, case.logged.index)
+        if statement.state == "completed" and counts:
             _one_more(case, grant.agreement)
     _spend(case, statement)
 
@@ -249,7 +252,7 @@ def _use(case: Case, statement: Receipt) -> Grant:
 
 def _grounds(history: History, grant_id: str, grant: Grant, job: Job) -> Iterator[str]:
     """Everything by whose revocation a granted job ends, as far as it is open here."""
-    yield from (grant_id, grant.agreement, job.researcher)
+    yield from (grant_id, grant.job, grant.agreement, job.researcher)
     for asset in job.assets:
         yield asset
         listed = history.by_id.get(asset)
@@ -274,6 +277,7 @@ def _release(case: Case) -> None:
     case.require(
         "duplicate_release", statement.job not in case.history.released, "a second release"
     )
+    case.in_force(statement.job, "job")
     receipts = {item: case.find(item, Receipt)[1] for item in statement.receipts}
     _enough_parties(case, job, list(receipts.values()))
     for receipt in receipts.values():
@@ -361,13 +365,18 @@ def _settlement(case: Case) -> None:
 
 def _revocation(case: Case) -> None:
     statement = as_kind(case, Revocation)
-    owners = _owners(case, statement.target)
     operator = case.history.operator
     kind = parse_id(statement.target)[0]
     # The operator may end a participant's key (lost or stolen), never an agreement between others.
-    by_operator = kind == "participant" and operator is not None and statement.issuer == operator.id
+    # And it alone says of a job that nothing of it will be released: that gives uses back.
+    theirs = kind in ("participant", "job")
+    by_operator = theirs and operator is not None and statement.issuer == operator.id
+    may = by_operator or (kind != "job" and statement.issuer in _owners(case, statement.target))
+    case.require("not_owner", may, "revokes what is not the issuer's")
     case.require(
-        "not_owner", statement.issuer in owners or by_operator, "revokes what is not the issuer's"
+        "revoked_release",
+        statement.target not in case.history.released,
+        "revokes a job whose result was released",
     )
 
 

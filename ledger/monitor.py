@@ -55,7 +55,7 @@ CHECKPOINT = "checkpoint"
 BUNDLES_A_COMMIT = 32
 """Entry bundles that are replayed between two commits."""
 
-RULES = 5
+RULES = 6
 """Version of what the rules say of the same entries; a state of another is put to them again."""
 
 MAX_KEPT = 1000

@@ -221,7 +221,7 @@ _REFERENCE_KINDS: dict[str, str] = {
     "receipt": "asset job grant",
     "release": "job receipt*",
     "settlement": "job release agreement*",
-    "revocation": "participant participant|asset|offer|agreement|grant",
+    "revocation": "participant participant|asset|offer|agreement|grant|job",
     "rotation": "participant asset?",
     "schedule": "",
     "epoch": "asset epoch?",

@@ -25,7 +25,7 @@ from ledger.history import History, Logged
 from ledger.journal_mark import Mark
 from ledger.receipt_lines import Closes, ReceiptLines
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass

@@ -273,7 +273,7 @@ class Drafts:
         return replace(statement, **changes)
 
     def revoke(self, issuer: Party, target: str, cause: str = "withdrawn") -> Revocation:
-        """The end of a participant's key, an asset, an offer, an agreement or a grant."""
+        """The end of a participant's key, an asset, an offer, an agreement, a grant or a job."""
         return Revocation(issuer.id, target, cause, self.clock())
 
     def rotate(self, issuer: Party, subject: str, new_key: SigningKey, **changes: Any) -> Rotation:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ledger.encoding import sha256_text
 from ledger.keys import SigningKey
-from ledger.statements import Line, Posting, Settlement, Summand, Valuation, postings
+from ledger.statements import Line, Posting, Settlement, Statement, Summand, Valuation, postings
 from tests.drafts import SECOND, Party, key_of
 from tests.world import World
 
@@ -422,6 +422,7 @@ def receipt_after_revoking(what: str, *, seen: bool) -> Story:
             "researcher": (world.researcher, world.researcher.id),
             "another asset": (second, second.asset),
             "another provider": (second, second.id),
+            "job": (world.operator, job),
         }[what]
         size = world.log.size
         world.put(world.revoke(issuer, target))
@@ -439,6 +440,62 @@ def revocation_by(who: str) -> Story:
             "operator": world.operator,
         }[who]
         world.insecure_put(world.revoke(issuer, world.providers[0].offer))
+
+    return story
+
+
+def job_revoked_by(who: str) -> Story:
+    """Only the operator may say that a job has no result: it gives uses back."""
+
+    def story(world: World) -> None:
+        issuer = {
+            "operator": world.operator,
+            "researcher": world.researcher,
+            "provider": world.providers[0],
+        }[who]
+        world.insecure_put(world.revoke(issuer, world.put(world.job())))
+
+    return story
+
+
+def job_revoked(*, released: bool) -> Story:
+    def story(world: World) -> None:
+        job, _, receipts = world.receipted_job()
+        if released:
+            world.put(world.release(job, receipts))
+        world.insecure_put(world.revoke(world.operator, job))
+
+    return story
+
+
+def after_revoking_a_job(then: str, *, the_same: bool) -> Story:
+    """A grant or a release after a job was revoked: that job's, or another's."""
+
+    def story(world: World) -> None:
+        job, _, receipts = world.receipted_job()
+        world.put(world.revoke(world.operator, job if the_same else world.put(world.job())))
+        if then == "grant":
+            world.insecure_put(world.grant(world.providers[0], job))
+        else:
+            world.insecure_put(world.release(job, receipts))
+
+    return story
+
+
+def uses_of_which_one_is_revoked(times: int, *, first: bool) -> Story:
+    """Three uses are agreed; what was completed of a job counts until the job is revoked."""
+
+    def story(world: World) -> None:
+        provider = world.providers[0]
+        granted = [world.granted_job() for _ in range(times)]
+        (job, grants), *others = granted
+        # Computed before, and receipted before or after.
+        receipt = world.receipt(provider, job, grants[0])
+        steps: list[Statement] = [receipt, world.revoke(world.operator, job)]
+        for step in steps[::-1] if first else steps:
+            world.put(step)
+        for other, given in others:
+            world.insecure_put(world.receipt(provider, other, given[0]))
 
     return story
 

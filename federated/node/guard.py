@@ -76,7 +76,8 @@ class Limits:
         row_selections: most different row selections ever answered on one asset, over all buyers.
         grant_days: how long a grant given by rule stays valid.
         unfinished: most jobs under one agreement that may end without a result after an answer
-            left. Such a job gives its use back, and it is the operator who says that it ended.
+            left. Such a job gives its use back, and it is the operator who says that it ended: to
+            the node, or after the node receipted it as completed by revoking it.
     """
 
     row_selections: int = 4
@@ -136,12 +137,16 @@ def decide(
     agreement = _proven(history, agreement_id, Agreement)
     if (agreement.asset, agreement.researcher) != (ask.asset, job.researcher):
         raise RefusedError("grant_mismatch", "the agreement is another's, or on another asset")
-    _in_force(history, (job.researcher, agreement_id, agreement.provider, *job.assets))
+    _in_force(history, (ask.job, job.researcher, agreement_id, agreement.provider, *job.assets))
     if job.code_digest != code(job):
         raise RefusedError("code_unknown", "the job names code that is not installed here")
     preparation = _row_selection(job, agreement, spent, limits)
-    _terms(history, ask, agreement_id, agreement, spent, now)
-    if spent.unfinished(agreement_id) >= limits.unfinished:
+    # The log knows uses that a journal restored from a backup has forgotten, and the journal knows
+    # those under way: what either knows counts, and this job itself does not.
+    jobs = spent.jobs(agreement_id) | _completed_jobs(history, ask.asset, agreement_id)
+    fruitless = {each for each in jobs if history.revoked_before(each, history.size)}
+    _terms(history, ask, agreement, len(jobs - fruitless - {ask.job}), now)
+    if spent.unfinished(agreement_id) + len(fruitless) >= limits.unfinished:
         raise RefusedError("quota_used_up", "too many jobs ended here after an answer had left")
     grant = None if ask.grant is None else _granted(history, ask, job, agreement_id, now)
     assets = {asset: _proven(history, asset, Asset) for asset in job.assets}
@@ -222,9 +227,7 @@ def _row_key(preparation: Preparation) -> str:
     return repr(sorted(chosen.items(), key=lambda item: item[0]))
 
 
-def _terms(
-    history: History, ask: Ask, agreement_id: str, agreement: Agreement, spent: Spent, now: int
-) -> None:
+def _terms(history: History, ask: Ask, agreement: Agreement, uses: int, now: int) -> None:
     job = history.get(ask.job, Job)
     request = Request(
         task=job.task,
@@ -235,10 +238,7 @@ def _terms(
         exact=True,
         time=now,
     )
-    # The log knows uses that a journal restored from a backup has forgotten, and the journal knows
-    # those under way: what either knows counts, and this job itself does not.
-    jobs = spent.jobs(agreement_id) | _completed_jobs(history, ask.asset, agreement_id)
-    decision = evaluate(agreement.terms, request, len(jobs - {ask.job}))
+    decision = evaluate(agreement.terms, request, uses)
     if decision.reason is not None:
         raise RefusedError(decision.reason, decision.detail)
 

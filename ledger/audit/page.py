@@ -20,7 +20,10 @@ STATUS = {
     "incomplete": ("Incomplete", "Nothing was found false, but evidence is missing."),
     "untrusted": ("Trust not met", "No key from outside vouches for what was checked."),
 }
-STAGES = ("asked", "granted", "started", "completed", "failed", "refused", "released", "settled")
+STAGES = (
+    "asked", "granted", "started", "completed", "revoked", "failed", "refused", "released",
+    "settled",
+)  # fmt: skip
 MAX_CELLS = 120
 """Most epochs that are drawn one by one; of longer logs the newest are."""
 

@@ -1,4 +1,4 @@
-"""`revocation`: ends a key, an asset, an offer, an agreement or a grant from a log index on."""
+"""`revocation`: ends a key, an asset, an offer, an agreement, a grant or a job from an index on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Revocation(Statement):
     """From its own index on the target is void; what stands before it stays valid.
 
     Attributes:
-        target: a participant (ends its key), asset (ends its node's key too), offer, agreement or
-            grant.
+        target: a participant (ends its key), asset (ends its node's key too), offer, agreement,
+            grant, or job: nothing of it will be released, and it uses up nothing.
         cause: why, in words.
     """
 
     kind: ClassVar[str] = "revocation"
 
     issuer: Annotated[str, identifier("participant")]
-    target: Annotated[str, identifier("participant", "asset", "offer", "agreement", "grant")]
+    target: Annotated[str, identifier("participant", "asset", "offer", "agreement", "grant", "job")]
     cause: Annotated[str, one_line]
     issued: Annotated[int, not_negative]
 

@@ -47,7 +47,8 @@ class Use(SQLModel, table=True):
     """One use of an agreement by one job.
 
     `state` is `reserved` while the job is open, `spent` once the node's completed receipt is
-    stored, `returned` when the job ended without it. Reserved and spent ones count.
+    stored, `returned` when the job ended without it or without a result. Reserved and spent ones
+    count.
     """
 
     __tablename__ = "agreement_use"

@@ -1,5 +1,7 @@
 """How often an agreement was used: reserved by open jobs, spent by completed receipts.
 
+Of a job that ends without a result nothing is used: what its nodes completed is given back.
+
 A reservation is made in the transaction that stores the job, which holds the database's write lock
 from its first statement on. So two jobs that race for the last use are decided one after the other,
 and the second one finds it gone.
@@ -78,10 +80,7 @@ def count(session: Session, agreement_id: str) -> Counter[str]:
 
 
 def spend(session: Session, job_id: str, agreement_id: str, now: int) -> None:
-    """Turn a job's reservation into a use: the node completed it.
-
-    A receipt that comes after the job ended still counts, as it does in the log.
-    """
+    """Turn a job's reservation into a use: the node completed it."""
     use = session.get_one(Use, (agreement_id, job_id))
     if use.state == "spent":
         return
@@ -94,6 +93,14 @@ def give_back(session: Session, job_id: str, now: int) -> None:
     query = select(Use).where(Use.job_id == job_id, Use.state == "reserved")
     for use in session.exec(query).all():
         use.state, use.changed = "returned", now
+
+
+def take_back(session: Session, job_id: str, now: int) -> None:
+    """Return also what a job used that was revoked, since nothing of it is released."""
+    query = select(Use).where(Use.job_id == job_id, Use.state == "spent")
+    for use in session.exec(query).all():
+        use.state, use.changed = "returned", now
+        session.get_one(Asset, use.asset_id).uses -= 1
 
 
 def agreements(session: Session, context: Context, caller: Caller) -> list[AgreementView]:

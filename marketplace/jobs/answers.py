@@ -6,7 +6,6 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from ledger.statements import Grant, Receipt
-from marketplace.agreements import uses
 from marketplace.agreements.tables import Agreement
 from marketplace.catalog.tables import Asset
 from marketplace.context import Context, Verified
@@ -101,20 +100,20 @@ def receipt(session: Session, context: Context, caller: Caller, verified: Verifi
 def _answered(
     session: Session, context: Context, party: JobParty, verified: Verified[Receipt]
 ) -> None:
-    statement, now = verified.statement, context.clock()
+    statement = verified.statement
     states.check_party(party.state, statement.state)
     party.state, party.reason = statement.state, statement.reason
     party.receipt_id = verified.id
-    if statement.state == "completed":
-        uses.spend(session, party.job_id, party.agreement_id, now)
     session.flush()
     job = session.get_one(Job, party.job_id)
+    if statement.state == "completed":
+        moves.completed(session, context, job, party)
     # While a worker runs the job, the worker ends it: it hears from every node.
     if statement.state != "completed" and job.state in ("requested", "granted"):
         ended: states.State = "refused" if statement.state == "refused" else "failed"
         reason = statement.reason or ended
         message = f"{ended}: {moves.listed(session, job.id, {party.asset_id: reason})}"
-        moves.end(session, job, ended, now, reason=reason, message=message)
+        moves.end(session, context, job, ended, reason=reason, message=message)
 
 
 def _party(session: Session, caller: Caller, job_id: str, asset_id: str) -> JobParty:

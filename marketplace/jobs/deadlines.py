@@ -47,7 +47,7 @@ class Deadlines(Repeating):
             job = self._overdue(session, now)
             if job is None:
                 return None
-            self._end(session, job, now)
+            self._end(session, job)
             return job.id
 
     def _overdue(self, session: Session, now: int) -> Job | None:
@@ -60,7 +60,7 @@ class Deadlines(Repeating):
         )
         return session.exec(query).first()
 
-    def _end(self, session: Session, job: Job, now: int) -> None:
+    def _end(self, session: Session, job: Job) -> None:
         reasons = {
             party.asset_id: states.NO_ANSWER
             for party in moves.parties(session, job.id)
@@ -69,9 +69,9 @@ class Deadlines(Repeating):
         waited = self._context.settings.grant_wait_seconds
         moves.end(
             session,
+            self._context,
             job,
             "failed",
-            now,
             reason=states.NO_ANSWER,
             message=f"no answer within {waited} seconds: {moves.listed(session, job.id, reasons)}",
             reasons=reasons,

@@ -1,4 +1,8 @@
-"""Moving a job from state to state: one conditional update, guarded by the fencing counter."""
+"""Moving a job from state to state: one conditional update, guarded by the fencing counter.
+
+A job that ends without a result after nodes signed that they completed it is revoked in the log, in
+the same transaction: so those receipts use nothing up, and nothing of it can be released.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from collections.abc import Mapping
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from ledger.statements import Revocation
 from marketplace.agreements import uses
+from marketplace.context import Context
 from marketplace.errors import LeaseLostError
 from marketplace.jobs import states
 from marketplace.jobs.tables import Job, JobParty
@@ -35,22 +41,22 @@ def move(session: Session, job: Job, state: states.State, now: int) -> None:
 
 def end(
     session: Session,
+    context: Context,
     job: Job,
     state: states.State,
-    now: int,
     *,
     reason: str,
     message: str,
     reasons: Mapping[str, str] | None = None,
     others: str = states.STOPPED,
 ) -> None:
-    """Move a job to an end without a result, and return its unused reservations.
+    """Move a job to an end without a result, and return what it had reserved and used.
 
     Args:
         session: a writing one.
+        context: the service's.
         job: as it was read in it.
         state: one of `states.ENDS`.
-        now: Unix milliseconds.
         reason: the job's word.
         message: for people; names column or party.
         reasons: by asset, the word of each party that the job ended for.
@@ -59,13 +65,42 @@ def end(
     Raises:
         TransitionError, LeaseLostError: as `move`.
     """
-    move(session, job, state, now)
+    move(session, job, state, context.clock())
     job.error_reason = reason
     job.error_message = message[:MAX_MESSAGE]
-    for party in parties(session, job.id):
+    everybody = parties(session, job.id)
+    for party in everybody:
         # Its own receipt says more than anybody else can, and one that comes later replaces this.
         if party.receipt_id is None:
             party.reason = (reasons or {}).get(party.asset_id, others)
+    if any(party.state == "completed" for party in everybody):
+        revoke(session, context, job)
+
+
+def completed(session: Session, context: Context, job: Job, party: JobParty) -> None:
+    """Take in that a party's node completed a job: a use, unless the job has no result.
+
+    Args:
+        session: a writing one.
+        context: the service's.
+        job: as it was read in it.
+        party: whose state is `completed` since this transaction.
+    """
+    if job.state not in states.ENDS:
+        uses.spend(session, job.id, party.agreement_id, context.clock())
+    elif [each.asset_id for each in parties(session, job.id) if each.state == "completed"] == [
+        party.asset_id
+    ]:
+        # Of those before it, the end of the job or the first of them has seen to it.
+        revoke(session, context, job)
+
+
+def revoke(session: Session, context: Context, job: Job) -> None:
+    """Revoke a job that ended without a result, and return the uses that were made of it."""
+    now, cause = context.clock(), f"{job.state}: {job.error_reason}"
+    revocation = Revocation(context.operator, job.id, cause, now)
+    context.submit(session, revocation.sign(context.operator_key))
+    uses.take_back(session, job.id, now)
 
 
 def fenced_update(session: Session, job: Job, **values: object) -> None:

@@ -11,6 +11,7 @@ from ledger.statements import Revocation
 from marketplace.agreements.tables import Agreement
 from marketplace.catalog.tables import Asset, Offer
 from marketplace.context import Context, Verified
+from marketplace.errors import ConflictError
 from marketplace.jobs import moves, states
 from marketplace.jobs.tables import Job, JobParty
 from marketplace.participants.access import Caller, still_enrolled
@@ -32,20 +33,28 @@ def revoke(
     Raises:
         ForbiddenError: issued in another's name. That the target is the issuer's to revoke was
             checked with the log's rules.
+        ConflictError: of a job, which is revoked by how it ends (`moves.end`).
     """
     statement, now = verified.statement, context.clock()
     caller.must_be(statement.issuer)
     still_enrolled(session, caller)
-    table = _TABLES.get(parse_id(statement.target)[0])
+    kind = parse_id(statement.target)[0]
+    if kind == "job":
+        raise ConflictError(
+            "a job is revoked by this service when it ends without a result; to end it, its "
+            "researcher cancels it",
+            code="not_revocable",
+        )
+    table = _TABLES.get(kind)
     if table is not None:
         row = session.get_one(table, statement.target)
         row.revoked = row.revoked or now
     for job in _resting_on(session, statement.target):
         moves.end(
             session,
+            context,
             job,
             "refused",
-            now,
             reason="revoked",
             message=f"{statement.target} was revoked: {statement.cause}",
             reasons=_touched(session, job, statement.target),

@@ -145,9 +145,9 @@ def cancel(session: Session, context: Context, caller: Caller, job_id: str) -> N
         raise ForbiddenError("only its researcher can cancel a job")
     moves.end(
         session,
+        context,
         job,
         "cancelled",
-        context.clock(),
         reason="cancelled",
         message="cancelled by the researcher",
         others="cancelled",

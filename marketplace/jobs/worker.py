@@ -294,9 +294,9 @@ class Worker:
                 reason, message = outcome.task_reason or reason, outcome.message or message
             moves.end(
                 session,
+                self._context,
                 job,
                 state,
-                self._context.clock(),
                 reason=reason,
                 message=message,
                 reasons=outcome.reasons,

@@ -35,12 +35,13 @@ def _all_is_well(town: Town) -> Iterator[None]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_node_that_dies_for_good_is_not_in_the_answer_and_not_on_the_bill(town: Town, step: str):
-    job = town.submit()
+    before, job = town.uses("spent"), town.submit()
     at(town, job, step, lambda: os.kill(town.nodes["west"].process.pid, signal.SIGKILL))
     view = town.wait(job)
     if step == STEPS[-1] and view["state"] == "failed":
-        # Between the others' receipts and its own: what they sent is receipted, nothing released.
+        # Between the others' receipts and its own: of what they sent nothing is released.
         assert party(town, view, "west")["reason"] == "no_reply"
+        assert town.uses("spent") == before
         return
     assert view["state"] == "released", (view, town.said())
     names = tuple(FOUR)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from ledger.errors import LogError
 from ledger.log import Log
+from ledger.statements import Revocation
 from marketplace.app import create_app
 from marketplace.context import Context
 from marketplace.errors import NotFoundError
@@ -36,6 +38,7 @@ def assert_released_once(market: Market, job: str) -> None:
     assert market.state(job) == "released"
     assert (logged(market, "release"), logged(market, "settlement")) == (1, 1)
     assert market.context.log.findings == []
+    assert job not in market.context.log.history.revoked
     first = market.providers[0]
     view = market.must(market.get(f"/agreements/{first.agreement}", first), 200)
     assert (view["uses_spent"], view["uses_reserved"]) == (1, 0)
@@ -46,6 +49,21 @@ def assert_nothing_came_of_it(market: Market, job: str, state: str) -> None:
     assert (logged(market, "release"), logged(market, "settlement")) == (0, 0)
     assert market.must(market.get("/accounts", market.operator), 200) == []
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
+    if state != "running":
+        assert_no_use_counts(market)
+
+
+def assert_no_use_counts(market: Market) -> None:
+    """Neither for the service nor, once it has written down all that it took in, for the log."""
+    for each in market.providers:
+        view = market.must(market.get(f"/agreements/{each.agreement}", each), 200)
+        assert (view["uses_spent"], view["uses_reserved"]) == (0, 0)
+        assert market.must(market.get(f"/assets/{each.asset}", each), 200)["uses"] == 0
+    # An offer is told as logged when all before it are.
+    first = market.providers[0]
+    market.must(market.post("/offers", first, market.offer_statement(first)))
+    assert +market.context.log.history.completed_uses == {}
+    assert market.context.log.findings == []
 
 
 def test_the_app_has_its_context_before_the_worker_takes_a_job_over(
@@ -134,6 +152,48 @@ def test_a_job_cancelled_at_the_last_moment_releases_nothing(market: Market):
     market.engine.lie = cancel_then_answer
     market.work()
     assert_nothing_came_of_it(market, job, "cancelled")
+    revoked = market.context.log.history.by_index[market.context.log.history.revoked[job]]
+    assert revoked.read_as(Revocation).cause == "cancelled: cancelled"
+
+
+def test_what_nodes_completed_after_their_job_ended_uses_nothing_up(market: Market):
+    """Guards: nodes that had receipted a job as completed paid for what was never released."""
+    job = granted(market)
+    grants = {}
+
+    def cancel(name: str) -> None:
+        market.must(market.post(f"/jobs/{name}/cancel", market.researcher, {}), 200)
+        grants.update({each.asset: each.grant for each in market.engine.requests[-1].cohort})
+
+    market.engine.during = cancel
+    market.work()
+    receipts = [market.receipt(each, job, grants[each.asset]) for each in market.providers]
+    for count, (party, receipt) in enumerate(zip(market.providers, receipts, strict=True), 1):
+        # A node hands its receipt in again and again.
+        for _ in range(2):
+            market.must(market.post("/receipts", party, receipt))
+        assert_no_use_counts(market)
+        assert (logged(market, "receipt"), logged(market, "revocation")) == (count, 1)
+    assert_nothing_came_of_it(market, job, "cancelled")
+
+
+def test_a_result_that_the_gate_holds_back_uses_nothing_up(market: Market):
+    job = granted(market)
+    market.engine.lie = lambda outcome: replace(outcome, result={"age": float("nan")})  # type: ignore[type-var]
+    market.work()
+    view = market.must(market.get(f"/jobs/{job}", market.researcher), 200)
+    assert view["error"]["reason"] == "release_refused"
+    assert_nothing_came_of_it(market, job, "failed")
+
+
+def test_only_the_end_of_a_job_revokes_it(market: Market):
+    job = granted(market)
+    by_hand = market.post("/revocations", market.operator, market.revocation(market.operator, job))
+    assert (by_hand.status_code, by_hand.json()["code"]) == (409, "not_revocable")
+    own = market.post("/revocations", market.researcher, market.revocation(market.researcher, job))
+    assert own.json()["code"] == "not_owner"
+    market.work()
+    assert_released_once(market, job)
 
 
 def test_a_revocation_stops_a_running_job(market: Market):

@@ -21,7 +21,7 @@ from federated.records import unpack
 from federated.rounds import Opened
 from ledger.export import export
 from ledger.keys import SigningKey
-from ledger.statements import Job, Receipt, Release, Settlement
+from ledger.statements import Job, Receipt, Release, Revocation, Settlement
 from ledger.verify import verify
 from marketplace import embedded
 from marketplace.recompute import Evidence, ResultError, read_exchanges, recompute
@@ -150,6 +150,33 @@ def test_uses_of_whoever_left_are_not_used_up(tmp_path: Path, monkeypatch: pytes
         used = {seat.asset: history.completed_uses[agreed_by[seat.asset]] for seat in play.seats}
         assert [used[seat.asset] for seat in play.seats] == [1, 1, 1, 0]
         play.run("statistics", columns=["chol"])
+        audited(play, tmp_path / "export")
+
+
+def test_one_lost_between_the_others_receipts_and_its_own_costs_nobody_a_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: who had receipted the job as completed had used it up, and nothing was released.
+
+    One use is agreed: a second job runs only if service, nodes and log all give the first one back.
+    """
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    agreed = terms(uses=1, minimum_parties=MINIMUM)
+    with open_stage(folder, FOUR, preparation={"label": LABEL}, agreed=agreed) as play:
+        job, view = run_without(play, monkeypatch, {3: "finish"})
+        assert (view["state"], view["error"]["reason"]) == ("failed", "no_reply"), view
+        context = play.market.app.state.context
+        history = context.log.history
+        assert {each["uses_left"] for each in play.researcher.call("GET", "/agreements")} == {1}
+        second = play.job("statistics", parameters={"columns": ["chol"]})
+        play.market.decide()
+        assert play.stage.wait(second)["state"] == "released"
+        revoked = history.by_index[history.revoked[job]].read_as(Revocation)
+        assert (revoked.issuer, revoked.cause) == (context.operator, "failed: no_reply")
+        # The one whose reply was lost had signed too: no receipt is missing.
+        assert len(history.completed[job]) == len(FOUR)
+        assert set(history.completed_uses.values()) == {1}
         audited(play, tmp_path / "export")
 
 

@@ -117,6 +117,53 @@ def test_a_sealed_refusal_of_a_job_that_is_not_logged_ends_no_job(world: World):
     assert accounts.jobs[job].ends == dict.fromkeys(world.statements[job].assets, "completed")  # type: ignore[attr-defined]
 
 
+# A job of which nothing will be released was used up by nobody, and its end is explained.
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_revoked_job_is_explained_and_counts_apart(world: World, *, late: bool):
+    provider, other = world.providers
+    job, grants = world.granted_job()
+    receipts = [world.receipt(provider, job, grants[0]), world.receipt(other, job, grants[1])]
+    world.put(receipts[0])
+    if not late:
+        world.put(receipts[1])
+        assert stopped(world) == ["unreleased_job"]
+    world.put(world.revoke(world.operator, job))
+    if late:
+        world.put(receipts[1])
+    history, accounts = read(world)
+    assert +history.completed_uses == {}
+    assert stages(accounts.totals) == dict.fromkeys(("completed", "failed", "refused"), 0)
+    assert accounts.totals["revoked"] == 2
+    assert [accounts.agreements[each.agreement].stages["revoked"] for each in world.providers] == [
+        1,
+        1,
+    ]
+    assert stopped(world) == []
+    assert Accounts.recall(history, accounts.facts()).totals == accounts.totals
+
+
+def test_a_revocation_that_does_not_hold_takes_no_use_back(world: World):
+    job, _, _ = world.receipted_job()
+    world.insecure_put(world.revoke(world.researcher, job))
+    history, accounts = read(world)
+    assert list(history.broken.values()) == ["not_owner"]
+    assert history.completed_uses == {each.agreement: 1 for each in world.providers}
+    assert (accounts.totals["completed"], accounts.totals["revoked"]) == (2, 0)
+    assert stopped(world) == ["unreleased_job"]
+
+
+def test_a_revocation_of_a_sealed_job_is_the_operators_all_the_same(world: World):
+    job, _, receipts = world.receipted_job()
+    world.put(world.revoke(world.operator, job))
+    history, accounts = read(world, job)
+    assert (history.broken, accounts.jobs) == ({}, {})
+    # Whoever may read its receipts alone sees that nothing was used up.
+    assert +history.completed_uses == {}
+    assert stopped(world, *receipts) == []
+
+
 # What is counted, and for whom.
 
 

@@ -204,6 +204,7 @@ REVOKED: dict[str, Change] = {
         lambda c: c.world.providers[1].id, "operator"
     ),
     "the researcher's key": revoke(lambda c: c.world.researcher.id, "researcher"),
+    "the job, by the operator": revoke(lambda c: c.job, "operator"),
 }
 
 
@@ -213,6 +214,30 @@ def test_what_was_revoked_is_refused_and_nothing_else(case: Case, name: str):
     case.decide()
     REVOKED[name](case)
     assert case.reason() == "revoked"
+
+
+@pytest.mark.parametrize("told_by", ["journal", "log"])
+def test_a_job_that_was_revoked_since_uses_nothing_up_and_is_one_without_result(
+    case: Case, told_by: str
+):
+    """Three uses are agreed; the operator says that nothing came of one of them."""
+    world, first = case.world, case.world.providers[0]
+    jobs = [world.put(world.job()) for _ in range(3)]
+    grants = [world.put(world.grant(first, job)) for job in jobs]
+    if told_by == "log":
+        for job, grant in zip(jobs, grants, strict=True):
+            world.put(world.receipt(first, job, grant))
+    case.spent = spent(*(jobs if told_by == "journal" else ()))
+    assert case.reason() == "quota_used_up"
+    world.put(world.revoke(world.operator, jobs[1]))
+    case.decide()
+    # An answer had left for it, and the operator said that it ended: so often, and not more.
+    case.limits = Limits(unfinished=1)
+    assert case.reason() == "quota_used_up"
+    case.limits, case.spent = Limits(unfinished=2), replace(case.spent, unfinished=lambda _: 1)
+    assert case.reason() == "quota_used_up"
+    case.limits = Limits(unfinished=3)
+    case.decide()
 
 
 def test_a_strangers_revocation_ends_nothing(case: Case):

@@ -20,6 +20,7 @@ from tests.stories import (
     FAILED,
     OTHER_CODE,
     Story,
+    after_revoking_a_job,
     agreement_by,
     agreement_with,
     agreement_with_another_asset,
@@ -40,6 +41,8 @@ from tests.stories import (
     grant_of_own_agreement,
     greedy,
     job_by_a_second_researcher,
+    job_revoked,
+    job_revoked_by,
     job_with_swapped_agreements,
     key_revoked_by,
     offer_of,
@@ -64,6 +67,7 @@ from tests.stories import (
     settled_times,
     skimmed,
     uses,
+    uses_of_which_one_is_revoked,
 )
 from tests.world import World
 
@@ -102,6 +106,9 @@ LIES = [
     Lie("not_owner", revocation_by("stranger"), revocation_by("owner"), "revocation"),
     Lie("not_owner", revocation_by("operator"), key_revoked_by("operator"), "operator"),
     Lie("not_owner", key_revoked_by("stranger"), key_revoked_by("operator"), "key"),
+    Lie("not_owner", job_revoked_by("researcher"), job_revoked_by("operator"), "own job"),
+    Lie("not_owner", job_revoked_by("provider"), job_revoked_by("operator"), "job"),
+    Lie("revoked_release", job_revoked(released=True), job_revoked(released=False)),
     Lie("agreement_mismatch", agreement_with_another_asset, agreement_with_right_asset, "asset"),
     Lie(
         "agreement_mismatch",
@@ -173,12 +180,30 @@ LIES = [
     Lie("over_quota", uses(4), uses(3)),
     *(
         Lie(
+            "over_quota",
+            uses_of_which_one_is_revoked(5, first=first),
+            uses_of_which_one_is_revoked(4, first=first),
+            f"one revoked {'before' if first else 'after'} its receipt",
+        )
+        for first in (False, True)
+    ),
+    *(
+        Lie(
             "revoked",
             receipt_after_revoking(what, seen=True),
             receipt_after_revoking(what, seen=False),
             f"{what} before a receipt",
         )
-        for what in ("grant", "researcher", "another asset", "another provider")
+        for what in ("grant", "job", "researcher", "another asset", "another provider")
+    ),
+    *(
+        Lie(
+            "revoked",
+            after_revoking_a_job(then, the_same=True),
+            after_revoking_a_job(then, the_same=False),
+            f"job before a {then}",
+        )
+        for then in ("grant", "release")
     ),
     Lie("revoked", revoked("asset", an_offer), revoked("asset", an_offer, before=False), "asset"),
     Lie(

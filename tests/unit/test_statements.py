@@ -86,7 +86,7 @@ CONTRADICTIONS: list[tuple[str, Change, str]] = [
     ("release", put(decision="guessed"), "is none of automatic, reviewed"),
     ("settlement", put(total_cents=1), "total_cents: is not the sum of the lines"),
     ("settlement", inside("lines", fee_cents=0), "fee and share do not add up to the price"),
-    ("revocation", lambda p: p.update(target="job:" + "0" * 64), "names a job, expected"),
+    ("revocation", lambda p: p.update(target="epoch:" + "0" * 64), "names a epoch, expected"),
     (
         "rotation",
         lambda p: p.update(recovery_key=p["new_key"]),
