@@ -61,7 +61,7 @@ def _list(verdict: Verdict, history: History) -> Iterator[str]:
             use["asset"],
             use["task"],
             use["purpose"],
-            use["state"] + (f": {use['reason']}" if use["reason"] else ""),
+            use["state"] + (f": {use['reason']}" if use["reason"] else "") + _revoked(use),
             "" if use["price_cents"] is None else money(use["price_cents"]),
         )
         for use in _uses(history)
@@ -98,10 +98,16 @@ def _use(history: History, logged: Logged, receipt: Receipt) -> dict[str, Any]:
         "purpose": job.purpose if job else "(unknown job)",
         "state": receipt.state,
         "reason": receipt.reason,
+        "revoked": receipt.job in history.revoked,
         "rows": receipt.rows,
         "price_cents": _price(history, receipt),
         "finding": history.broken.get(logged.id),
     }
+
+
+def _revoked(use: dict[str, Any]) -> str:
+    """Nothing was released of a revoked job, so what was completed of it used nothing up."""
+    return ", revoked" if use["revoked"] and use["state"] == "completed" else ""
 
 
 def _price(history: History, receipt: Receipt) -> int | None:

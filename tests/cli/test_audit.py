@@ -135,6 +135,21 @@ def test_list(folder: Path, key: str, capsys: pytest.CaptureFixture[str]):
     assert rows[-1][-3:] == ["marketing", "refused:", "purpose_not_allowed"]
 
 
+def test_a_revoked_job_is_listed_as_one(
+    world: World, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    twin = world.copy(tmp_path / "world")
+    job, _, receipts = twin.receipted_job()
+    twin.put(twin.revoke(twin.operator, job))
+    twin.export(tmp_path / "x")
+    assert command(["list", str(tmp_path / "x"), "--key", key]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "completed, revoked" in line]
+    assert len(said) == len(receipts)
+    command(["list", str(tmp_path / "x"), "--key", key, "--json"])
+    uses = json.loads(capsys.readouterr().out)["uses"]
+    assert [use["revoked"] for use in uses] == [False] * 5 + [True] * len(receipts)
+
+
 def test_list_as_json(folder: Path, key: str, world: World, capsys: pytest.CaptureFixture[str]):
     command(["list", str(folder), "--key", key, "--json"])
     uses = json.loads(capsys.readouterr().out)["uses"]

@@ -16,11 +16,20 @@ from ledger.errors import EvidenceError, RuleError, SignatureError
 from ledger.statements import Receipt, Unverified, read
 from ledger.statements.registry import BY_MEDIA_TYPE
 from tests.drafts import SECOND, START, YEAR, key_of
+from tests.revocations import (
+    after_revoking_a_job,
+    job_revoked,
+    job_revoked_by,
+    key_revoked_by,
+    receipt_after_revoking,
+    revocation_by,
+    revoked,
+    uses_of_which_one_is_revoked,
+)
 from tests.stories import (
     FAILED,
     OTHER_CODE,
     Story,
-    after_revoking_a_job,
     agreement_by,
     agreement_with,
     agreement_with_another_asset,
@@ -41,16 +50,12 @@ from tests.stories import (
     grant_of_own_agreement,
     greedy,
     job_by_a_second_researcher,
-    job_revoked,
-    job_revoked_by,
     job_with_swapped_agreements,
-    key_revoked_by,
     offer_of,
     one_line_short,
     paid_to_another,
     participant,
     receipt,
-    receipt_after_revoking,
     receipt_after_the_grant,
     receipt_from_the_future,
     receipt_having_read,
@@ -59,15 +64,12 @@ from tests.stories import (
     receipts,
     release,
     release_resting_on_a_refusal,
-    revocation_by,
-    revoked,
     same_key_twice,
     settled,
     settled_for_another_job,
     settled_times,
     skimmed,
     uses,
-    uses_of_which_one_is_revoked,
 )
 from tests.world import World
 
