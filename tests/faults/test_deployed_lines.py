@@ -5,6 +5,8 @@ After each: the answer is that of the providers who stayed, or a failure that na
 each of them has one receipt and paid one use; nobody has a use left over; the ledger is sound.
 """
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -112,6 +114,35 @@ def test_what_is_lost_with_its_connection_is_asked_for_again(town: Town, what: s
     assert party(town, view, "west")["state"] == "completed"
     assert answer(town, job) == expected(tuple(FOUR))
     assert took < SOON
+
+
+def test_a_node_that_dies_when_the_others_have_receipted_costs_nobody_a_use(town: Town):
+    """Guards: they had signed that they completed what was never released, and paid for it."""
+    before = town.uses("spent")
+    with (
+        town.served_with(rejoin_seconds=4),
+        Lossy(town.market.address, town.data / "tls", "request", REQUESTS) as relay,
+        town.reached_by(relay.address, "west"),
+    ):
+        job = town.submit()
+        until(lambda: relay.lost, "the request to finish is lost")
+        os.kill(town.nodes["west"].process.pid, signal.SIGKILL)
+        view = town.wait(job)
+    assert view["state"] == "failed", (view, town.said())
+    assert party(town, view, "west")["reason"] == "no_reply"
+    assert town.uses("spent") == before
+    log = town.researcher.log
+    until(lambda: (log.sync(), job in log.history.revoked)[1], "the job is revoked")
+    assert job not in log.history.released
+    # Each handed its receipt in before it answered the coordinator.
+    found = receipts(town, job)
+    assert {name: [each.state for each in found[name]] for name in found} == {
+        name: [] if name == "west" else ["completed"] for name in town.nodes
+    }
+    # It comes back, hears of the end, and says so; nobody paid for this job, and all for the next.
+    town.must_be_well()
+    town.run()
+    assert {asset: spent + 1 for asset, spent in before.items()} == town.uses("spent")
 
 
 # --- a cut line
