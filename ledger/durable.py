@@ -15,15 +15,23 @@ SLOT = 8192
 """Bytes of one place; a checkpoint with an ML-DSA-44 line needs about half."""
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write `data` to `path`: synced to disk before the old file gives way, and the name after.
+
+    Args:
+        path: the file.
+        data: all of its contents.
+        mode: who may reach the new file, less what the process withholds; 0o600 for a secret.
 
     Raises:
         OSError: the disk refuses; the old file is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    # What a crash left behind may be open to others, and a file that exists keeps its mode.
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -12,7 +12,6 @@ log is believed only after `ledger.client` verified it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -177,11 +176,7 @@ class Home:
         if path.exists():
             raise FileExistsError(path)
         self._write(self._read() | {"participant": participant})
-        made = path.with_suffix(".new")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(api_key + "\n")
-        durable.rename(made, path)
+        durable.replace(path, f"{api_key}\n".encode(), 0o600)
 
     def _read(self) -> dict[str, Any]:
         value = json.loads((self.folder / "party.json").read_text())

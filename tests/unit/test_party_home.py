@@ -44,3 +44,12 @@ def test_a_second_enrolment_changes_nothing(home: Home):
     with pytest.raises(FileExistsError):
         home.remember_enrolment("participant:" + "2" * 64, "rsk_other")
     assert (home.participant(), home.api_key()) == (PARTICIPANT, "rsk_secret")
+
+
+def test_what_a_crash_left_behind_does_not_open_the_key_to_others(home: Home):
+    left = home.folder / "api.key.new"
+    left.write_text("half")
+    left.chmod(0o644)
+    home.remember_enrolment(PARTICIPANT, "rsk_secret")
+    assert stat.S_IMODE((home.folder / "api.key").stat().st_mode) == 0o600
+    assert not left.exists()
