@@ -11,7 +11,7 @@ A `Question` is what nodes are asked in one round; its `Field`s say how the answ
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ Aggregate = Mapping[str, Floats | list[int]]
 ColumnType = Literal["integer", "number", "text"]
 
 COLUMN_TYPES: tuple[str, ...] = get_args(ColumnType)
+
+THREADS: Final = 1
+"""On so many threads every node computes a plan, engine and linear algebra alike: numbers that are
+added up in another order have other last bits, and whoever repeats a job is to get the same."""
 
 _MAX_LENGTH = 1 << 20
 _FIELD_KEYS = {"name", "length", "scale", "bound", "integers"}

@@ -21,7 +21,6 @@ node's key and its measurement.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from federated.node.profile import measure
 from federated.node.runner import Identity, Node
 from federated.node.service import HttpService
 from federated.node.table import ReadingSpec, Table
-from federated.node.threads import keep_to_one
+from federated.node.threads import keep_to_plan
 from federated.node.vault import MOST_BYTES, Listing, Vault
 from ledger import durable
 from ledger.client import LogClient
@@ -198,9 +197,7 @@ class NodeHome:
     def guard(self, asset: str, digest: str, api_key: str) -> NodeHome:
         """Remember the listed asset; return the home that guards it."""
         home = NodeHome(self.folder, replace(self.settings, asset=asset, digest=digest))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with os.fdopen(os.open(self.folder / "api.key", flags, 0o600), "w") as file:
-            file.write(api_key + "\n")
+        durable.replace(self.folder / "api.key", f"{api_key}\n".encode(), 0o600)
         home._save()
         return home
 
@@ -293,7 +290,7 @@ class NodeHome:
             JournalError: its journal cannot be trusted.
         """
         settings = self.settings
-        keep_to_one()
+        keep_to_plan()
         http.headers["Authorization"] = f"Bearer {self.api_key()}"
         policy = self.trust()
         try:

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from federated.errors import TableError, suggestion
-from federated.plan import ColumnType
+from federated.plan import THREADS, ColumnType
 
 DEFAULT_MISSING = ("", "NA")
 """The empty cell, and R's marker. "?" or "nan" count only where the reading spec lists them."""
@@ -348,7 +348,7 @@ def _read_parquet(data: bytes, spec: ReadingSpec, file: str) -> Table:
     name = f"rongshu-{uuid.uuid4().hex}.parquet"
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"/{name}", data)
-    connection = duckdb.connect(config={"threads": 1})
+    connection = duckdb.connect(config={"threads": THREADS})
     failed = False
     try:
         connection.register_filesystem(memory)

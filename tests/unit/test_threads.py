@@ -11,11 +11,11 @@ SUMS = """
 import hashlib, json, sys
 import numpy as np
 from threadpoolctl import threadpool_info
-from federated.node.threads import keep_to_one
+from federated.node.threads import keep_to_plan
 from federated.tasks.newton import local_step
 
 if sys.argv[1] == "one":
-    keep_to_one()
+    keep_to_plan()
 random = np.random.default_rng(5)
 rows = random.normal(size=(20_000, 60))
 found = local_step(rows, (random.random(20_000) < 0.5).astype(float), random.normal(size=61))
