@@ -199,5 +199,5 @@ class SurvivorList:
             raise SurvivorsError("somebody who is no survivor signed a list")
         if len(lists) < threshold:
             raise SurvivorsError(f"{len(lists)} signed the list where {threshold} must")
-        for asset in lists.keys() - {self.asset}:
+        for asset in lists:
             dataclasses.replace(self, asset=asset).check(lists[asset], keys[asset])

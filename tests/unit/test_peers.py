@@ -145,6 +145,9 @@ def test_enough_survivors_must_have_signed_the_same_list():
     other = signed("c", survivors=("a", "c", "d"))
     with pytest.raises(SurvivorsError, match="differs"):
         AGREED.check_enough({**signed("a", "b"), **other}, PUBLIC, 3)
+    # Also in this node's own name.
+    with pytest.raises(SurvivorsError):
+        AGREED.check_enough({**signed("a", "b", "c"), AGREED.asset: signed("b")["b"]}, PUBLIC, 3)
     # One node that signs for two.
     twice = {**signed("a", "b"), "c": signed("b")["b"]}
     with pytest.raises(SurvivorsError):
