@@ -33,9 +33,10 @@ from federated.certificates import CA
 from federated.errors import NodeError
 from federated.fleet_key import FleetKey
 from federated.node.guard import Limits
+from federated.node.identity import Identity
 from federated.node.journal import Journal
 from federated.node.profile import measure
-from federated.node.runner import Identity, Node
+from federated.node.runner import Node
 from federated.node.service import HttpService
 from federated.node.table import ReadingSpec, Table
 from federated.node.threads import keep_to_plan

@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from federated.code import code_digest
 from federated.errors import (
@@ -47,6 +46,7 @@ from federated.messages import (
 from federated.node.books import Account, Books
 from federated.node.failure import failure_word, log_reason
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
+from federated.node.identity import Identity
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
 from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
 from federated.node.rows import Rows, prepare
@@ -58,7 +58,6 @@ from federated.planning import plan_of
 from federated.tasks import encode_answer
 from ledger.client import LogClient
 from ledger.errors import LedgerError, LogError
-from ledger.keys import SigningKey
 from ledger.statements import Contribution as Receipted
 from ledger.statements import Grant, Job
 from privacy.errors import PrivacyError
@@ -70,16 +69,6 @@ ROUNDS_PER_QUESTION = 3
 """How often the questions may be asked anew because a party has left."""
 RESTARTED = "restarted"
 NO_CODE = "sha256:" + 64 * "0"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who this node is: its asset, its provider, and the two keys it signs with."""
-
-    asset: str
-    provider: str
-    provider_key: SigningKey = field(repr=False)
-    node_key: SigningKey = field(repr=False)
 
 
 class Node:
