@@ -20,6 +20,8 @@
     ├── ReceiptError         a receipt that is not the node's account of what crossed
     ├── PresenceError        a heartbeat or an enrolment that is not its node's
     │   └── SupersededError  a process of the node that another one has followed
+    ├── LeaseError           a request without a lease that this node follows; `.reason`
+    │   └── LeaseSignatureError  a lease that the operator did not sign, as far as is known
     ├── CertificateError     a TLS certificate that cannot be made or read
     ├── SuperLinkError       Flower's SuperLink does not start, answer or know a run
     └── GridError            a Grid used against its rules
@@ -141,6 +143,26 @@ class PresenceError(FederatedError):
 
 class SupersededError(PresenceError):
     """Another process has taken this node's place; this one must end."""
+
+
+class LeaseError(FederatedError):
+    """A request came without a lease that this node follows.
+
+    `reason` is `bad_lease` or `stale_lease`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Takes the fixed word, and a sentence for the node's own operator."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class LeaseSignatureError(LeaseError):
+    """A lease is not signed by the operator's key, as far as the log is known."""
+
+    def __init__(self, message: str) -> None:
+        """Takes a sentence for the node's own operator; the word is `bad_lease`."""
+        super().__init__("bad_lease", message)
 
 
 class CertificateError(FederatedError):
