@@ -38,6 +38,26 @@ _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What came with a body, and is no part of it: no digest covers it.
+
+    Attributes:
+        checkpoint: the log's newest, signed; None where none came. Not verified.
+        lease: the operator's word on who drives the attempt, signed; None where none came. Not
+            verified.
+        run: Flower's number for the run that the body came in; 0 where it came in none.
+    """
+
+    checkpoint: bytes | None = None
+    lease: bytes | None = None
+    run: int = 0
+
+
+ALONE: Final = Beside()
+"""Nothing came with the body."""
+
+
+@dataclass(frozen=True)
 class _Form:
     """How one field is written to JSON and read back; `read` raises ValueError with the reason."""
 

@@ -6,11 +6,11 @@ digest of exactly these bytes, whatever carried them.
     content = pack(body)
     body = unpack(message)
 
-Beside the body, and no part of it, a coordinator may send the log's newest signed checkpoint. A
-node verifies it as it does one that it asks for, and need not ask.
+Beside the body, and no part of it, a coordinator sends its lease, and it may send the log's newest
+signed checkpoint. A node verifies that as it does one that it asks for, and need not ask.
 
-    content = pack(body, checkpoint)
-    signed = checkpoint_of(message)     # None where none came
+    content = pack(body, checkpoint, lease)
+    beside = beside_of(message)         # with Flower's number for the run
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import Metadata as MetadataProto
 
 from federated.errors import MessageError
+from federated.messages import Beside
 
 ACTION: Final = "rongshu"
 MESSAGE_TYPE: Final = f"query.{ACTION}"
@@ -33,12 +34,20 @@ MESSAGE_TYPE: Final = f"query.{ACTION}"
 RECORD: Final = "rongshu"
 FIELD: Final = "body"
 CHECKPOINT: Final = "checkpoint"
+LEASE: Final = "lease"
 
 
-def pack(body: bytes, checkpoint: bytes | None = None) -> RecordDict:
-    """Wrap a body, and with a request a signed checkpoint, as all that a Flower message holds."""
-    fields = {FIELD: body} if checkpoint is None else {FIELD: body, CHECKPOINT: checkpoint}
-    return RecordDict({RECORD: ConfigRecord(dict(fields))})
+def pack(body: bytes, checkpoint: bytes | None = None, lease: bytes | None = None) -> RecordDict:
+    """Wrap a body as all that a Flower message holds.
+
+    Args:
+        body: the request or reply.
+        checkpoint: the log's newest, signed; with requests alone.
+        lease: the coordinator's, signed; with requests alone.
+    """
+    fields = {FIELD: body, CHECKPOINT: checkpoint, LEASE: lease}
+    record = {name: value for name, value in fields.items() if value is not None}
+    return RecordDict({RECORD: ConfigRecord(dict(record))})
 
 
 def unpack(message: Message) -> bytes:
@@ -50,13 +59,14 @@ def unpack(message: Message) -> bytes:
     return _fields(message)[FIELD]
 
 
-def checkpoint_of(message: Message) -> bytes | None:
-    """Take out of a Flower message the signed checkpoint that came with its body.
+def beside_of(message: Message) -> Beside:
+    """Take out of a Flower message what came with its body.
 
     Raises:
         MessageError: as `unpack`.
     """
-    return _fields(message).get(CHECKPOINT)
+    fields = _fields(message)
+    return Beside(fields.get(CHECKPOINT), fields.get(LEASE), message.metadata.run_id)
 
 
 def _fields(message: Message) -> dict[str, bytes]:
@@ -66,8 +76,8 @@ def _fields(message: Message) -> dict[str, bytes]:
     record = content.get(RECORD)
     if set(content) != {RECORD} or not isinstance(record, ConfigRecord):
         raise MessageError(f"a Flower message carries one record {RECORD!r}")
-    if not {FIELD} <= set(record) <= {FIELD, CHECKPOINT}:
-        raise MessageError(f"the record {RECORD!r} has a {FIELD!r}, perhaps a {CHECKPOINT!r}")
+    if not {FIELD} <= set(record) <= {FIELD, CHECKPOINT, LEASE}:
+        raise MessageError(f"the record {RECORD!r} has a {FIELD!r}, and {CHECKPOINT!r}, {LEASE!r}")
     found = {name: value for name, value in record.items() if isinstance(value, bytes)}
     if set(found) != set(record):
         raise MessageError(f"what the record {RECORD!r} has is bytes")

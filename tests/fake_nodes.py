@@ -27,6 +27,8 @@ from flwr.app import Context, Message, RecordDict
 from federated.code import code_digest
 from federated.grid import InProcessGrid
 from federated.messages import (
+    ALONE,
+    Beside,
     Contribution,
     FinishReply,
     FinishRequest,
@@ -104,7 +106,7 @@ class FakeNode:
     parties: set[str] = field(default_factory=set)
     first: int = 0
 
-    def handle(self, body: bytes, _checkpoint: bytes | None = None) -> bytes:
+    def handle(self, body: bytes, _beside: Beside = ALONE) -> bytes:
         request = read_request(body)
         reply = self.answer(request, body_digest(body)).to_bytes()
         if isinstance(request, RoundRequest):
@@ -309,7 +311,7 @@ class Saying:
     ) -> None:
         self._say, self._node = say, node
 
-    def handle(self, body: bytes, _checkpoint: bytes | None = None) -> bytes:
+    def handle(self, body: bytes, _beside: Beside = ALONE) -> bytes:
         return self._say(body, self._node.handle)
 
 

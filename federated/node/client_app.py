@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from federated.messages import Failure
-from federated.records import ACTION, checkpoint_of, pack, unpack
+from federated.messages import ALONE, Beside, Failure
+from federated.records import ACTION, beside_of, pack, unpack
 
 INTERNAL: Final = "internal"
 """The one word for whatever broke inside a node; the node's own log says more."""
@@ -23,7 +23,7 @@ INTERNAL: Final = "internal"
 class NodeService(Protocol):
     """A node, as its ClientApp sees it."""
 
-    def handle(self, body: bytes, checkpoint: bytes | None = None) -> bytes:
+    def handle(self, body: bytes, beside: Beside = ALONE) -> bytes:
         """Answer one request of `federated.messages`, and what came with it, with one reply."""
 
 
@@ -39,7 +39,7 @@ def make_client_app(node: NodeService) -> ClientApp:
     def answer(message: Message, context: Context) -> Message:
         del context  # Flower's state would outlive the job; the node keeps its own journal.
         try:
-            reply = node.handle(unpack(message), checkpoint_of(message))
+            reply = node.handle(unpack(message), beside_of(message))
         except Exception:  # noqa: BLE001 - whatever it is, its text must stay here
             reply = Failure(job="", asset="", reason=INTERNAL).to_bytes()
         return Message(pack(reply), reply_to=message)

@@ -31,6 +31,8 @@ from federated.errors import (
     RefusedError,
 )
 from federated.messages import (
+    ALONE,
+    Beside,
     Failure,
     FinishReply,
     FinishRequest,
@@ -121,13 +123,13 @@ class Node:
         """Id of the asset that this node guards."""
         return self._identity.asset
 
-    def handle(self, body: bytes, checkpoint: bytes | None = None) -> bytes:
+    def handle(self, body: bytes, beside: Beside = ALONE) -> bytes:
         """Answer one request of `federated.messages`; never raises for what a request says.
 
         Args:
             body: the request.
-            checkpoint: the log's newest, as the coordinator had it signed; verified like one that
-                this node asks for, which it does where none came.
+            beside: what came with it. A checkpoint is verified like one that this node asks for,
+                which it does where none came.
         """
         with self._lock:
             try:
@@ -136,7 +138,7 @@ class Node:
                 _log.warning("unreadable request: %s", error)
                 return Failure("", self.asset, "internal").to_bytes()
             try:
-                return self._answer_or_refuse(Asked(request, body_digest(body), checkpoint))
+                return self._answer_or_refuse(Asked(request, body_digest(body), beside))
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
                 self._note_failure(request.job, word := failure_word(error), error)
@@ -319,7 +321,7 @@ class Node:
         return body
 
     def _keys(self, request: KeysRequest, asked: Asked) -> bytes:
-        self._read_log(asked.checkpoint)
+        self._read_log(asked.beside.checkpoint)
         grant = request.evidence.get("grant")
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
@@ -339,7 +341,7 @@ class Node:
     def _round(self, work: Work, request: RoundRequest, asked: Asked) -> bytes:
         question, digest = Question.from_json(request.question), asked.digest
         work.check_next(request, question, digest)
-        self._read_log(asked.checkpoint)
+        self._read_log(asked.beside.checkpoint)
         with self._journal.read() as book:
             ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))

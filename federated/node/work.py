@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from federated.errors import MessageError, RefusedError
 from federated.messages import (
+    Beside,
     Contribution,
     KeysRequest,
     Reply,
@@ -38,11 +39,11 @@ from privacy.paillier import PublicKey, encrypt
 
 @dataclass(frozen=True)
 class Asked:
-    """A request with its digest, and the signed checkpoint that came with it, if one did."""
+    """A request with its digest, and what came beside it."""
 
     request: Request
     digest: str
-    checkpoint: bytes | None
+    beside: Beside
 
 
 @dataclass

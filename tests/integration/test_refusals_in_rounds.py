@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from federated.messages import Failure, FinishReply, Refusal, read_reply
+from federated.messages import Beside, Failure, FinishReply, Refusal, read_reply
 from federated.node import runner
 from federated.peers import PublicMaskKey, Use
 from ledger.client import LogClient
@@ -66,7 +66,7 @@ def test_a_revocation_that_the_checkpoint_beside_a_question_covers_stops_the_job
     handed = fresh.market.app.state.context.log.checkpoint()
     body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
     with no_data_opened(fresh):
-        assert word(read_reply(fresh.nodes[0].handle(body, handed))) == "revoked"
+        assert word(read_reply(fresh.nodes[0].handle(body, Beside(handed)))) == "revoked"
 
 
 def test_an_older_checkpoint_beside_a_question_hides_nothing_that_the_node_knows(fresh: Play):
@@ -77,7 +77,7 @@ def test_an_older_checkpoint_beside_a_question_hides_nothing_that_the_node_knows
     fresh.nodes[0].keep_books()
     body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
     with no_data_opened(fresh):
-        assert word(read_reply(fresh.nodes[0].handle(body, handed))) == "revoked"
+        assert word(read_reply(fresh.nodes[0].handle(body, Beside(handed)))) == "revoked"
 
 
 def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
@@ -93,7 +93,7 @@ def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
         return reading(client, path)
 
     monkeypatch.setattr(LogClient, "_get", counted)
-    fresh.nodes[0].handle(talk.request().to_bytes(), handed)
+    fresh.nodes[0].handle(talk.request().to_bytes(), Beside(handed))
     assert asked == []
     # The twin: without it the node asks for itself.
     fresh.nodes[1].handle(talk.request().to_bytes())
@@ -104,7 +104,7 @@ def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
 def test_what_is_no_checkpoint_of_the_log_is_no_ground_to_compute(fresh: Play, handed: bytes):
     talk = begun(fresh)
     with no_data_opened(fresh):
-        reply = read_reply(fresh.nodes[0].handle(talk.request().to_bytes(), handed))
+        reply = read_reply(fresh.nodes[0].handle(talk.request().to_bytes(), Beside(handed)))
     assert isinstance(reply, Refusal)
     assert fresh.receipt(0, reply).reason == reply.reason
 

@@ -14,11 +14,14 @@ from flwr.serverapp import Grid
 
 from federated.errors import GridError, MessageError
 from federated.grid import APP_RAISED, BAD_REPLY, TO_NODE, TO_SERVER, InProcessGrid
-from federated.messages import Failure, read_reply
+from federated.messages import ALONE, Beside, Failure, read_reply
 from federated.node.client_app import make_client_app
-from federated.records import ACTION, MESSAGE_TYPE, checkpoint_of, pack, unpack
+from federated.records import ACTION, MESSAGE_TYPE, beside_of, pack, unpack
 
 Handler = Callable[[Message, Context], Message]
+
+RUN = 2**64 - 1
+"""As large as Flower's numbers get."""
 
 
 def _context(node_id: int) -> Context:
@@ -262,7 +265,7 @@ def test_flower_prints_nothing(capfd: pytest.CaptureFixture[str]):
 
 
 class _Breaking:
-    def handle(self, _body: bytes, _checkpoint: bytes | None = None) -> bytes:
+    def handle(self, _body: bytes, _beside: Beside = ALONE) -> bytes:
         raise ValueError("patient 7 has 63.5")
 
 
@@ -280,7 +283,9 @@ def test_the_client_app_answers_a_broken_node_with_one_word():
         RecordDict({"rongshu": ConfigRecord({"body": "text"})}),
         RecordDict({"rongshu": ConfigRecord({"body": b"a", "more": b"b"})}),
         RecordDict({"rongshu": ConfigRecord({"body": b"a", "checkpoint": "text"})}),
+        RecordDict({"rongshu": ConfigRecord({"body": b"a", "lease": "text"})}),
         RecordDict({"rongshu": ConfigRecord({"checkpoint": b"a"})}),
+        RecordDict({"rongshu": ConfigRecord({"lease": b"a"})}),
         RecordDict({"rongshu": ConfigRecord({"body": b"a"}), "more": ConfigRecord()}),
         RecordDict({"rongshu": ArrayRecord()}),
     ],
@@ -292,25 +297,26 @@ def test_a_flower_message_with_anything_but_one_body_is_refused(content: RecordD
             unpack(grid.create_message(content, MESSAGE_TYPE, 1, "1"))
 
 
-def test_a_checkpoint_travels_beside_a_body_and_is_no_part_of_it():
-    with _grid(_echo) as grid:
-        asked = grid.create_message(pack(b"body", b"note"), MESSAGE_TYPE, 1, "1")
-        assert (unpack(asked), checkpoint_of(asked)) == (b"body", b"note")
-        assert checkpoint_of(_ask(grid, 1)[0]) is None
+def test_checkpoint_and_lease_travel_beside_a_body_and_are_no_part_of_it():
+    with _grid(_echo, run_id=RUN) as grid:
+        asked = grid.create_message(pack(b"body", b"note", b"lease"), MESSAGE_TYPE, 1, "1")
+        assert (unpack(asked), beside_of(asked)) == (b"body", Beside(b"note", b"lease", RUN))
+        assert beside_of(_ask(grid, 1)[0]) == Beside(run=RUN)
 
 
-def test_a_node_is_handed_the_checkpoint_that_came_with_a_request():
+def test_a_node_is_handed_what_came_with_a_request_and_in_which_run():
     handed = []
 
     class Node:
-        def handle(self, body: bytes, checkpoint: bytes | None = None) -> bytes:
-            handed.append((body, checkpoint))
+        def handle(self, body: bytes, beside: Beside = ALONE) -> bytes:
+            handed.append((body, beside))
             return b"reply"
 
-    with InProcessGrid({1: (make_client_app(Node()), _context(1))}) as grid:
-        for content in (pack(b"body", b"note"), pack(b"body")):
+    with InProcessGrid({1: (make_client_app(Node()), _context(1))}, run_id=RUN) as grid:
+        for content in (pack(b"body", b"note"), pack(b"body", lease=b"lease"), pack(b"body")):
             asked = grid.create_message(content, MESSAGE_TYPE, 1, "1")
             (reply,) = grid.send_and_receive([asked])
             assert unpack(reply) == b"reply"
-            assert checkpoint_of(reply) is None
-    assert handed == [(b"body", b"note"), (b"body", None)]
+            assert beside_of(reply) == Beside(run=RUN)
+    came = [Beside(b"note", None, RUN), Beside(None, b"lease", RUN), Beside(run=RUN)]
+    assert handed == [(b"body", each) for each in came]

@@ -12,20 +12,26 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 
 from federated.errors import SuperLinkError
-from federated.records import MESSAGE_TYPE, checkpoint_of, new_message, pack, unpack
+from federated.messages import Beside
+from federated.records import MESSAGE_TYPE, beside_of, new_message, pack, unpack
 from federated.superlink.messages import join, record_of, split
 
 
-def message(body: bytes = b"body", checkpoint: bytes | None = None) -> Message:
-    return new_message(7, pack(body, checkpoint), MESSAGE_TYPE, 2, "3")
+def message(
+    body: bytes = b"body", checkpoint: bytes | None = None, lease: bytes | None = None
+) -> Message:
+    return new_message(7, pack(body, checkpoint, lease), MESSAGE_TYPE, 2, "3")
 
 
+@pytest.mark.parametrize("lease", [None, b"lease"])
 @pytest.mark.parametrize("checkpoint", [None, b"note"])
 @pytest.mark.parametrize("body", [b"\0", b"body", bytes(range(256)) * 4096])
-def test_a_message_comes_out_as_it_went_in(body: bytes, checkpoint: bytes | None):
-    part = split(message(body, checkpoint))
+def test_a_message_comes_out_as_it_went_in(
+    body: bytes, checkpoint: bytes | None, lease: bytes | None
+):
+    part = split(message(body, checkpoint, lease))
     found = join(part.head, part.tree, part.record)
-    assert (unpack(found), checkpoint_of(found)) == (body, checkpoint)
+    assert (unpack(found), beside_of(found)) == (body, Beside(checkpoint, lease, 7))
     assert found.metadata.message_id == part.tree.object_id
     assert (found.metadata.run_id, found.metadata.dst_node_id) == (7, 2)
 
