@@ -22,6 +22,7 @@ from federated.session import (
     Completed,
     Departures,
     Failed,
+    Leases,
     Leaves,
     Member,
     Outcome,
@@ -31,6 +32,7 @@ from federated.session import (
     Watch,
     keep_nothing,
     no_checkpoint,
+    no_lease,
 )
 from federated.tasks import find_task
 from ledger.encoding import b64encode
@@ -43,6 +45,7 @@ __all__ = [
     "Departures",
     "Failed",
     "Grid",
+    "Leases",
     "Leaves",
     "Outcome",
     "Progress",
@@ -80,6 +83,7 @@ class Assignment:
         leaves: called when somebody is gone; see `Session`.
         watch: who hears of nodes besides their replies.
         checkpoint: returns the log's newest signed checkpoint; see `Session`.
+        lease: returns the signed lease of an attempt in a run; see `Session`.
         rejoin: seconds for which a node that is lost is waited for.
     """
 
@@ -95,6 +99,7 @@ class Assignment:
     watch: Watch | None = None
     rejoin: float = 0.0
     checkpoint: Callable[[], bytes | None] = no_checkpoint
+    lease: Leases = no_lease
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:
@@ -129,6 +134,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
         watch=assignment.watch,
         rejoin=assignment.rejoin,
         checkpoint=assignment.checkpoint,
+        lease=assignment.lease,
         progress=progress,
     )
     run_in_process(make_server_app(session), grid)

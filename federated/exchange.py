@@ -94,6 +94,7 @@ class Exchange:
         self.attempt = session.attempt
         self._session = session
         self._grid = grid
+        self._leases: dict[int, bytes | None] = {}
 
     def send(
         self, bodies: Mapping[str, bytes], wanted: type[Kind], number: int, step: str
@@ -108,11 +109,12 @@ class Exchange:
         """
         session, replies = self._session, Replies[Kind]()
         checkpoint = session.checkpoint() if wanted in _GUARDED else None
+        lease = self._lease()
         known = session.departed.get((self.attempt, number, step), {})
         asked = [asset for asset in sorted(bodies) if asset not in known]
         messages = [
             self._grid.create_message(
-                pack(bodies[asset], checkpoint),
+                pack(bodies[asset], checkpoint, lease),
                 MESSAGE_TYPE,
                 session.members[asset].node_id,
                 str(number),
@@ -131,6 +133,13 @@ class Exchange:
             session.leaves(self.attempt, number, step, dict(replies.gone))
         replies.gone.update({asset: word for asset, word in known.items() if asset in bodies})
         return replies
+
+    def _lease(self) -> bytes | None:
+        """Return the lease of the attempt under way, signed once for all its exchanges."""
+        if self.attempt not in self._leases:
+            run = self._grid.run.run_id
+            self._leases[self.attempt] = self._session.lease(self.attempt, run)
+        return self._leases[self.attempt]
 
     def _collect(
         self, asked: Sequence[str], messages: Sequence[Message], number: int, step: str

@@ -134,6 +134,15 @@ def no_checkpoint() -> bytes | None:
     return None
 
 
+def no_lease(_attempt: int, _run: int) -> bytes | None:
+    """Send none along; no node of ours answers without one."""
+    return None
+
+
+Leases = Callable[[int, int], bytes | None]
+"""Given an attempt and Flower's number for a run, the signed lease under which they are driven."""
+
+
 Leaves = Callable[[int, int, str, Mapping[str, str]], None]
 
 
@@ -163,6 +172,7 @@ class Session:
         leaves: called with attempt, round, step and who is gone, before anything rests on it.
         watch: hears of nodes; without it, only the timeout says that one is gone.
         checkpoint: returns the log's newest, signed, for nodes to verify; None where they ask.
+        lease: called once for each attempt; a node answers no request without its lease.
         rejoin: seconds for which an exchange waits for a node that is lost.
         deliver: called once, with the outcome.
         progress: called for each node and exchange.
@@ -187,6 +197,7 @@ class Session:
     watch: Watch | None = None
     rejoin: float = 0.0
     checkpoint: Callable[[], bytes | None] = no_checkpoint
+    lease: Leases = no_lease
     progress: Callable[[Progress], None] = _no_progress
 
     def __post_init__(self) -> None:

@@ -56,7 +56,8 @@ class Context:
     Attributes:
         clock: returns Unix milliseconds.
         operator: id of the operator's participant statement.
-        operator_key: signs releases and settlements, nothing else.
+        operator_key: signs releases, settlements, upkeep of the log, and the leases under which
+            nodes are asked.
         insecure_skip_checks: for tests alone: the operator accepts jobs and grants without
             checking them, so that the nodes' own refusals can be seen.
     """

@@ -16,6 +16,7 @@ the roles work together, and serves one owner with many data sets.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,6 +80,7 @@ class Embedded:
         self.clock = clock
         self.nodes: dict[str, Node] = {}
         self._tap = tap
+        self._runs = itertools.count(1)
         self._settings = settings or Settings.load(folder / "service")
         self._engine = GridEngine(self._open_grid)
         self.app: FastAPI = create_app(self._settings, engine=self._engine, clock=clock)
@@ -285,5 +287,6 @@ class Embedded:
                 raise FederatedError(f"the node that guards {asset[:24]} is not on this machine")
         node_ids = {asset: number for number, asset in enumerate(assets, start=2)}
         apps = {number: seat(self.nodes[asset], number) for asset, number in node_ids.items()}
-        with InProcessGrid(apps, tap=self._tap) as grid:
+        # Each opening is a run of its own, as over a SuperLink: a lease names it.
+        with InProcessGrid(apps, run_id=next(self._runs), tap=self._tap) as grid:
             yield grid, node_ids

@@ -47,6 +47,8 @@ class JobRequest:
         minimum_parties: fewest providers that every grant permits.
         cohort: in the job's order.
         checkpoint: returns the log's newest signed checkpoint.
+        lease: returns the lease, signed by the operator, under which an attempt is driven in a
+            Flower run, given both numbers; it goes with every request to a node.
         departed: who was gone when an earlier worker ran the job: (attempt, round, step) to assets
             and words.
         leaves: to be called with attempt, round, step and who is gone, before anything rests on
@@ -61,6 +63,7 @@ class JobRequest:
     minimum_parties: int
     cohort: tuple[CohortMember, ...]
     checkpoint: Callable[[], bytes]
+    lease: Callable[[int, int], bytes]
     departed: Mapping[tuple[int, int, str], Mapping[str, str]] = field(default_factory=dict)
     leaves: Callable[[int, int, str, Mapping[str, str]], None] | None = None
 

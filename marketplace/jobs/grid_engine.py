@@ -84,6 +84,7 @@ class GridEngine:
                 watch=self._watch,
                 rejoin=self._rejoin,
                 checkpoint=request.checkpoint,
+                lease=request.lease,
             )
             outcome = coordinator.run(grid, assignment, _Counter(assets, progress))
         return _translated(outcome)

@@ -20,6 +20,7 @@ from functools import partial
 from sqlmodel import Session, select
 
 from federated.errors import FederatedError
+from federated.lease import Lease
 from federated.planning import plan_of
 from ledger.encoding import canonical
 from ledger.errors import LedgerError, LogError
@@ -238,6 +239,8 @@ class Worker:
             leaves=partial(self._leaves, lease),
             plan=plan.to_json(),
             checkpoint=self._context.log.checkpoint,
+            # The counter as it was when the job was claimed; each later claim has a higher one.
+            lease=partial(self._signed, lease.job, lease.fence),
             minimum_parties=max(
                 self._context.find(party.grant_id or "", Grant).minimum_parties for party in parties
             ),
@@ -256,6 +259,10 @@ class Worker:
                 for party in parties
             ),
         )
+
+    def _signed(self, job: str, fence: int, attempt: int, run: int) -> bytes:
+        """Tell the nodes that this worker drives an attempt, in this Flower run alone."""
+        return Lease(job, attempt, fence, run).sign(self._context.operator_key)
 
     def _leaves(
         self, lease: _Lease, attempt: int, number: int, step: str, gone: Mapping[str, str]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from federated.lease import Lease, open_lease
 from ledger.errors import LogError
 from ledger.log import Log
 from ledger.statements import Revocation
@@ -219,6 +220,27 @@ def test_a_worker_that_lost_its_lease_releases_nothing(market: Market):
     assert rivals == [job]
     assert [request.attempt for request in market.engine.requests] == [1, 1]
     assert_released_once(market, job)
+
+
+def test_who_takes_a_job_over_signs_a_later_lease_for_the_same_attempt(market: Market):
+    """As the operator, and with the counter of its own claim, whatever was written meanwhile."""
+    job = granted(market)
+
+    def be_slow(_: str) -> None:
+        market.engine.during = lambda _: None
+        market.clock.advance(LEASE_MS + 1)
+        market.worker().run_once()
+
+    market.engine.during = be_slow
+    market.work()
+    key = market.context.operator_key.verify_key
+    first, second = (
+        open_lease(request.lease(request.attempt, run), key)
+        for run, request in enumerate(market.engine.requests, start=7)
+    )
+    assert first == Lease(job, 1, first.fence, 7)
+    assert second == Lease(job, 1, second.fence, 8)
+    assert second.fence > first.fence
 
 
 def test_before_its_lease_ends_nobody_takes_a_job_over(market: Market):

@@ -11,12 +11,14 @@ from flwr.app import Context, RecordDict
 from federated.coordinator import Assignment, Completed, Failed, Refused, Seat, document, run
 from federated.errors import FederatedError, GridError, TaskError
 from federated.grid import InProcessGrid
-from federated.messages import Refusal
+from federated.messages import Beside, Failure, Refusal, RoundRequest, read_request
 from federated.node.client_app import make_client_app
 from ledger.encoding import b64decode, canonical
 from privacy.errors import PrivacyError
 from privacy.paillier import SecretKey
-from tests.fake_nodes import ASSETS, GRANT, JOB, Bench, Saying, make_bench
+from tests.fake_nodes import ASSETS, GRANT, JOB, Bench, FakeNode, Saying, make_bench
+
+RUN = 2**63
 
 
 def conduct(
@@ -33,7 +35,7 @@ def conduct(
         at: (make_client_app(bench.services[asset]), Context(1, at, {}, RecordDict(), {}))
         for at, asset in enumerate(bench.nodes, start=1)
     }
-    with InProcessGrid(apps) as grid:
+    with InProcessGrid(apps, run_id=RUN) as grid:
         return run(grid, Assignment(JOB, 1, **given), progress)
 
 
@@ -118,6 +120,59 @@ def test_what_progress_raises_ends_the_job_at_the_nodes_and_comes_out():
     with pytest.raises(LeaseLostError):
         conduct(bench, progress)
     assert all(node.finished == ["failed"] for node in bench.nodes.values())
+
+
+class Overhearing:
+    """A node that remembers what came beside each request; it forgets its secrets once if told."""
+
+    def __init__(self, node: FakeNode, *, forgets: bool = False) -> None:
+        self.leases: list[tuple[int, bytes | None]] = []
+        self._node, self._forgets = node, forgets
+
+    def handle(self, body: bytes, beside: Beside) -> bytes:
+        request = read_request(body)
+        self.leases.append((request.attempt, beside.lease))
+        assert beside.run == RUN
+        if self._forgets and isinstance(request, RoundRequest):
+            self._forgets = False
+            return Failure(JOB, self._node.asset, "restarted").to_bytes()
+        return self._node.handle(body)
+
+
+def overheard(bench: Bench, **changes: Any) -> tuple[Any, list[tuple[int, bytes | None]]]:
+    nodes = [Overhearing(node) for node in bench.nodes.values()]
+    bench.services = dict(zip(bench.nodes, nodes, strict=True))
+    outcome = conduct(bench, **changes)
+    return outcome, [lease for node in nodes for lease in node.leases]
+
+
+def test_every_request_comes_with_the_lease_of_its_run_signed_once():
+    signed: list[tuple[int, int]] = []
+
+    def lease(attempt: int, number: int) -> bytes:
+        signed.append((attempt, number))
+        return b"lease"
+
+    outcome, leases = overheard(make_bench(), lease=lease)
+    assert isinstance(outcome, Completed)
+    # Keys, shares, two rounds of two steps, and the end.
+    assert leases == [(1, b"lease")] * 7 * len(ASSETS)
+    assert signed == [(1, RUN)]
+
+
+def test_each_attempt_has_a_lease_of_its_own():
+    bench = make_bench()
+    forgetful = Overhearing(bench.nodes[ASSETS[0]], forgets=True)
+    bench.services[ASSETS[0]] = forgetful
+    conduct(bench, lease=lambda attempt, number: f"{attempt} {number}".encode())
+    assert {attempt for attempt, _ in forgetful.leases} == {1, 2}
+    for attempt, lease in forgetful.leases:
+        assert lease == f"{attempt} {RUN}".encode()
+
+
+def test_without_one_none_is_sent():
+    _, leases = overheard(make_bench())
+    assert {lease for _, lease in leases} == {None}
 
 
 def test_two_assets_at_one_node_are_refused():

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from flwr.app import Message
+from flwr.supercore.run import Run
 
 from federated import exchange
 from federated.exchange import NO_REPLY, SHOW_SECONDS, WAIT_SECONDS, Exchange, Replies
@@ -58,6 +59,8 @@ class Scene:
         return self.boots.get(asset, lambda _: "one")(self.now)
 
     # The line: a `WaitingGrid`.
+    run = Run.create_empty(1)
+
     def create_message(self, content: object, kind: str, node: int, group: str) -> Message:
         return new_message(1, content, kind, node, group)  # type: ignore[arg-type]
 
