@@ -17,11 +17,12 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from federated.errors import FederatedError, NotTakenError, TooEarlyError
+from federated.errors import FederatedError, NotTakenError, RefusedError, TooEarlyError
+from federated.node.failure import log_reason
 from federated.node.journal import Book, Journal
 from federated.node.service import Service
 from ledger.client import LogClient
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LogError
 from ledger.history import Logged
 from ledger.keys import SigningKey
 from ledger.statements import Contribution, Epoch, JournalPosition, JournalSpan, Receipt
@@ -97,6 +98,21 @@ class Books:
         """
         self._log.sync(checkpoint)
         self.compare()
+
+    def read_on(self, checkpoint: bytes | None = None) -> None:
+        """As `sync`, before something is computed under what the log shows.
+
+        Raises:
+            RefusedError: what it shows cannot be believed, or is too old to act upon.
+            JournalCutError: as `sync`.
+            LogError: it does not answer.
+        """
+        try:
+            self.sync(checkpoint)
+        except LogError:
+            raise
+        except LedgerError as error:
+            raise RefusedError(log_reason(error), f"the log is not believed: {error}") from error
 
     def compare(self) -> None:
         """Hold what the log has of this node's statements against the journal, new entries only.

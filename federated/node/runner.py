@@ -46,7 +46,7 @@ from federated.messages import (
     read_request,
 )
 from federated.node.books import Account, Books
-from federated.node.failure import failure_word, log_reason
+from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.identity import Identity
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
@@ -59,7 +59,7 @@ from federated.plan import Question
 from federated.planning import plan_of
 from federated.tasks import encode_answer
 from ledger.client import LogClient
-from ledger.errors import LedgerError, LogError
+from ledger.errors import LedgerError
 from ledger.statements import Contribution as Receipted
 from ledger.statements import Grant, Job
 from privacy.errors import PrivacyError
@@ -182,7 +182,7 @@ class Node:
         """
         with self._lock:
             try:
-                self._read_log()
+                self._books.read_on()
                 envelope = self._grant(job_id)
             except RefusedError as error:
                 self._refuse(job_id, error.reason)
@@ -321,7 +321,7 @@ class Node:
         return body
 
     def _keys(self, request: KeysRequest, asked: Asked) -> bytes:
-        self._read_log(asked.beside.checkpoint)
+        self._books.read_on(asked.beside.checkpoint)
         grant = request.evidence.get("grant")
         ask = Ask(request.job, self.asset, str(grant or ""), request.cohort)
         with self._journal.write() as book:
@@ -341,7 +341,7 @@ class Node:
     def _round(self, work: Work, request: RoundRequest, asked: Asked) -> bytes:
         question, digest = Question.from_json(request.question), asked.digest
         work.check_next(request, question, digest)
-        self._read_log(asked.beside.checkpoint)
+        self._books.read_on(asked.beside.checkpoint)
         with self._journal.read() as book:
             ask = Ask(request.job, self.asset, work.permit.grant_id)
             work.permit = self._decide(ask, book.spent(self.asset, request.job))
@@ -368,7 +368,7 @@ class Node:
     def _finish(self, work: Work | None, request: FinishRequest, asked: str) -> bytes:
         if work is None and request.state == "completed":
             # A process that has just begun has read nothing yet, and would know of no job.
-            self._read_log()
+            self._books.read_on()
         with self._journal.write() as book:
             if not book.is_reserved(request.job, self.asset):
                 raise NodeError("no such job is under way here")
@@ -459,20 +459,6 @@ class Node:
             log_size=self._log.size if work is None else work.permit.log_size,
             sent=sent,
         )
-
-    def _read_log(self, checkpoint: bytes | None = None) -> None:
-        """Read the log on to its newest checkpoint, the one that came with a request where one did.
-
-        Raises:
-            RefusedError: what it shows cannot be believed, or is too old to act upon.
-            LogError: it does not answer.
-        """
-        try:
-            self._books.sync(checkpoint)
-        except LogError:
-            raise
-        except LedgerError as error:
-            raise RefusedError(log_reason(error), f"the log is not believed: {error}") from error
 
     def _decide(self, ask: Ask, spent: Spent) -> Permit:
         return decide(
