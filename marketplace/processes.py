@@ -18,6 +18,7 @@ the roles but what crosses the network, and what happens when one of them dies.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
@@ -35,7 +36,8 @@ import httpx
 from federated import certificates
 from federated.address import reach
 from federated.errors import NodeError, RefusedError, SuperLinkError
-from federated.messages import KeysRequest, Refusal, read_reply
+from federated.lease import Lease
+from federated.messages import KeysRequest, Refusal, Request, read_reply, read_request
 from federated.node.enrol import enrol
 from federated.node.home import NodeHome
 from federated.records import MESSAGE_TYPE, pack, unpack
@@ -113,10 +115,14 @@ class Process:
 class RemoteNode:
     """A node in a process of its own, as a scenario asks of it what it asks of one in its own."""
 
-    def __init__(self, home: NodeHome, provider: Provider, superlink: Path) -> None:
+    def __init__(
+        self, home: NodeHome, provider: Provider, superlink: Path, operator_key: Path
+    ) -> None:
         self.home = home
         self._provider = provider
         self._superlink = superlink
+        self._operator_key = operator_key
+        self._fences = itertools.count(1)
         self.process = self.start()
 
     @property
@@ -173,11 +179,17 @@ class RemoteNode:
         runs = Runs(access_of(self._superlink))
         with contextlib.closing(runs), runs.begin() as grid:
             number = int(self.home.settings.seat)
-            message = grid.create_message(pack(body), MESSAGE_TYPE, number, "attempt")
+            content = pack(body, lease=self._lease(read_request(body), grid.run.run_id))
+            message = grid.create_message(content, MESSAGE_TYPE, number, "attempt")
             replies = grid.send_and_receive([message], timeout=START_SECONDS)
             if not replies or replies[0].has_error():
                 raise SuperLinkError(f"{self.home.settings.name} does not answer")
             return unpack(replies[0])
+
+    def _lease(self, request: Request, run: int) -> bytes:
+        """Return what the operator signs for a request; each time as if it took the job over."""
+        lease = Lease(request.job, request.attempt, next(self._fences), run)
+        return lease.sign(SigningKey.load(self._operator_key))
 
 
 class Processes:
@@ -295,9 +307,19 @@ class Processes:
         )
         code = provider.call("POST", f"/assets/{node.settings.asset}/codes", {})["code"]
         node = enrol(node, self.http(), code)
-        remote = RemoteNode(node, provider, self._settings.superlink_folder)
+        remote = RemoteNode(
+            node, provider, self._settings.superlink_folder, self._settings.operator_key
+        )
         self.nodes[remote.asset] = remote
         return remote
+
+    def ask(self, asset: str, body: bytes) -> bytes:
+        """Put a request to a node as an operator can, past its own checks; return the reply.
+
+        Raises:
+            SuperLinkError: no reply comes.
+        """
+        return self.nodes[asset].handle(body)
 
     def decide(self) -> None:
         """Look that every node runs; they decide by themselves.

@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 
 from federated.code import code_digest
-from federated.messages import KeysReply, KeysRequest, Refusal, Reply, read_reply
+from federated.lease import Lease
+from federated.messages import Beside, KeysReply, KeysRequest, Refusal, Reply, read_reply
 from federated.node.home import NodeHome
 from federated.node.runner import Node
 from federated.node.table import ReadingSpec
@@ -41,6 +42,10 @@ from tests.drafts import START, YEAR, Clock
 
 PURPOSE = "research"
 TASKS = ("statistics", "logistic", "encrypted_sum")
+FENCE = 1_000
+"""Of a coordinator by hand: above those of the market's own workers, which count from 1 up."""
+RUN = 2**63 + 1
+"""Flower's number for the run of a coordinator by hand: as large as they get, and no other's."""
 LABEL = {"column": "sick", "above": 0}
 
 
@@ -65,13 +70,19 @@ class Tapped(httpx.BaseTransport):
 
 @dataclass
 class Play:
-    """A stage with its parties, and what was overheard."""
+    """A stage with its parties, and what was overheard.
+
+    Attributes:
+        fence: of the leases under which a test asks nodes by hand; likewise `run_id`.
+    """
 
     market: Embedded
     stage: Stage
     clock: Clock
     crossed: list[tuple[str, int, bytes]]
     spoken: list[tuple[str, bytes]] = field(default_factory=list)
+    fence: int = FENCE
+    run_id: int = RUN
 
     @property
     def researcher(self) -> Researcher:
@@ -167,8 +178,18 @@ class Play:
         del at
         return replace(KeysRequest(job, 1, 1, cohort, {"grant": grant}), **changes)
 
-    def ask(self, at: int, request: Any) -> Reply:
-        return read_reply(self.nodes[at].handle(request.to_bytes()))
+    def beside(self, request: Any, checkpoint: bytes | None = None) -> Beside:
+        """What the operator's coordinator sends with a request."""
+        lease = Lease(request.job, request.attempt, self.fence, self.run_id)
+        key = self.market.app.state.context.operator_key
+        return Beside(checkpoint, lease.sign(key), self.run_id)
+
+    def tell(self, at: int, request: Any, checkpoint: bytes | None = None) -> bytes:
+        """Put a request to a node as the operator's coordinator does; return its very bytes."""
+        return self.nodes[at].handle(request.to_bytes(), self.beside(request, checkpoint))
+
+    def ask(self, at: int, request: Any, checkpoint: bytes | None = None) -> Reply:
+        return read_reply(self.tell(at, request, checkpoint))
 
     def log_statement(self, statement: Statement, *keys: Any) -> str:
         return self.put(statement.sign(*keys))

@@ -1,17 +1,18 @@
 """The node: every message of a job meets the guard, the journal and the data, in that order.
 
     node = Node(home, asset, service, vault, …)
-    reply = node.handle(body)          # what the Flower ClientApp calls, see `client_app`
+    reply = node.handle(body, beside)  # what the Flower ClientApp calls, see `client_app`
     node.approve(job)                  # sign a grant, by hand or by rule
 
 For each request, in this order, so that a crash at any point leaves at worst a reserved use:
 
-1. a request answered before gets its stored reply, byte for byte; another request in that place is
+1. a request without a lease to follow is answered with a word, and nothing else happens;
+2. a request answered before gets its stored reply, byte for byte; another request in that place is
    refused;
-2. read the log on to its newest checkpoint, verified;
-3. let the guard decide, inside the journal's transaction;
-4. open the data — for the first time here — and compute;
-5. write the reply to the journal, then return it.
+3. read the log on to its newest checkpoint, verified;
+4. let the guard decide, inside the journal's transaction;
+5. open the data — for the first time here — and compute;
+6. write the reply to the journal, then return it.
 
 Only fixed words leave the node when something goes wrong; sentences go to the node's own log.
 """
@@ -26,6 +27,7 @@ from federated.code import code_digest
 from federated.errors import (
     FederatedError,
     JournalError,
+    LeaseError,
     MessageError,
     NodeError,
     RefusedError,
@@ -50,6 +52,7 @@ from federated.node.failure import failure_word
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.identity import Identity
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
+from federated.node.leases import Leases
 from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
 from federated.node.rows import Rows, prepare
 from federated.node.service import Service
@@ -108,6 +111,7 @@ class Node:
         self._limits = limits
         self._minimum_rows = minimum_rows
         self._work: dict[str, Work] = {}
+        self._leases = Leases(log)
         self._lock = threading.Lock()
         self._books = Books(
             identity.asset,
@@ -128,8 +132,8 @@ class Node:
 
         Args:
             body: the request.
-            beside: what came with it. A checkpoint is verified like one that this node asks for,
-                which it does where none came.
+            beside: what came with it. Without a lease nothing is answered. A checkpoint is verified
+                like one that this node asks for, which it does where none came.
         """
         with self._lock:
             try:
@@ -139,6 +143,10 @@ class Node:
                 return Failure("", self.asset, "internal").to_bytes()
             try:
                 return self._answer_or_refuse(Asked(request, body_digest(body), beside))
+            except LeaseError as error:
+                # Not written down, nor the job ended: whoever asked may be nobody.
+                _log.warning("not followed %s: %s (%s)", request.job[:24], error.reason, error)
+                return Failure(request.job, self.asset, error.reason).to_bytes()
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
                 self._note_failure(request.job, word := failure_word(error), error)
@@ -156,6 +164,7 @@ class Node:
 
     def _answer_or_refuse(self, asked: Asked) -> bytes:
         try:
+            self._leases.check(asked, self._books.read_on)
             return self._answer(asked)
         except RefusedError as error:
             job = asked.request.job
@@ -220,6 +229,8 @@ class Node:
             for job_id in self._books.abandoned():
                 _log.warning("nobody went on with %s: it is over here", job_id[:24])
                 self._end(job_id)
+            with self._journal.read() as book:
+                self._leases.keep(book.under_way(self.asset))
         closed = 0
         while True:
             self._books.hand_in()

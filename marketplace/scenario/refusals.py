@@ -223,7 +223,7 @@ class Attempts:
     ) -> str:
         evidence = {"grant": grants.get(seat.asset, "")}
         request = KeysRequest(job, 1, 1, cohort, evidence)
-        reply = read_reply(seat.node.handle(request.to_bytes()))
+        reply = read_reply(self._stage.market.ask(seat.asset, request.to_bytes()))
         if not isinstance(reply, Refusal) or reply.receipt is None:
             return NOT_REFUSED
         receipt = read(reply.receipt).statement

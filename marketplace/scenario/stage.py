@@ -35,9 +35,6 @@ class SeatedNode(Protocol):
     def approve(self, job_id: str) -> str:
         """Have the node decide on a job: `granted`, or a RefusedError."""
 
-    def handle(self, body: bytes) -> bytes:
-        """Put a request to the node as a coordinator does; return its reply."""
-
 
 class Market(Protocol):
     """A whole marketplace on one machine, in one process or in many."""
@@ -65,6 +62,9 @@ class Market(Protocol):
         use_rights: str = "",
     ) -> SeatedNode:
         """List a data file and let a node guard it."""
+
+    def ask(self, asset: str, body: bytes) -> bytes:
+        """Put a request to a node as the operator's coordinator does; return its reply."""
 
     def decide(self) -> object:
         """See to it that nodes that decide by rule decide what waits."""

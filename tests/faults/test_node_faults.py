@@ -33,7 +33,7 @@ from federated.tasks.statistics import Statistics
 from ledger.journal import write_journal
 from ledger.journal_check import check_journal
 from tests.searcher import Searcher
-from tests.stage import LABEL, Play, open_stage, terms
+from tests.stage import LABEL, RUN, Play, open_stage, terms
 from tests.talk import Conversation
 
 CANARY = 137.0625
@@ -188,7 +188,7 @@ def test_a_crash_between_the_answer_and_its_record_sends_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Work, "contribution", crash)
         with pytest.raises(CrashError):
-            fresh.nodes[0].handle(request.to_bytes())
+            fresh.tell(0, request)
     node = fresh.reopened(0)
     with node._journal.write() as book:
         assert book.is_reserved(talk.job, node.asset)
@@ -248,7 +248,7 @@ def test_a_node_killed_while_it_finishes_loses_nothing_and_says_nothing_twice(
     with monkeypatch.context() as patch:
         patch.setattr(step, kill)
         with pytest.raises(KilledError):
-            play.nodes[0].handle(talk.finish().to_bytes())
+            play.tell(0, talk.finish())
     node = play.reopened(0)
     node.keep_books()
     ends = list(ends_of(node, talk.job))
@@ -366,8 +366,13 @@ def test_the_text_of_an_error_stays_in_the_node(
 
     crossed: list[bytes] = []
     context = Context(1, 2, {}, RecordDict(), {})
-    with InProcessGrid({2: (app, context)}, tap=lambda *seen: crossed.append(seen[2])) as grid:
-        message = grid.create_message(pack(talk.round().to_bytes()), MESSAGE_TYPE, 2, "1")
+
+    def tap(_way: str, _node: int, data: bytes) -> None:
+        crossed.append(data)
+
+    with InProcessGrid({2: (app, context)}, run_id=RUN, tap=tap) as grid:
+        content = pack(talk.round().to_bytes(), lease=play.beside(talk.round()).lease)
+        message = grid.create_message(content, MESSAGE_TYPE, 2, "1")
         (answered,) = grid.send_and_receive([message])
     reply = read_reply(unpack(answered))
     assert isinstance(reply, Failure)

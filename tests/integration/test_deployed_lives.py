@@ -11,12 +11,14 @@ import pytest
 from flwr.app import Message
 
 from federated.certificates import trusting
+from federated.lease import Lease
 from federated.messages import KeysRequest, Refusal, read_reply
 from federated.node.home import NodeHome
 from federated.records import MESSAGE_TYPE, pack, unpack
 from federated.superlink.fleet import Fleet
 from federated.superlink.process import access_of
 from federated.superlink.runs import Runs
+from ledger.keys import SigningKey
 from marketplace.processes import Process
 from tests.deployed import TABLES, Town, ended, open_town, superlink_of, until
 
@@ -176,8 +178,14 @@ def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
     with contextlib.closing(runs), runs.begin() as grid:
         number = int(NodeHome.load(town.nodes["west"].home.folder).settings.seat)
         request = KeysRequest("job:" + "0" * 64, 1, 1, (town.nodes["west"].asset,), {})
+        key = SigningKey.load(town.data / "keys" / "operator" / "signing.key")
+        lease = Lease(request.job, request.attempt, 1, grid.run.run_id).sign(key)
         (name,) = grid.push_messages(
-            [grid.create_message(pack(request.to_bytes()), MESSAGE_TYPE, number, "attempt")]
+            [
+                grid.create_message(
+                    pack(request.to_bytes(), lease=lease), MESSAGE_TYPE, number, "attempt"
+                )
+            ]
         )
         # Marked as gone, as after a minute of silence: its place is given up in its name.
         with Fleet(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from federated.messages import Beside, Failure, FinishReply, Refusal, read_reply
+from federated.messages import Failure, FinishReply, Refusal
 from federated.node import runner
 from federated.peers import PublicMaskKey, Use
 from ledger.client import LogClient
@@ -64,9 +64,9 @@ def test_a_revocation_that_the_checkpoint_beside_a_question_covers_stops_the_job
     talk.round()
     fresh.seats[0].client.revoke(talk.grants[fresh.seats[0].asset], "stop")
     handed = fresh.market.app.state.context.log.checkpoint()
-    body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
+    request = talk.request(talk.question("spread", {"mean": [210.0]}))
     with no_data_opened(fresh):
-        assert word(read_reply(fresh.nodes[0].handle(body, Beside(handed)))) == "revoked"
+        assert word(fresh.ask(0, request, handed)) == "revoked"
 
 
 def test_an_older_checkpoint_beside_a_question_hides_nothing_that_the_node_knows(fresh: Play):
@@ -75,9 +75,9 @@ def test_an_older_checkpoint_beside_a_question_hides_nothing_that_the_node_knows
     handed = fresh.market.app.state.context.log.checkpoint()
     fresh.seats[0].client.revoke(talk.grants[fresh.seats[0].asset], "stop")
     fresh.nodes[0].keep_books()
-    body = talk.request(talk.question("spread", {"mean": [210.0]})).to_bytes()
+    request = talk.request(talk.question("spread", {"mean": [210.0]}))
     with no_data_opened(fresh):
-        assert word(read_reply(fresh.nodes[0].handle(body, Beside(handed)))) == "revoked"
+        assert word(fresh.ask(0, request, handed)) == "revoked"
 
 
 def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
@@ -93,10 +93,10 @@ def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
         return reading(client, path)
 
     monkeypatch.setattr(LogClient, "_get", counted)
-    fresh.nodes[0].handle(talk.request().to_bytes(), Beside(handed))
+    fresh.tell(0, talk.request(), handed)
     assert asked == []
     # The twin: without it the node asks for itself.
-    fresh.nodes[1].handle(talk.request().to_bytes())
+    fresh.tell(1, talk.request())
     assert asked == ["/v1/log/checkpoint"]
 
 
@@ -104,7 +104,7 @@ def test_a_question_with_its_checkpoint_asks_nothing_of_the_log(
 def test_what_is_no_checkpoint_of_the_log_is_no_ground_to_compute(fresh: Play, handed: bytes):
     talk = begun(fresh)
     with no_data_opened(fresh):
-        reply = read_reply(fresh.nodes[0].handle(talk.request().to_bytes(), Beside(handed)))
+        reply = fresh.ask(0, talk.request(), handed)
     assert isinstance(reply, Refusal)
     assert fresh.receipt(0, reply).reason == reply.reason
 
@@ -157,9 +157,9 @@ def test_a_party_left_out_of_the_masks_is_refused(play: Play):
 def test_a_repeated_round_gets_the_same_bytes_and_another_question_none(play: Play):
     talk = begun(play)
     request = talk.request()
-    first = play.nodes[0].handle(request.to_bytes())
+    first = play.tell(0, request)
     with no_data_opened(play):
-        assert play.nodes[0].handle(request.to_bytes()) == first
+        assert play.tell(0, request) == first
         other = talk.request(talk.question("spread", {"mean": [210.0]}))
         reply = play.ask(0, other)
     assert word(reply) == "grant_mismatch"
