@@ -43,6 +43,10 @@ BY_REASON: Mapping[str, str] = {
     "duplicate": f"its node answered twice; {ASK}",
     "malformed": f"its node's answer cannot be read; {ASK}",
     "unexpected": f"its node answered something else than was asked; {ASK}",
+    "bad_lease": "its node does not take the request for the operator's; ask its provider whether "
+    "it can read the log, and tell the operator",
+    "stale_lease": "its node follows another coordinator of this job; submit the job again, and "
+    "tell the operator if it stays so",
     "bad_mask_key": f"its node's key for this job does not verify; {ASK}",
     "bad_survivors": f"its node's list of who took part does not verify; {ASK}",
     "bad_shares": "what it or others dealt for this job does not fit its keys: tell the operator",

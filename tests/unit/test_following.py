@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from federated import exchange, opening, server_app
+from federated import exchange, lease, opening, server_app
 from ledger.statements import REFUSAL_REASONS
 from ledger.statements.receipt import FAILURE_REASONS
 from marketplace.cli.endings import BY_REASON, SILENT, advice
@@ -190,7 +190,7 @@ def failed(reason: str, *parties: Any, state: str = "failed") -> dict[str, Any]:
 
 
 def test_every_reason_word_has_its_sentence():
-    modules = (exchange, opening, server_app)
+    modules = (exchange, lease, opening, server_app)
     coordinator = {
         word
         for module in modules
