@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from federated.messages import Failure, FinishReply, Refusal
+from federated.messages import Failure, FinishReply, KeysReply, Refusal
 from federated.node import runner
 from federated.peers import PublicMaskKey, Use
 from ledger.client import LogClient
@@ -107,6 +107,21 @@ def test_what_is_no_checkpoint_of_the_log_is_no_ground_to_compute(fresh: Play, h
         reply = fresh.ask(0, talk.request(), handed)
     assert isinstance(reply, Refusal)
     assert fresh.receipt(0, reply).reason == reply.reason
+
+
+@pytest.mark.parametrize("handed", [b"", b"no note", b"log\n1\nAAAA\n\n"])
+def test_nor_is_it_ground_to_reserve_a_use(fresh: Play, handed: bytes):
+    job = fresh.job()
+    request = fresh.keys_request(job, grant=fresh.grant_all(job)[fresh.seats[0].asset])
+    with no_data_opened(fresh):
+        reply = fresh.ask(0, request, handed)
+    assert isinstance(reply, Refusal)
+    assert fresh.receipt(0, reply).reason == reply.reason
+    # The twin: the same request with the log's own.
+    honest = fresh.market.app.state.context.log.checkpoint()
+    second = fresh.job()
+    granted = fresh.grant_all(second)[fresh.seats[0].asset]
+    assert isinstance(fresh.ask(0, fresh.keys_request(second, grant=granted), honest), KeysReply)
 
 
 def substituted(talk: Conversation, at: int, key: SigningKey) -> dict[str, bytes]:
