@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ledger.statements import Revocation
 from ledger.statements.settlement import Line, postings
 from tests.drafts import CODE
 from tests.generated.market import FEE_PPM, SPENT_MICRO, Deal, Market
@@ -68,6 +69,13 @@ class Life:
         name, envelope = self.market.sign(kind, payload, *keys)
         self.entries[self.market.log(name, envelope, refs, **odd)] = kind
         return name
+
+    def revoke(self) -> str:
+        """Say that nothing of the job will be released."""
+        operator = self.market.operator
+        return self.market.put(
+            Revocation(operator.id, self.job, "failed: no_reply", self.market.now), operator.key
+        )
 
     # One step each: what is said, and its logging.
 
@@ -277,6 +285,34 @@ class Departed(Life):
         return [line for line in super().lines() if line.agreement in used]
 
 
+class Fruitless(Life):
+    """The last node's receipt comes when the operator has given the job up, and revoked it."""
+
+    seen: int | None = None
+
+    def steps(self) -> Iterator[None]:
+        self.put_job()
+        yield
+        for deal in self.deals:
+            self.put_grant(deal)
+            yield
+        for deal in self.deals:
+            self.launch(deal.node)
+            yield
+        *others, last = self.deals
+        for deal in others:
+            self.put_receipt(deal.node)
+            yield
+        self.seen = self.market.book.size
+        self.revoke()
+        yield
+        self.put_receipt(last.node)
+
+    def receipt_payload(self, node: Node) -> dict[str, Any]:
+        read = {} if self.seen is None else {"log_size": self.seen}
+        return super().receipt_payload(node) | read
+
+
 class Refused(Life):
     """The last node refuses; the others were never asked to compute."""
 
@@ -379,8 +415,9 @@ class Ungranted(Life):
 
 
 OUTCOMES = [
-    (Life, 79),
+    (Life, 78),
     (Departed, 3),
+    (Fruitless, 1),
     (Insistent, 2),
     (Refused, 6),
     (Unproven, 2),

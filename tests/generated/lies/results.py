@@ -109,6 +109,41 @@ class SecretResult(Fault):
         pass
 
 
+class DisownedResult(SecretResult):
+    """The same, and the operator revokes the job, so that it seems to have had no result."""
+
+    def put_settlement(self, **odd: Any) -> None:
+        super().put_settlement(**odd)
+        self.revoke()
+
+
+class RevokedResult(Fault):
+    """Released and billed, and then revoked: a use to be given back for a result that was had."""
+
+    code = "revoked_release"
+    revocation = ""
+
+    def put_settlement(self, **odd: Any) -> None:
+        super().put_settlement(**odd)
+        self.revocation = self.revoke()
+
+    def named(self) -> str:
+        return f"entry {self.market.at[self.revocation]}"
+
+
+class ReleasedAnyway(Fault):
+    """Revoked, so that nothing is used up, and released all the same."""
+
+    code = "revoked"
+
+    def put_release(self) -> None:
+        self.revoke()
+        super().put_release()
+
+    def named(self) -> str:
+        return f"entry {self.market.at[self.release]}"
+
+
 class Withheld(Fault):
     """Completed by every node, and never released."""
 
@@ -153,6 +188,9 @@ LIES: tuple[type[Fault], ...] = (
     SecondRelease,
     SwappedResult,
     SecretResult,
+    DisownedResult,
+    RevokedResult,
+    ReleasedAnyway,
     Withheld,
     Unbilled,
     HalfDone,
