@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import httpx
 from flwr.app import Message, RecordDict
@@ -58,6 +58,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from federated.errors import GridError, SuperLinkError
 from federated.records import new_message
 from federated.superlink import messages
+from federated.superlink.bell import Bell, NoBell
 from federated.superlink.process import Access
 
 PATIENCE: Final = 60.0
@@ -79,27 +80,6 @@ _NODE: Final = Node(node_id=SUPERLINK_NODE_ID)
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class Bell(Protocol):
-    """How both sides of a SuperLink hear of each other's messages without asking all the time."""
-
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until something may have come from a node."""
-
-    def ring(self) -> None:
-        """Say that something was sent to a node."""
-
-
-class NoBell:
-    """Nobody tells: whoever waits asks again."""
-
-    def wait(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-    def ring(self) -> None:
-        """Say nothing."""
 
 
 class Patience:
