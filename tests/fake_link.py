@@ -22,6 +22,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.known: dict[bytes, int] = {}
         self.numbers = iter(range(2**63 + 1, 2**64))
+        self.gone: set[bytes] = set()
         self.away = False
         self.during: Callable[[], None] = lambda: None
 
@@ -41,9 +42,16 @@ class FakeLink:
             raise SuperLinkError("the SuperLink refuses: HTTP 400") from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise SuperLinkError("the SuperLink refuses: HTTP 400")
+        if public_key in self.gone:
+            raise SuperLinkError("the SuperLink refuses: HTTP 409")
         if public_key not in self.known:
             self.known[public_key] = next(self.numbers)
         return self.known[public_key]
+
+    def unregister(self, node_id: int) -> None:
+        for key in [key for key, number in self.known.items() if number == node_id]:
+            del self.known[key]
+            self.gone.add(key)
 
     def registered(self) -> dict[bytes, int]:
         return dict(self.known)

@@ -46,7 +46,9 @@ compute. Nodes of a market on one machine (`rongshu serve --embedded`) do not ne
 ENROL = "rongshu node enrol nodes/hearts --code rsn_…"
 ENROL_MORE = """\
 The code comes from `rongshu asset code`. The node makes a key for Flower's SuperLink and signs it
-with its own; both stay in its folder. If the answer is lost, run the same command again."""
+with its own; both stay in its folder. If the answer is lost, run the same command again.
+A node whose key for the SuperLink is lost, or may be known to somebody, takes a new one with
+--again; its code comes from `rongshu asset code --again`. Stop the node before, start it after."""
 TASKS = "rongshu node tasks"
 TASKS_MORE = """\
 A job names the digest of the code that may run it. Only code installed here ever runs, and only
@@ -90,6 +92,7 @@ def command(argv: list[str]) -> int:
     _json(journal)
     enrol_ = _add(into, "enrol", _enrol, "enrol with a one-time code", ENROL, ENROL_MORE)
     enrol_.add_argument("--code", required=True, help="the one-time code")
+    enrol_.add_argument("--again", action="store_true", help="give up the place it has for another")
     _json(enrol_)
     _add_tasks(into)
     about = "connect, compute what is granted, and keep the books until Ctrl-C"
@@ -338,7 +341,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     home = NodeHome.load(arguments.node)
     home.api_key()
     with reach(home.folder, arguments.service or home.address(), TIMEOUT) as http:
-        home = enrol(home, http, arguments.code)
+        home = enrol(home, http, arguments.code, again=arguments.again)
     if arguments.json:
         _print_json({"node": str(home.folder), "asset": home.settings.asset})
     else:

@@ -10,18 +10,28 @@ from federated.node.home import NodeHome
 from ledger.encoding import parse
 
 
-def enrol(home: NodeHome, http: httpx.Client, code: str) -> NodeHome:
+def enrol(home: NodeHome, http: httpx.Client, code: str, *, again: bool = False) -> NodeHome:
     """Use a one-time code; return the home with its seat.
 
     Run again after a lost answer, it finds out that the node has enrolled.
+
+    Args:
+        home: the node's folder.
+        http: reaches the marketplace.
+        code: the one-time code.
+        again: give up the seat that the node has, and the key that goes with it, for a new one.
 
     Raises:
         NodeError: the asset is not listed yet, the node has enrolled, or the service refuses.
     """
     settings = home.settings
     http.headers["Authorization"] = f"Bearer {home.api_key()}"
-    if settings.seat:
-        raise NodeError(f"{settings.name} has enrolled; start it with `rongshu node run`")
+    if settings.seat and not again:
+        raise NodeError(
+            f"{settings.name} has enrolled; start it with `rongshu node run`, or give it a new key "
+            "with --again and a code from `rongshu asset code --again`"
+        )
+    home = home.unseated()
     key = home.fleet_key()
     signed = NodeEnrolment(settings.asset, code_digest(code), key.public)
     body = {"asset": settings.asset, "code": code, "signed": parse(signed.sign(home.node_key()))}

@@ -50,6 +50,7 @@ from ledger.statements import Measurement
 from ledger.trust import MAX_BYTES, NONE, Policy
 
 SETTINGS = "node.json"
+FLEET_KEY = "fleet.key"
 JOURNAL = "journal.db"
 APPROVALS = ("rule", "hand")
 
@@ -203,15 +204,29 @@ class NodeHome:
         return home
 
     def fleet_key(self) -> FleetKey:
-        """Return the key by which the SuperLink knows this node; made when there is none.
+        """Return the key by which the SuperLink knows this node; made for one that has no seat.
 
         Raises:
-            NodeError: the file holds something else.
+            NodeError: the file holds something else, or is gone.
         """
-        path = self.folder / "fleet.key"
+        path = self.folder / FLEET_KEY
         if not path.exists():
+            if self.settings.seat:
+                # Another key would be nobody's.
+                raise NodeError(
+                    f"{path} is gone, by which the SuperLink knows this node: put it back, or "
+                    "enrol again with a code from `rongshu asset code --again`"
+                )
             FleetKey.generate().save(path)
         return FleetKey.load(path)
+
+    def unseated(self) -> NodeHome:
+        """Give up the node's seat and its key, if it has one; return the home."""
+        if not self.settings.seat:
+            return self
+        # The key first: a crash between leaves a seat without a key, and this is done again.
+        (self.folder / FLEET_KEY).unlink(missing_ok=True)
+        return self.seated("")
 
     def seated(self, seat: str) -> NodeHome:
         """Remember Flower's number for the node; return the home."""

@@ -29,7 +29,12 @@ import httpx
 from flwr.app import Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.common.serde import run_from_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
@@ -44,7 +49,7 @@ from flwr.proto.runtime_pb2 import (
     SendTaskHeartbeatRequest,
 )
 from flwr.serverapp import Grid
-from flwr.supercore.constant import TaskType
+from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -156,10 +161,20 @@ class Runs:
                 raise
             return known
 
+    def unregister(self, node_id: int) -> None:
+        """Let a node connect no more; its key is never let in again. Twice is as once."""
+        if node_id in self.registered().values():
+            request = UnregisterNodeRequest(node_id=node_id)
+            self._patiently(lambda: self._control.UnregisterNode(request))
+
     def registered(self) -> dict[bytes, int]:
         """Return Flower's number for each key that may connect."""
         found = self._patiently(lambda: self._control.ListNodes(ListNodesRequest()))
-        return {node.public_key: int(node.node_id) for node in found.nodes_info}
+        return {
+            node.public_key: int(node.node_id)
+            for node in found.nodes_info
+            if node.status != NodeStatus.UNREGISTERED
+        }
 
     @contextmanager
     def begin(self) -> Iterator[RunGrid]:

@@ -50,6 +50,10 @@ def command(argv: list[str]) -> int:
         args.as_json(sub)
         if name != "list":
             sub.add_argument("asset", metavar="ASSET", help="its id, the beginning of it, or name")
+        if name == "code":
+            sub.add_argument(
+                "--again", action="store_true", help="for a node that gives up its place"
+            )
     return args.run(parser, argv)
 
 
@@ -218,7 +222,7 @@ def _card(card: Mapping[str, Any]) -> None:
 def _code(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Provider)
     card = pick(client.call("GET", "/assets"), arguments.asset)
-    made = client.call("POST", f"/assets/{card['id']}/codes", {})
+    made = client.call("POST", f"/assets/{card['id']}/codes", {"again": arguments.again})
     if arguments.json:
         print_json(made)
         return 0

@@ -54,10 +54,12 @@ ProxyOf = Annotated[Proxy, Depends(proxy_of)]
 
 
 @router.post("/assets/{asset_id}/codes", status_code=201, summary="Let the node of an asset enrol")
-def post_code(asset_id: StatementId, caller: access.Provider, context: Ctx) -> schemas.NodeCodeView:
+def post_code(
+    asset_id: StatementId, body: schemas.NodeCodeBody, caller: access.Provider, context: Ctx
+) -> schemas.NodeCodeView:
     """Return a code that the asset's node uses once, within a day unless set otherwise."""
     with context.writing() as session:
-        return service.issue_code(session, context, caller, asset_id)
+        return service.issue_code(session, context, caller, asset_id, again=body.again)
 
 
 @router.post("/nodes", status_code=201, summary="Enrol a node with a code and its signature")

@@ -10,6 +10,12 @@ from ledger.statements.envelope import from_json
 from marketplace.schemas import Body
 
 
+class NodeCodeBody(Body):
+    """What a code is for: a node that has enrolled needs one that lets it enrol `again`."""
+
+    again: bool = False
+
+
 class NodeCodeView(BaseModel):
     """A one-time code for a node, shown once."""
 

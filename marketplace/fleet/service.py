@@ -36,19 +36,30 @@ def guarded(caller: Caller) -> SelectOfScalar[Asset]:
 
 
 def issue_code(
-    session: Session, context: Context, caller: Caller, asset_id: str
+    session: Session, context: Context, caller: Caller, asset_id: str, *, again: bool = False
 ) -> schemas.NodeCodeView:
     """Make a one-time code for the node of one of the caller's assets.
 
+    Args:
+        session: a writing one.
+        context: the service's.
+        caller: who asks.
+        asset_id: the asset.
+        again: whether a node that has enrolled may give up its place for a new one with the code.
+
     Raises:
         NotFoundError: no such asset of the caller's.
-        ConflictError: it was revoked, or its node has enrolled.
+        ConflictError: it was revoked, or its node has enrolled and is not meant to do so again.
     """
     asset = _asset(session, caller, asset_id)
     if asset.revoked is not None:
         raise ConflictError("the asset was revoked, and its node's key with it", code="revoked")
-    if session.get(NodeSeat, asset_id) is not None:
-        raise ConflictError("the node of this asset has enrolled", code="enrolled")
+    if session.get(NodeSeat, asset_id) is not None and not again:
+        raise ConflictError(
+            "the node of this asset has enrolled; if it lost its key for the SuperLink, or somebody"
+            " else may have it, ask for a code with which it enrols again",
+            code="enrolled",
+        )
     code = f"rsn_{secrets.token_hex(32)}"
     expires = context.clock() + context.settings.enrolment_hours * HOUR_MS
     session.add(NodeCode(code_digest=code_digest(code), asset_id=asset_id, expires=expires))
@@ -58,34 +69,49 @@ def issue_code(
 def enrol(context: Context, link: Link, body: schemas.EnrolNodeBody) -> schemas.SeatView:
     """Let a node in: its code is used up, and the SuperLink gets its key.
 
+    A node that had enrolled gives up its place: the SuperLink forgets the key that it had before.
+
     Raises:
         ForbiddenError: the code is unknown, used, over or another asset's.
         PresenceError: the enrolment is not signed by the asset's node.
-        ConflictError: the node has enrolled, or its key belongs to another one.
+        ConflictError: its key has enrolled already, for this node or another one.
         SuperLinkError: the SuperLink does not start, or cannot use the key.
     """
     key = context.log.history.node_key(_logged(context, body.asset))
     found = open_enrolment(body.envelope(), key, asset=body.asset, code=body.code)
     with context.reading() as session:
         _valid(session, context, found)
-    # Registered before it is stored, and outside of any transaction: after a crash between, the
-    # node tries again with its code, and the SuperLink knows the key by the same number.
-    node_id = str(link.start().register(found.fleet_key))
+        before = session.get(NodeSeat, found.asset)
+    # Both before it is stored, and outside of any transaction: after a crash between, the node
+    # tries again with its code, and the SuperLink knows the key by the same number.
+    runs = link.start()
+    node_id = str(runs.register(found.fleet_key))
+    if before is not None:
+        runs.unregister(int(before.node_id))
     with context.writing() as session:
         _use(session, context, found)
-        seat = NodeSeat(
-            asset_id=found.asset,
-            provider_id=session.get_one(Asset, found.asset).provider_id,
-            fleet_key=found.fleet_key.hex(),
-            node_id=node_id,
-            enrolled=context.clock(),
-        )
-        session.add(seat)
-        try:
-            session.flush()
-        except IntegrityError as error:
-            raise ConflictError("this key belongs to another node", code="duplicate_key") from error
-        return schemas.SeatView(asset=found.asset, node_id=node_id)
+        _seat(session, context, found, node_id)
+    return schemas.SeatView(asset=found.asset, node_id=node_id)
+
+
+def _seat(session: Session, context: Context, found: NodeEnrolment, node_id: str) -> None:
+    """Give a node its place, or its new one.
+
+    Raises:
+        ConflictError: its key belongs to another node.
+    """
+    seat = NodeSeat(
+        asset_id=found.asset,
+        provider_id=session.get_one(Asset, found.asset).provider_id,
+        fleet_key=found.fleet_key.hex(),
+        node_id=node_id,
+        enrolled=context.clock(),
+    )
+    session.merge(seat)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise ConflictError("this key belongs to another node", code="duplicate_key") from error
 
 
 def heard(context: Context, presence: Presence, caller: Caller, body: schemas.SignedBody) -> None:
@@ -162,11 +188,11 @@ def _valid(session: Session, context: Context, found: NodeEnrolment) -> None:
         raise ForbiddenError(_BAD_CODE, code="bad_code")
     if code.expires <= context.clock():
         raise ForbiddenError(_BAD_CODE, code="bad_code")
-    if session.get(NodeSeat, found.asset) is not None:
-        raise ConflictError("the node of this asset has enrolled", code="enrolled")
     same = select(NodeSeat).where(NodeSeat.fleet_key == found.fleet_key.hex())
-    if session.exec(same).first() is not None:
-        raise ConflictError("this key belongs to another node", code="duplicate_key")
+    seat = session.exec(same).first()
+    if seat is not None:
+        whose = "this node: it needs a new one" if seat.asset_id == found.asset else "another node"
+        raise ConflictError(f"this key belongs to {whose}", code="duplicate_key")
 
 
 def _use(session: Session, context: Context, found: NodeEnrolment) -> None:
@@ -180,6 +206,12 @@ def _use(session: Session, context: Context, found: NodeEnrolment) -> None:
     )
     if used.rowcount != 1:
         raise ForbiddenError(_BAD_CODE, code="bad_code")
+    # A spare one that lies about somewhere must not put another node in this one's place.
+    session.connection().execute(
+        update(NodeCode)
+        .where(col(NodeCode.asset_id) == found.asset, col(NodeCode.used).is_(None))
+        .values(used=now)
+    )
 
 
 def _asset(session: Session, caller: Caller, asset_id: str) -> Asset:

@@ -12,6 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from federated.certificates import trusting
+from federated.errors import NodeError, SuperLinkError
+from federated.fleet_key import FleetKey
+from federated.node.enrol import enrol
+from federated.node.home import NodeHome
+from federated.superlink.fleet import Fleet
 from tests.deployed import FOUR, STEPS, Town, answer, at, expected, open_town, party, until
 
 pytestmark = pytest.mark.slow
@@ -113,7 +119,7 @@ def test_a_lost_node_is_named_within_ten_seconds_and_waited_for(town: Town):
 
 
 def test_too_few_are_a_failure_that_names_who_is_missing_and_costs_nobody_a_use(town: Town):
-    job = town.submit()
+    before, job = town.uses("spent"), town.submit()
 
     def kill() -> None:
         for name in ("west", "south"):
@@ -123,6 +129,33 @@ def test_too_few_are_a_failure_that_names_who_is_missing_and_costs_nobody_a_use(
     view = town.wait(job)
     assert view["state"] == "failed"
     assert [party(town, view, name)["reason"] for name in ("west", "south")] == ["no_reply"] * 2
+    assert town.uses("spent") == before
+
+
+def test_a_node_that_lost_its_key_for_the_superlink_enrols_again_and_computes(town: Town):
+    node = town.nodes["south"]
+    folder = node.home.folder
+    # Whoever has the old key is shut out, so it is kept here.
+    stolen = FleetKey.load(folder / "fleet.key")
+    seat = int(node.home.settings.seat)
+    node.process.stop()
+    (folder / "fleet.key").unlink()
+    with pytest.raises(NodeError, match=r"fleet.key is gone"):
+        NodeHome.load(folder).fleet_key()
+    provider = town.providers["south"]
+    code = provider.call("POST", f"/assets/{node.asset}/codes", {"again": True})["code"]
+    with town.market.http() as http:
+        node.home = enrol(NodeHome.load(folder), http, code, again=True)
+    assert int(node.home.settings.seat) != seat
+    town.restart("south")
+    with (
+        Fleet(town.market.address, trusting(town.ca), stolen, seat) as thief,
+        pytest.raises(SuperLinkError, match="HTTP 4"),
+    ):
+        thief.connect()
+    job = town.run()
+    assert party(town, town.researcher.job(job), "south")["state"] == "completed"
+    assert answer(town, job) == expected(tuple(FOUR))
 
 
 def test_a_job_can_be_cancelled_while_it_waits_for_a_node(town: Town):

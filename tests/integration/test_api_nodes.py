@@ -31,8 +31,8 @@ class Fleet:
     link: FakeLink
     now: float = 0.0
 
-    def code(self, party: Party) -> str:
-        made = self.market.must(self.market.post(f"/assets/{party.asset}/codes", party, {}))
+    def code(self, party: Party, **rest: Any) -> str:
+        made = self.market.must(self.market.post(f"/assets/{party.asset}/codes", party, rest))
         return str(made["code"])
 
     def enrol(
@@ -174,9 +174,37 @@ def test_an_asset_has_one_node(fleet: Fleet, key: bytes):
     code, spare = fleet.code(party), fleet.code(party)
     fleet.market.must(fleet.enrol(party, code, key))
     other = FleetKey.generate().public
-    refused(fleet, lambda: fleet.enrol(party, spare, other), 409, "enrolled")
+    refused(fleet, lambda: fleet.enrol(party, spare, other), 403, "bad_code")
     again = f"/assets/{party.asset}/codes"
     refused(fleet, lambda: fleet.market.post(again, party, {}), 409, "enrolled")
+
+
+def test_a_node_that_lost_its_key_takes_its_own_place_with_another(fleet: Fleet, key: bytes):
+    party, other, _ = fleet.market.providers
+    fleet.market.must(fleet.enrol(party, fleet.code(party), key))
+    before = fleet.link.known[key]
+    code, fresh = fleet.code(party, again=True), FleetKey.generate().public
+    # Still signed by the node, still for this node alone, still with a key that nobody has.
+    refused(fleet, lambda: fleet.enrol(party, code, fresh, signer=party.key), 422, "not_the_node")
+    refused(fleet, lambda: fleet.enrol(other, code, fresh), 403, "bad_code")
+    refused(fleet, lambda: fleet.enrol(party, code, key), 409, "duplicate_key")
+    seat = fleet.market.must(fleet.enrol(party, code, fresh))
+    # The key that it had before is let in no more.
+    assert set(fleet.link.known) == {fresh}
+    assert seat["node_id"] == str(fleet.link.known[fresh]) != str(before)
+    assert fleet.nodes(party)[party.asset]["fleet_key"] == fresh.hex()
+    with fleet.market.context.reading() as session:
+        assert service.seats(session, [party.asset]) == {party.asset: int(seat["node_id"])}
+    refused(fleet, lambda: fleet.enrol(party, code, FleetKey.generate().public), 403, "bad_code")
+
+
+def test_a_crash_before_the_new_place_is_stored_costs_nothing(fleet: Fleet, key: bytes):
+    party = fleet.market.providers[0]
+    fleet.market.must(fleet.enrol(party, fleet.code(party), key))
+    code, fresh = fleet.code(party, again=True), FleetKey.generate().public
+    number = fleet.link.register(fresh)
+    fleet.link.unregister(fleet.link.known[key])
+    assert fleet.market.must(fleet.enrol(party, code, fresh))["node_id"] == str(number)
 
 
 def test_what_is_no_key_uses_no_code_up(fleet: Fleet, key: bytes):

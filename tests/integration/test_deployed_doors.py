@@ -198,6 +198,12 @@ def test_the_real_registry_answers_as_the_one_in_memory_does(town: Town):
         with pytest.raises(SuperLinkError, match="the SuperLink refuses"):
             runs.register(b"no key")
         assert set(runs.registered()) == {*known, fresh}
+        # A number is forgotten for good, and its key with it.
+        for _ in range(2):
+            runs.unregister(runs.registered().get(fresh, 0))
+        assert runs.registered() == known
+        with pytest.raises(SuperLinkError, match="the SuperLink refuses"):
+            runs.register(fresh)
     finally:
         runs.close()
 
