@@ -86,12 +86,11 @@ def completed(session: Session, context: Context, job: Job, party: JobParty) -> 
         job: as it was read in it.
         party: whose state is `completed` since this transaction.
     """
+    finished = [each for each in parties(session, job.id) if each.state == "completed"]
     if job.state not in states.ENDS:
         uses.spend(session, job.id, party.agreement_id, context.clock())
-    elif [each.asset_id for each in parties(session, job.id) if each.state == "completed"] == [
-        party.asset_id
-    ]:
-        # Of those before it, the end of the job or the first of them has seen to it.
+    elif len(finished) == 1:
+        # Had another one finished before, the job would have been revoked then, or at its end.
         revoke(session, context, job)
 
 
