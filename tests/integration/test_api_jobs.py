@@ -381,9 +381,11 @@ def test_the_gate_holds_back_what_the_receipts_do_not_name(
     assert (view["state"], view["error"]["reason"]) == ("failed", "release_refused")
     assert market.get(f"/jobs/{job}/result", market.researcher).status_code == 409
     assert market.must(market.get("/settlements", market.operator), 200) == []
-    # The nodes did compute: their receipts count, whatever the operator does with them.
+    # The nodes did compute, and nothing of it is released: the operator has to say so.
     first = market.providers[0]
-    assert market.must(market.get(f"/agreements/{first.agreement}", first), 200)["uses_spent"] == 1
+    assert market.must(market.get(f"/agreements/{first.agreement}", first), 200)["uses_spent"] == 0
+    market.must(market.post("/offers", first, market.offer_statement(first)))
+    assert job in market.context.log.history.revoked
 
 
 # Cancelling and revoking.
