@@ -144,6 +144,25 @@ def test_a_revoked_job_is_explained_and_counts_apart(world: World, *, late: bool
     assert Accounts.recall(history, accounts.facts()).totals == accounts.totals
 
 
+def test_a_job_that_was_counted_as_completed_is_counted_anew_when_it_is_revoked(world: World):
+    job, grants = world.granted_job()
+    provider, other = world.providers
+    world.put(world.receipt(provider, job, grants[0]))
+    failed = {"state": "failed", "reason": "cancelled", "contributions": (), "rows": 0}
+    world.put(world.receipt(other, job, grants[1], **failed))
+    accounts = Accounts.of(world.log.history)
+    assert [accounts.totals[each] for each in ("completed", "revoked", "failed")] == [1, 0, 1]
+    world.put(world.revoke(world.operator, job))
+    accounts.go_on()
+    assert [accounts.totals[each] for each in ("completed", "revoked", "failed")] == [0, 1, 1]
+    assert accounts.totals == Accounts.of(world.log.history).totals
+    # Once is enough.
+    world.put(world.revoke(world.operator, job))
+    accounts.go_on()
+    assert accounts.totals == Accounts.of(world.log.history).totals
+    assert accounts.totals["revoked"] == 1
+
+
 def test_a_revocation_that_does_not_hold_takes_no_use_back(world: World):
     job, _, _ = world.receipted_job()
     world.insecure_put(world.revoke(world.researcher, job))
