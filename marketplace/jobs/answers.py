@@ -22,7 +22,10 @@ def asked(caller: Caller) -> SelectOfScalar[JobParty]:
 
 
 def requests(session: Session, context: Context, caller: Caller) -> list[schemas.RequestView]:
-    """Return the open jobs that wait for the caller's grant or refusal, in log order."""
+    """Return the open jobs that wait for the caller's grant or refusal, in log order.
+
+    Only those that the shown checkpoint covers: a node refuses a job that it cannot see in the log.
+    """
     query = (
         asked(caller)
         .where(JobParty.state == "waiting")
@@ -32,7 +35,7 @@ def requests(session: Session, context: Context, caller: Caller) -> list[schemas
     found = [
         schemas.RequestView(job=row.job_id, index=known[row.job_id].index, asset=row.asset_id)
         for row in session.exec(query).all()
-        if row.job_id in known
+        if row.job_id in known and known[row.job_id].index < context.log.size
     ]
     return sorted(found, key=lambda item: (item.index, item.asset))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ledger.encoding import b64decode, sha256_text
+from ledger.log import Log
 from ledger.statements import Receipt, Release
 from marketplace.jobs import engine
 from tests.drafts import YEAR
@@ -45,6 +46,18 @@ def test_a_job_from_request_to_release(market: Market):
     assert view["progress"] == {"round": 1, "done": 3, "of": 3, "step": "moments", "nodes": {}}
     assert market.context.log.findings == []
     assert market.work() is None
+
+
+def test_a_job_is_asked_of_nobody_before_the_log_shows_it(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: a node that was faster than the checkpoint refused a job as `not_proven`."""
+    job, first = market.submit(), market.providers[0]
+    index = market.context.entry(job).index
+    for size, seen in ((index, []), (index + 1, [job])):
+        monkeypatch.setattr(Log, "size", property(lambda _, size=size: size))
+        asked = market.must(market.get("/nodes/requests", first), 200)
+        assert [each["job"] for each in asked] == seen
 
 
 def test_the_released_document_is_the_one_that_the_release_names(market: Market):
