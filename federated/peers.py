@@ -14,6 +14,7 @@ secret nobody ever learns.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,6 +30,7 @@ SURVIVORS_TYPE: Final = "application/vnd.rongshu.survivors.v1+json"
 COHORT_NAMESPACE: Final = "rongshu/cohort/v1"
 
 _KEY_BYTES = 32
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ class PublicMaskKey:
 
 def cohort_digest(cohort: Iterable[str]) -> str:
     """Return the digest that binds a mask key to the exact set of assets, in any order."""
-    names = sorted(set(cohort))
-    return "sha256:" + digest(COHORT_NAMESPACE, canonical(names)).hex()
+    return _cohort_digest(tuple(cohort))
+
+
+@functools.lru_cache(_REMEMBERED)
+def _cohort_digest(cohort: tuple[str, ...]) -> str:
+    return "sha256:" + digest(COHORT_NAMESPACE, canonical(sorted(set(cohort)))).hex()
 
 
 def open_mask_key(
@@ -106,7 +112,7 @@ def open_mask_key(
         PeerKeyError: not signed by `key`, malformed, or made for another use.
     """
     try:
-        payload = envelope.open_(data, MASK_KEY_TYPE, key)
+        payload = dict(_signed(data, key))
     except (SignatureError, StatementError) as error:
         raise PeerKeyError(f"mask key of {asset}: {error}") from None
     expected = {"asset": asset, "answered": answered, **use.fields()}
@@ -117,6 +123,13 @@ def open_mask_key(
             raise PeerKeyError(f"mask key of {asset}: made for another {name}")
     keys = {name: _public(asset, name, payload[name]) for name in ("public", "share_public")}
     return PublicMaskKey(asset, use, keys["public"], keys["share_public"], answered)
+
+
+# On one machine the coordinator and every node meet the same signed keys. Whether they are signed
+# depends on nothing but the arguments; what is refused is not remembered.
+@functools.lru_cache(_REMEMBERED)
+def _signed(data: bytes, key: VerifyKey) -> tuple[tuple[str, Any], ...]:
+    return tuple(envelope.open_(data, MASK_KEY_TYPE, key).items())
 
 
 def raw_mask_key(data: bytes) -> bytes:
