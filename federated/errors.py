@@ -24,6 +24,7 @@
     │   └── LeaseSignatureError  a lease that the operator did not sign, as far as is known
     ├── CertificateError     a TLS certificate that cannot be made or read
     ├── SuperLinkError       Flower's SuperLink does not start, answer or know a run
+    │   └── KeyRefusedError  a node's key that it does not take
     └── GridError            a Grid used against its rules
 
 No message holds a cell of the data: at most a file's name, a line, a column or a party.
@@ -171,6 +172,10 @@ class CertificateError(FederatedError):
 
 class SuperLinkError(FederatedError):
     """Flower's SuperLink does not start, does not answer, or refuses."""
+
+
+class KeyRefusedError(SuperLinkError):
+    """A SuperLink does not take a node's key: it is none, or was let in before and is no more."""
 
 
 class GridError(FederatedError):

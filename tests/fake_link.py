@@ -13,7 +13,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from federated.errors import SuperLinkError
+from federated.errors import KeyRefusedError, SuperLinkError
 
 
 class FakeLink:
@@ -36,14 +36,15 @@ class FakeLink:
 
     def register(self, public_key: bytes) -> int:
         self.during()
+        self.start()
         try:
             key = load_pem_public_key(public_key)
         except ValueError as error:
-            raise SuperLinkError("the SuperLink refuses: HTTP 400") from error
+            raise KeyRefusedError("the SuperLink refuses: HTTP 400") from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise SuperLinkError("the SuperLink refuses: HTTP 400")
+            raise KeyRefusedError("the SuperLink refuses: HTTP 400")
         if public_key in self.gone:
-            raise SuperLinkError("the SuperLink refuses: HTTP 409")
+            raise KeyRefusedError("the SuperLink refuses: HTTP 409")
         if public_key not in self.known:
             self.known[public_key] = next(self.numbers)
         return self.known[public_key]

@@ -60,7 +60,7 @@ from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from federated.errors import GridError, SuperLinkError
+from federated.errors import GridError, KeyRefusedError, SuperLinkError
 from federated.records import new_message
 from federated.superlink import messages
 from federated.superlink.bell import Bell, NoBell
@@ -150,15 +150,16 @@ class Runs:
             public_key: PEM of a P-384 key (`FleetKey.public`).
 
         Raises:
-            SuperLinkError: it is no such key.
+            KeyRefusedError: it is no such key, or one that was unregistered.
+            SuperLinkError: the SuperLink does not answer.
         """
         request = RegisterNodeRequest(public_key=public_key)
         try:
             return int(self._patiently(lambda: self._control.RegisterNode(request)).node_id)
-        except SuperLinkError:
+        except SuperLinkError as error:
             known = self.registered().get(public_key)
             if known is None:
-                raise
+                raise KeyRefusedError(str(error)) from error
             return known
 
     def unregister(self, node_id: int) -> None:

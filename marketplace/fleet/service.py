@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from federated.enrolment import NodeEnrolment, code_digest, open_enrolment
+from federated.errors import KeyRefusedError
 from federated.presence import Presence, open_heartbeat
 from ledger.statements import Asset as AssetStatement
 from marketplace.catalog.tables import Asset
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from federated.superlink.runs import Runs
 
 HOUR_MS = 3_600_000
+_log = logging.getLogger(__name__)
 _BAD_CODE = "the code is unknown, used, over or another node's"
 
 
@@ -162,7 +165,8 @@ def has_nodes(context: Context) -> bool:
 def remind(context: Context, runs: Runs) -> None:
     """Let a SuperLink that has just started know again whom it has forgotten.
 
-    Its file is no part of the operator's books, and may be lost or older than these.
+    Its file is no part of the operator's books, and may be lost or older than these. A node whose
+    key was given up in an enrolment that a crash cut short stays out until it has enrolled again.
 
     Raises:
         SuperLinkError: it does not answer.
@@ -172,7 +176,11 @@ def remind(context: Context, runs: Runs) -> None:
     known = runs.registered() if keys else {}
     for asset_id, text in keys.items():
         key = bytes.fromhex(text)
-        node_id = str(known.get(key) or runs.register(key))
+        try:
+            node_id = str(known.get(key) or runs.register(key))
+        except KeyRefusedError:
+            _log.warning("the node of %s must enrol again: its key was given up", asset_id[:24])
+            continue
         with context.writing() as session:
             session.get_one(NodeSeat, asset_id).node_id = node_id
 

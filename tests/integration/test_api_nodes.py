@@ -10,6 +10,7 @@ import pytest
 from sqlmodel import select
 
 from federated.enrolment import NodeEnrolment, code_digest
+from federated.errors import SuperLinkError
 from federated.fleet_key import FleetKey
 from federated.presence import LOST_SECONDS, Heartbeat, Presence
 from ledger.encoding import parse
@@ -304,6 +305,28 @@ def test_a_superlink_that_lost_its_file_is_told_again_who_may_connect(fleet: Fle
     with fleet.market.context.reading() as session:
         seats = service.seats(session, [first.asset, second.asset])
     assert seats == {first.asset: fleet.link.known[key], second.asset: before[kept]}
+
+
+def test_a_crash_before_the_new_place_is_stored_shuts_out_nobody_else(fleet: Fleet, key: bytes):
+    """Guards: one key that the SuperLink had forgotten for good kept it from starting again."""
+    party, other, _ = fleet.market.providers
+    fleet.market.must(fleet.enrol(party, fleet.code(party), key))
+    kept = FleetKey.generate().public
+    fleet.market.must(fleet.enrol(other, fleet.code(other), kept))
+    code, fresh = fleet.code(party, again=True), FleetKey.generate().public
+    fleet.link.register(fresh)
+    fleet.link.unregister(fleet.link.known[key])
+    del fleet.link.known[kept]
+    service.remind(fleet.market.context, fleet.link)  # type: ignore[arg-type]
+    assert set(fleet.link.known) == {kept, fresh}
+    # The code was not used up: it leads to the place.
+    fleet.market.must(fleet.enrol(party, code, fresh))
+    service.remind(fleet.market.context, fleet.link)  # type: ignore[arg-type]
+    # One that does not answer is no such key: then nothing starts.
+    fleet.link.away = True
+    del fleet.link.known[kept]
+    with pytest.raises(SuperLinkError):
+        service.remind(fleet.market.context, fleet.link)  # type: ignore[arg-type]
 
 
 def test_a_superlink_is_needed_once_a_node_has_enrolled(fleet: Fleet, key: bytes):
