@@ -53,6 +53,9 @@ class Serving:
         clock: returns Unix milliseconds.
         say: called with a line for people when the connection comes or goes.
         end: called when this process must not go on.
+
+    Raises:
+        NodeError: the node's key for the SuperLink is gone, or is none.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Serving:
         self._home = home
         self._node = node
         self._address = address
+        # Here, where whoever starts the node still hears what is wrong with it.
+        self._key = home.fleet_key()
         self._clock = clock
         self._say = say
         self._end = end
@@ -142,7 +147,7 @@ class Serving:
                 self._tell("flower", str(error))
 
     def _fleet(self) -> None:
-        context, key = trusted_by(self._home.folder), self._home.fleet_key()
+        context, key = trusted_by(self._home.folder), self._key
         number = int(self._home.settings.seat)
         while not self._leaving.is_set():
             with Fleet(self._address, context, key, number) as fleet:

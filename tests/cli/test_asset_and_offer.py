@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from federated.node.home import NodeHome
 from tests.cli.conftest import ServedMarket
 from tests.served import PURPOSE, home, run_here
 
@@ -103,6 +104,9 @@ def test_an_asset_from_measuring_to_a_withdrawn_offer(
     assert "guards an asset already" in complaint
     assert json.loads(run_here("node", "requests", node, "--json")) == []
     assert run_here("node", "run", node, "--once") == ""
+    # One that has a place and not the key for it says so, and what to do.
+    NodeHome.load(node).seated("7")
+    assert "fleet.key is gone" in run_here("node", "run", node, code=1)
     made = run_here("offer", "add", "--home", east, "East 1", *TERMS, "--price", "3", "--json")
     offer = json.loads(made)["offer"]
     (shown,) = json.loads(run_here("offer", "list", "--home", east, "--asset", "East 1", "--json"))
