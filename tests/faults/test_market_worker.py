@@ -11,7 +11,7 @@ import pytest
 from federated.lease import Lease, open_lease
 from ledger.errors import LogError
 from ledger.log import Log
-from ledger.statements import Revocation
+from ledger.statements import Revocation, read
 from marketplace.app import create_app
 from marketplace.context import Context
 from marketplace.errors import NotFoundError
@@ -267,6 +267,31 @@ def test_progress_prolongs_the_lease(market: Market):
     market.work()
     assert rivals == [None] * 3
     assert_released_once(market, job)
+
+
+def test_a_crash_while_a_job_is_revoked_leaves_nothing_and_is_made_good(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+):
+    """The end of a job and its revocation: both or neither."""
+    job, real = granted(market), Log.submit
+
+    def submit(log: Log, connection: Any, envelope: bytes) -> str:
+        name = real(log, connection, envelope)
+        if read(envelope).statement.kind == "revocation":
+            raise MemoryError
+        return name
+
+    market.engine.lie = lambda outcome: replace(outcome, result={"age": float("nan")})  # type: ignore[type-var]
+    monkeypatch.setattr(Log, "submit", submit)
+    with pytest.raises(MemoryError):
+        market.work()
+    monkeypatch.undo()
+    assert_nothing_came_of_it(market, job, "running")
+    assert logged(market, "revocation") == 0
+    market.clock.advance(LEASE_MS + 1)
+    assert market.work() == job
+    assert_nothing_came_of_it(market, job, "failed")
+    assert logged(market, "revocation") == 1
 
 
 @pytest.mark.parametrize("call", [1, 2])
