@@ -58,6 +58,17 @@ class Life:
         yield
         self.put_settlement()
 
+    def begin(self) -> Iterator[None]:
+        """Asked, granted by everybody, and launched at every node."""
+        self.put_job()
+        yield
+        for deal in self.deals:
+            self.put_grant(deal)
+            yield
+        for deal in self.deals:
+            self.launch(deal.node)
+            yield
+
     def put(
         self,
         kind: str,
@@ -245,14 +256,7 @@ class Departed(Life):
 
     def steps(self) -> Iterator[None]:
         self.left = self.deals[-1].node if len(self.deals) > 1 else None
-        self.put_job()
-        yield
-        for deal in self.deals:
-            self.put_grant(deal)
-            yield
-        for deal in self.deals:
-            self.launch(deal.node)
-            yield
+        yield from self.begin()
         for deal in self.stayed():
             self.put_receipt(deal.node)
             yield
@@ -291,14 +295,7 @@ class Fruitless(Life):
     seen: int | None = None
 
     def steps(self) -> Iterator[None]:
-        self.put_job()
-        yield
-        for deal in self.deals:
-            self.put_grant(deal)
-            yield
-        for deal in self.deals:
-            self.launch(deal.node)
-            yield
+        yield from self.begin()
         *others, last = self.deals
         for deal in others:
             self.put_receipt(deal.node)
@@ -371,14 +368,7 @@ class Failed(Life):
     reason = "task_error"
 
     def steps(self) -> Iterator[None]:
-        self.put_job()
-        yield
-        for deal in self.deals:
-            self.put_grant(deal)
-            yield
-        for deal in self.deals:
-            self.launch(deal.node)
-            yield
+        yield from self.begin()
         for deal in self.deals:
             self.put_receipt(deal.node)
             yield
