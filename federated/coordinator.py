@@ -22,13 +22,13 @@ from federated.session import (
     Completed,
     Departures,
     Failed,
-    Leases,
     Leaves,
     Member,
     Outcome,
     Progress,
     Refused,
     Session,
+    SignLease,
     Watch,
     keep_nothing,
     no_checkpoint,
@@ -45,12 +45,12 @@ __all__ = [
     "Departures",
     "Failed",
     "Grid",
-    "Leases",
     "Leaves",
     "Outcome",
     "Progress",
     "Refused",
     "Seat",
+    "SignLease",
     "Watch",
     "document",
     "run",
@@ -99,7 +99,7 @@ class Assignment:
     watch: Watch | None = None
     rejoin: float = 0.0
     checkpoint: Callable[[], bytes | None] = no_checkpoint
-    lease: Leases = no_lease
+    lease: SignLease = no_lease
 
 
 def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]) -> Outcome:

@@ -139,7 +139,7 @@ def no_lease(_attempt: int, _run: int) -> bytes | None:
     return None
 
 
-Leases = Callable[[int, int], bytes | None]
+SignLease = Callable[[int, int], bytes | None]
 """Given an attempt and Flower's number for a run, the signed lease under which they are driven."""
 
 
@@ -197,7 +197,7 @@ class Session:
     watch: Watch | None = None
     rejoin: float = 0.0
     checkpoint: Callable[[], bytes | None] = no_checkpoint
-    lease: Leases = no_lease
+    lease: SignLease = no_lease
     progress: Callable[[Progress], None] = _no_progress
 
     def __post_init__(self) -> None:

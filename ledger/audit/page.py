@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ledger.accounts import STAGES
 from ledger.audit.page_style import STYLE
 from ledger.audit.text import iso
 
@@ -20,10 +21,6 @@ STATUS = {
     "incomplete": ("Incomplete", "Nothing was found false, but evidence is missing."),
     "untrusted": ("Trust not met", "No key from outside vouches for what was checked."),
 }
-STAGES = (
-    "asked", "granted", "started", "completed", "revoked", "failed", "refused", "released",
-    "settled",
-)  # fmt: skip
 MAX_CELLS = 120
 """Most epochs that are drawn one by one; of longer logs the newest are."""
 

@@ -74,7 +74,7 @@ def end(
         if party.receipt_id is None:
             party.reason = (reasons or {}).get(party.asset_id, others)
     if any(party.state == "completed" for party in everybody):
-        revoke(session, context, job)
+        _revoke(session, context, job)
 
 
 def completed(session: Session, context: Context, job: Job, party: JobParty) -> None:
@@ -91,10 +91,10 @@ def completed(session: Session, context: Context, job: Job, party: JobParty) -> 
         uses.spend(session, job.id, party.agreement_id, context.clock())
     elif len(finished) == 1:
         # Had another one finished before, the job would have been revoked then, or at its end.
-        revoke(session, context, job)
+        _revoke(session, context, job)
 
 
-def revoke(session: Session, context: Context, job: Job) -> None:
+def _revoke(session: Session, context: Context, job: Job) -> None:
     """Revoke a job that ended without a result, and return the uses that were made of it."""
     now, cause = context.clock(), f"{job.state}: {job.error_reason}"
     revocation = Revocation(context.operator, job.id, cause, now)
