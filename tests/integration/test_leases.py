@@ -324,3 +324,26 @@ def test_what_is_followed_is_forgotten_when_the_job_has_ended(fresh: Play):
         STALE["a lower fence"].beside(fresh, talk.request()),
         "stale_lease",
     )
+
+
+def test_whoever_is_followed_again_after_the_end_changes_nothing_about_it(fresh: Play):
+    """A coordinator of before finds the leases forgotten; what nodes signed stands."""
+    job = fresh.run("statistics", columns=["chol"])
+    for node in fresh.nodes:
+        node.keep_books()
+    log = fresh.market.app.state.context.log
+    used, ended = dict(log.history.completed_uses), list(log.history.completed[job])
+    with driving(fresh, fence=0, run_id=RUN + 1), no_data_opened(fresh):
+        for at, receipt in enumerate(ended):
+            reply = fresh.ask(at, FinishRequest(job, 1, 0, "failed"))
+            assert isinstance(reply, FinishReply)
+            assert read(reply.receipt).id in {each.id for each in ended}
+            grant = receipt.read_as(Receipt).grant
+            assert word(
+                fresh.ask(at, fresh.keys_request(job, grant=grant, attempt=2, round=9))
+            ) == ("grant_mismatch")
+    fresh.job()
+    assert dict(log.history.completed_uses) == used
+    assert log.history.completed[job] == ended != []
+    assert job in log.history.released
+    assert job not in {*log.history.failed, *log.history.revoked}
