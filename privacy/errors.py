@@ -9,6 +9,8 @@
     │   └── MaskKeyError           a public mask key that must not be used
     ├── ShareError                 shares that give no secret, or a secret that cannot be shared so
     │   └── SealedShareError       a sealed pair of shares that was not made for this use
+    ├── BoxError                   a sealed box that cannot be made or opened
+    │   └── UnopenedError          one that was changed, or made for another party or use
     ├── RecoveryError              the masks of this round cannot be taken off
     │   ├── SeedError              a seed that is not the one its owner committed to
     │   └── RecoveredKeyError      a mask key that is not its owner's
@@ -64,6 +66,14 @@ class ShareError(PrivacyError):
 
 class SealedShareError(ShareError):
     """A sealed pair of shares was changed, or made for another party or another round."""
+
+
+class BoxError(PrivacyError):
+    """A box cannot be sealed or opened between these parties."""
+
+
+class UnopenedError(BoxError):
+    """A sealed box was changed, or made by or for another party or another use."""
 
 
 class RecoveryError(PrivacyError):

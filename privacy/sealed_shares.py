@@ -4,10 +4,11 @@ The operator carries the box and must not look inside. It is the second step of 
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning" (CCS 2017).
 
 What it decides: that a box was made by whoever holds the sender's key, for this receiver, and for
-this context. What it does not do: authenticate the public keys, which the caller takes from
-statements signed by ledger keys; or tell whether the shares are good ones, which shows when they
-are combined. **A `ShareKey` serves one round of one attempt and is never a `MaskKey`**: a mask key
-may be put together by the others, and would then open every box of its owner.
+this context (`privacy.sealed_box`). What it does not do: authenticate the public keys, which the
+caller takes from statements signed by ledger keys; or tell whether the shares are good ones, which
+shows when they are combined. **A `ShareKey` serves one round of one attempt and is never a
+`MaskKey`**: a mask key may be put together by the others, and would then open every box of its
+owner.
 
     own = ShareKey.generate()
     box = seal(SharePair(mask_key=share, seed=other), sender="a", own=own, receiver="b",
@@ -15,55 +16,23 @@ may be put together by the others, and would then open every box of its owner.
     pair = open_(box, sender="a", peer_public=public_of_a, receiver="b", own=own_of_b,
                  context=context)                               # at b
 
-The key of a box: X25519 (RFC 7748) -> HKDF-SHA-256 (RFC 5869), bound to label, context, sender,
-receiver and both public keys in this order; then ChaCha20-Poly1305 (RFC 8439) with a random nonce.
-A box is the nonce, then the ciphertext of the share of the mask key and that of the seed.
+A box holds the share of the mask key, then that of the seed.
 """
 
 from dataclasses import dataclass, field
-from typing import NoReturn
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-from privacy.derivation import KEY_BYTES, derive_key, id_bytes
-from privacy.errors import SealedShareError, ShareError
-from privacy.secure_random import random_bytes
+from privacy import sealed_box
+from privacy.errors import BoxError, SealedShareError, ShareError, UnopenedError
+from privacy.sealed_box import BoxKey, Ends
 from privacy.shamir import SHARE_BYTES
 
 SEALED_NAMESPACE = "rongshu/sealed-shares/v1"
 
-_NONCE_BYTES = 12
-_TAG_BYTES = 16
-
-BOX_BYTES = _NONCE_BYTES + 2 * SHARE_BYTES + _TAG_BYTES
+BOX_BYTES = sealed_box.OVERHEAD_BYTES + 2 * SHARE_BYTES
 
 
-@dataclass(frozen=True, eq=False)
-class ShareKey:
-    """An X25519 key that boxes of shares are made with, for one round. Its repr hides the secret.
-
-    Attributes:
-        public: The 32 bytes that peers need.
-    """
-
-    public: bytes
-    _secret: X25519PrivateKey = field(repr=False)
-
-    @classmethod
-    def generate(cls) -> "ShareKey":
-        """Returns a fresh key."""
-        secret = X25519PrivateKey.from_private_bytes(random_bytes(KEY_BYTES))
-        return cls(public=secret.public_key().public_bytes_raw(), _secret=secret)
-
-    def __reduce__(self) -> NoReturn:
-        """Refuses pickling and copying: a share key lives in one process, for one round.
-
-        Raises:
-            ShareError: Always.
-        """
-        raise ShareError("a share key cannot be copied or pickled")
+class ShareKey(BoxKey):
+    """An X25519 key that boxes of shares are made with, for one round."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +79,15 @@ def seal(
         A box of BOX_BYTES. Another call gives another box.
 
     Raises:
-        ShareError: If sender and receiver are the same, or the context is empty.
-        SealedShareError: If the receiver's key is malformed, of small order or one's own.
+        SealedShareError: If sender and receiver are the same, the context is empty, or the
+            receiver's key is malformed, of small order or one's own.
         MaskError: If an id is empty.
     """
-    shared = _agree(own, receiver, peer_public)
-    key = _box_key(shared, (sender, own.public), (receiver, peer_public), context)
-    # Random, so that a second box under the same keys does not uncover both.
-    nonce = random_bytes(_NONCE_BYTES)
-    return nonce + ChaCha20Poly1305(key).encrypt(nonce, pair.mask_key + pair.seed, None)
+    try:
+        ends = Ends(sender, receiver, context)
+        return sealed_box.seal(SEALED_NAMESPACE, pair.mask_key + pair.seed, ends, own, peer_public)
+    except BoxError as error:
+        raise SealedShareError(str(error), party=error.party) from error
 
 
 def open_(
@@ -144,55 +113,23 @@ def open_(
         The pair of shares.
 
     Raises:
-        SealedShareError: If it was changed, or made by or for another party or another context,
-            or the sender's key is malformed, of small order or one's own; `party` is the sender.
-        ShareError: If sender and receiver are the same, or the context is empty.
+        SealedShareError: If it was changed, or made by or for another party or another context;
+            otherwise as `seal` of the sender's key. `party` is the sender.
         MaskError: If an id is empty.
     """
     if len(box) != BOX_BYTES:
         raise SealedShareError(
             f"{sender!r} sent a box of {len(box)} bytes; it has {BOX_BYTES}", party=sender
         )
-    shared = _agree(own, sender, peer_public)
-    key = _box_key(shared, (sender, peer_public), (receiver, own.public), context)
     try:
-        plain = ChaCha20Poly1305(key).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None)
-    except InvalidTag:
+        ends = Ends(sender, receiver, context)
+        plain = sealed_box.open_(SEALED_NAMESPACE, box, ends, own, peer_public)
+    except UnopenedError:
         raise SealedShareError(
             f"the shares from {sender!r} do not open: they were changed, or sealed by or for "
             "another party or another round",
             party=sender,
         ) from None
+    except BoxError as error:
+        raise SealedShareError(str(error), party=error.party) from error
     return SharePair(mask_key=plain[:SHARE_BYTES], seed=plain[SHARE_BYTES:])
-
-
-def _agree(own: ShareKey, peer: str, peer_public: bytes) -> bytes:
-    """Returns the secret shared with a peer, or raises SealedShareError naming it."""
-    if peer_public == own.public:
-        raise SealedShareError(f"{peer!r} sent this party's own share key", party=peer)
-    try:
-        return own._secret.exchange(X25519PublicKey.from_public_bytes(peer_public))  # noqa: SLF001
-    except ValueError as error:
-        # Not 32 bytes, or a point of small order, with which the shared secret would be zero.
-        raise SealedShareError(
-            f"{peer!r} sent a share key that is malformed or of small order", party=peer
-        ) from error
-
-
-def _box_key(
-    shared: bytes, sender: tuple[str, bytes], receiver: tuple[str, bytes], context: bytes
-) -> bytes:
-    """Returns the key of a box from one party to another, each an id and a public key."""
-    if not context:
-        raise ShareError("a box needs a context, or it could be opened in every round")
-    if sender[0] == receiver[0]:
-        raise ShareError(f"{sender[0]!r} seals nothing for itself")
-    fields = [
-        SEALED_NAMESPACE.encode(),
-        context,
-        id_bytes(sender[0]),
-        id_bytes(receiver[0]),
-        sender[1],
-        receiver[1],
-    ]
-    return derive_key(shared, fields)

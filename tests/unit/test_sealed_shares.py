@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from privacy.errors import MaskError, SealedShareError, ShareError
+from privacy.errors import BoxError, MaskError, SealedShareError, ShareError
 from privacy.masking import MaskKey, mask_context
 from privacy.sealed_shares import BOX_BYTES, ShareKey, SharePair, open_, seal
 from privacy.shamir import SHARE_BYTES
@@ -162,9 +162,9 @@ def test_secrets_stay_out_of_repr_copies_and_pickles(keys: dict[str, ShareKey]):
     key = keys[IDS[0]]
     assert repr(key) == f"ShareKey(public={key.public!r})"
     assert repr(PAIR) == "SharePair()"
-    with pytest.raises(ShareError):
+    with pytest.raises(BoxError, match="cannot be copied"):
         pickle.dumps(key)
-    with pytest.raises(ShareError):
+    with pytest.raises(BoxError, match="cannot be copied"):
         copy.copy(key)
 
 
