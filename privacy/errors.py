@@ -16,7 +16,14 @@
     │   └── RecoveredKeyError      a mask key that is not its owner's
     ├── WeakKeyError               a Paillier modulus too small or of the wrong form
     ├── KeyFileError               a secret key's file that must not be trusted
-    └── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
+    ├── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
+    ├── IdentifierError            rows or rules that give no identifiers to compare
+    └── IntersectionError          two sets that cannot be intersected under what was agreed
+        ├── PointError             bytes that a secret must not be multiplied with
+        ├── SetSizeError           a set of another size than agreed, or smaller than the minimum
+        ├── SmallIntersectionError fewer in common than may be told
+        ├── ExponentError          an exponent that would serve a second set, or leave its process
+        └── StepError              a step out of turn
 
 No message holds a secret or a value: at most a position, a length, a limit or a party's id. Where
 one party's input is at fault, its id stands in `party` too.
@@ -98,3 +105,31 @@ class KeyFileError(PrivacyError):
 
 class CiphertextError(PrivacyError):
     """This is not a ciphertext under this key, or not the sum that it claims to be."""
+
+
+class IdentifierError(PrivacyError):
+    """These rows or rules give no identifiers that two parties could compare."""
+
+
+class IntersectionError(PrivacyError):
+    """These two sets cannot be intersected under what was agreed."""
+
+
+class PointError(IntersectionError):
+    """These bytes are not points of the curve that a secret may be multiplied with."""
+
+
+class SetSizeError(IntersectionError):
+    """A set has another size than agreed, or fewer members than the agreed minimum."""
+
+
+class SmallIntersectionError(IntersectionError):
+    """The sets have fewer members in common than the agreed minimum; nothing is told."""
+
+
+class ExponentError(IntersectionError):
+    """An exponent serves one set of each party, in one process, and is never copied."""
+
+
+class StepError(IntersectionError):
+    """This step of the intersection is out of turn."""
