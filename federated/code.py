@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Final, Protocol
 
 from ledger.encoding import canonical, digest, sha256_text
+from ledger.statements import Job
 
 PACKAGES: Final = ("federated", "ledger", "privacy")
 NAMESPACE: Final = "rongshu/code-digest/v1"
@@ -90,3 +91,8 @@ def _installed() -> dict[str, str]:
     for package in PACKAGES:
         found |= source_digests(package, resources.files(package))
     return found
+
+
+def code_of(job: Job) -> str:
+    """Return the digest of the code that would run a job here."""
+    return code_digest(job.task, job.task_version)

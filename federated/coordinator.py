@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 
 from federated.errors import FederatedError
 from federated.plan import Plan
+from federated.rounds import RoundRecord
 from federated.server_app import make_server_app, run_in_process
 from federated.session import (
     Completed,
@@ -49,6 +50,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Refused",
+    "RoundRecord",
     "Seat",
     "SignLease",
     "Watch",

@@ -9,6 +9,7 @@
     ├── VaultError           a data file that must not be used; `.reason`
     ├── MessageError         bytes that are no message of this protocol
     ├── PeerKeyError         a mask key that its node did not sign, or signed for another use
+    ├── ChannelError         a channel key or a parcel that is not what its node sent
     ├── SurvivorsError       a survivor list that its node did not sign, or that differs
     ├── ContributionError    a contribution that is not the one asked for; `.asset`, `.reason`
     ├── RefusedError         a job that this node will not compute; `.reason` is a fixed word
@@ -60,7 +61,8 @@ class TaskError(FederatedError):
 
     `reason` is one of: unknown_task unknown_step unknown_parameter bad_parameter unknown_column
     not_numeric one_party one_class constant_column collinear separation not_converged no_rows
-    overflow out_of_bounds layout_mismatch out_of_order isolating_parameters.
+    overflow out_of_bounds layout_mismatch out_of_order isolating_parameters too_few
+    reports_differ.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -88,8 +90,8 @@ class TableError(FederatedError):
 class RowsError(FederatedError):
     """The preparation does not fit this table.
 
-    `reason` is one of: unknown_column not_numeric undeclared_level missing_values no_label
-    row_set_mismatch.
+    `reason` is one of: unknown_column not_numeric not_whole undeclared_level missing_values
+    no_label row_set_mismatch.
     """
 
     def __init__(self, reason: str, column: str | None, message: str) -> None:
@@ -116,6 +118,10 @@ class MessageError(FederatedError):
 
 class PeerKeyError(FederatedError):
     """A mask key was not signed by its node, or was made for another use."""
+
+
+class ChannelError(FederatedError):
+    """A channel key or a parcel is not what the node sent that it is said to come from."""
 
 
 class SurvivorsError(FederatedError):

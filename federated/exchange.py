@@ -26,6 +26,7 @@ from federated.messages import (
     Failure,
     KeysReply,
     Refusal,
+    RelayReply,
     Reply,
     read_reply,
 )
@@ -42,7 +43,7 @@ RESTARTED: Final = "restarted"
 GONE: Final = frozenset({NO_REPLY, RESTARTED})
 """What is nobody's fault: the node does not answer, or has forgotten the secrets of the round."""
 
-_GUARDED: Final = (KeysReply, Contribution)
+_GUARDED: Final = (KeysReply, Contribution, RelayReply)
 """Before these a node's guard looks at the log, so the newest checkpoint goes with the request."""
 
 WAIT_SECONDS: Final = 0.25

@@ -16,25 +16,17 @@ What nodes sign for each other inside these bodies is in `federated.peers`.
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self, get_args
 
+from federated import forms
 from federated.errors import MessageError
-from ledger.encoding import b64decode, b64encode, canonical, parse, sha256_text
+from ledger.encoding import canonical, parse, sha256_text
 from ledger.errors import EncodingError
 
 MAX_BODY: Final = 1 << 26
 """Longest body in bytes; a million words in base64 need 11 MB."""
-
-FINISH_STATES: Final = ("completed", "failed")
-
-_MAX_TEXT = 256
-_COMMITMENT_BYTES = 32
-_WORD_BYTES = 8
-# A word, not a sentence: free text in a refusal would be a way out for data.
-_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -55,123 +47,6 @@ class Beside:
 
 ALONE: Final = Beside()
 """Nothing came with the body."""
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How one field is written to JSON and read back; `read` raises ValueError with the reason."""
-
-    write: Callable[[Any], Any]
-    read: Callable[[Any], Any]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
-        raise ValueError(f"must be text of 1 to {_MAX_TEXT} characters")
-    return value
-
-
-def _text_or_empty(value: Any) -> str:
-    return "" if value == "" else _text(value)
-
-
-def _reason(value: Any) -> str:
-    if not isinstance(value, str) or not _REASON.fullmatch(value):
-        raise ValueError("must be one word of a-z, 0-9 and _")
-    return value
-
-
-def _finish_state(value: Any) -> str:
-    if value not in FINISH_STATES:
-        raise ValueError(f"must be one of {', '.join(FINISH_STATES)}")
-    return str(value)
-
-
-def _count_from(least: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        # bool is an int in Python, and true is not 1 in JSON.
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"must be an integer, at least {least}")
-        return value
-
-    return read
-
-
-def _cohort(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError("must be a list of asset ids")
-    names = tuple(_text(item) for item in value)
-    if list(names) != sorted(set(names)):
-        raise ValueError("must name each asset once, in ascending order")
-    return names
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be an object")  # noqa: TRY004 - one kind of error for every form
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be base64 of at least one byte")
-    try:
-        return b64decode(value)
-    except EncodingError as error:
-        raise ValueError(str(error)) from None
-
-
-def _words(value: Any) -> bytes:
-    data = _bytes(value)
-    if len(data) % _WORD_BYTES:
-        raise ValueError("must be base64 of whole 64-bit words")
-    return data
-
-
-def _commitment(value: Any) -> bytes:
-    data = _bytes(value)
-    if len(data) != _COMMITMENT_BYTES:
-        raise ValueError(f"must be base64 of {_COMMITMENT_BYTES} bytes")
-    return data
-
-
-def _bytes_list(value: Any) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("must be a list of base64 texts")
-    return tuple(_bytes(item) for item in value)
-
-
-def _bytes_by_name(value: Any) -> dict[str, bytes]:
-    return {_text(name): _bytes(item) for name, item in _object(value).items()}
-
-
-def _or_none(form: _Form) -> _Form:
-    return _Form(
-        lambda value: None if value is None else form.write(value),
-        lambda value: None if value is None else form.read(value),
-    )
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-_TEXT = {"form": _Form(_same, _text)}
-_TEXT_OR_EMPTY = {"form": _Form(_same, _text_or_empty)}
-_WORD = {"form": _Form(_same, _reason)}
-_STATE = {"form": _Form(_same, _finish_state)}
-_ORDINAL = {"form": _Form(_same, _count_from(1))}
-_COUNT = {"form": _Form(_same, _count_from(0))}
-_COHORT = {"form": _Form(list, _cohort)}
-_OBJECT = {"form": _Form(dict, _object)}
-_BLOB = {"form": _Form(b64encode, _bytes)}
-_COMMITMENT = {"form": _Form(b64encode, _commitment)}
-_BLOB_OR_NONE = {"form": _or_none(_BLOB["form"])}
-_WORDS_OR_NONE = {"form": _or_none(_Form(b64encode, _words))}
-_BLOBS_OR_NONE = {"form": _or_none(_Form(lambda items: [b64encode(i) for i in items], _bytes_list))}
-_BLOBS_BY_NAME = {
-    "form": _Form(lambda items: {k: b64encode(v) for k, v in items.items()}, _bytes_by_name)
-}
 
 
 @dataclass(frozen=True)
@@ -210,16 +85,16 @@ class _Body:
     def _from_value(cls, value: dict[str, Any]) -> Self:
         if value["type"] != cls.type:
             raise MessageError(f"expected a message of type {cls.type}")
-        forms = {item.name: item.metadata["form"] for item in dataclasses.fields(cls)}
+        known = {item.name: item.metadata["form"] for item in dataclasses.fields(cls)}
         keys = set(value) - {"type"}
-        if keys != set(forms):
-            missing = sorted(set(forms) - keys)
+        if keys != set(known):
+            missing = sorted(set(known) - keys)
             raise MessageError(
                 f"{cls.type}: lacks {', '.join(missing) or 'nothing'}, "
-                f"has {len(keys - set(forms))} unknown keys"
+                f"has {len(keys - set(known))} unknown keys"
             )
         found: dict[str, Any] = {}
-        for name, form in forms.items():
+        for name, form in known.items():
             try:
                 found[name] = form.read(value[name])
             except ValueError as error:
@@ -231,24 +106,24 @@ class _Body:
 class _Asked(_Body):
     """Where a request stands: in which round of which attempt at which job, from 1."""
 
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
+    job: str = field(metadata=forms.TEXT)
+    attempt: int = field(metadata=forms.ORDINAL)
+    round: int = field(metadata=forms.ORDINAL)
 
 
 @dataclass(frozen=True)
 class _Said(_Body):
     """Where a reply stands, and whose it is."""
 
-    asset: str = field(metadata=_TEXT)
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    round: int = field(metadata=_ORDINAL)
+    asset: str = field(metadata=forms.TEXT)
+    job: str = field(metadata=forms.TEXT)
+    attempt: int = field(metadata=forms.ORDINAL)
+    round: int = field(metadata=forms.ORDINAL)
 
 
 @dataclass(frozen=True)
 class KeysRequest(_Asked):
-    """Asks a node to check its evidence, to reserve the use and to send its first mask key.
+    """Asks a node to check its evidence, to reserve the use and to send its first key.
 
     Attributes:
         cohort: ids of all assets whose contributions will be summed, ascending.
@@ -256,17 +131,21 @@ class KeysRequest(_Asked):
     """
 
     type: ClassVar[str] = "keys-request/v1"
-    cohort: tuple[str, ...] = field(metadata=_COHORT)
-    evidence: Mapping[str, Any] = field(metadata=_OBJECT)
+    cohort: tuple[str, ...] = field(metadata=forms.COHORT)
+    evidence: Mapping[str, Any] = field(metadata=forms.OBJECT)
 
 
 @dataclass(frozen=True)
 class KeysReply(_Body):
-    """A node's signed mask key for round 1: it has seen proof and reserved the use."""
+    """A node's signed key for round 1: it has seen proof and reserved the use.
+
+    Attributes:
+        mask_key: its keys for the first sum, or its channel key where the nodes talk to each other.
+    """
 
     type: ClassVar[str] = "keys-reply/v1"
-    asset: str = field(metadata=_TEXT)
-    mask_key: bytes = field(metadata=_BLOB)
+    asset: str = field(metadata=forms.TEXT)
+    mask_key: bytes = field(metadata=forms.BLOB)
 
 
 @dataclass(frozen=True)
@@ -278,7 +157,7 @@ class SharesRequest(_Asked):
     """
 
     type: ClassVar[str] = "shares-request/v1"
-    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    mask_keys: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -290,7 +169,7 @@ class SharesReply(_Said):
     """
 
     type: ClassVar[str] = "shares-reply/v1"
-    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    boxes: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -305,9 +184,9 @@ class RoundRequest(_Asked):
     """
 
     type: ClassVar[str] = "round-request/v2"
-    first: int = field(metadata=_ORDINAL)
-    question: Mapping[str, Any] = field(metadata=_OBJECT)
-    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    first: int = field(metadata=forms.ORDINAL)
+    question: Mapping[str, Any] = field(metadata=forms.OBJECT)
+    mask_keys: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -325,14 +204,42 @@ class Contribution(_Said):
     """
 
     type: ClassVar[str] = "contribution/v3"
-    words: bytes | None = field(metadata=_WORDS_OR_NONE)
-    ciphertexts: tuple[bytes, ...] | None = field(metadata=_BLOBS_OR_NONE)
-    seed_commitment: bytes = field(metadata=_COMMITMENT)
-    next_mask_key: bytes = field(metadata=_BLOB)
+    words: bytes | None = field(metadata=forms.WORDS_OR_NONE)
+    ciphertexts: tuple[bytes, ...] | None = field(metadata=forms.BLOBS_OR_NONE)
+    seed_commitment: bytes = field(metadata=forms.COMMITMENT)
+    next_mask_key: bytes = field(metadata=forms.BLOB)
 
     def __post_init__(self) -> None:
         if (self.words is None) == (self.ciphertexts is None):
             raise MessageError(f"{self.type}: needs either words or ciphertexts")
+
+
+@dataclass(frozen=True)
+class RelayRequest(_Asked):
+    """Hands a node what the others sent it in the round before, and asks what it sends next.
+
+    Attributes:
+        keys: in round 1 each asset's signed channel key; empty afterwards.
+        parcels: by sender, sealed for this node; empty in round 1.
+    """
+
+    type: ClassVar[str] = "relay-request/v1"
+    keys: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+    parcels: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+
+
+@dataclass(frozen=True)
+class RelayReply(_Said):
+    """What a node sends to others in one round, or that its part is over and what came of it.
+
+    Attributes:
+        parcels: by receiver, sealed for it (`federated.channel`).
+        report: canonical JSON for the coordinator and the buyer; None while the node goes on.
+    """
+
+    type: ClassVar[str] = "relay-reply/v1"
+    parcels: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+    report: bytes | None = field(metadata=forms.BLOB_OR_NONE)
 
 
 @dataclass(frozen=True)
@@ -344,7 +251,7 @@ class SurvivorsRequest(_Asked):
     """
 
     type: ClassVar[str] = "survivors-request/v2"
-    survivors: tuple[str, ...] = field(metadata=_COHORT)
+    survivors: tuple[str, ...] = field(metadata=forms.COHORT)
 
 
 @dataclass(frozen=True)
@@ -352,7 +259,7 @@ class SurvivorsReply(_Said):
     """A node's signed list of survivors."""
 
     type: ClassVar[str] = "survivors-reply/v2"
-    signed: bytes = field(metadata=_BLOB)
+    signed: bytes = field(metadata=forms.BLOB)
 
 
 @dataclass(frozen=True)
@@ -366,9 +273,9 @@ class UnmaskRequest(_Asked):
     """
 
     type: ClassVar[str] = "unmask-request/v2"
-    lists: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
-    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
-    mask_keys: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    lists: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+    boxes: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+    mask_keys: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -381,8 +288,8 @@ class UnmaskReply(_Said):
     """
 
     type: ClassVar[str] = "unmask-reply/v2"
-    shares: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
-    boxes: Mapping[str, bytes] = field(metadata=_BLOBS_BY_NAME)
+    shares: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
+    boxes: Mapping[str, bytes] = field(metadata=forms.BLOBS_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -395,10 +302,10 @@ class FinishRequest(_Body):
     """
 
     type: ClassVar[str] = "finish-request/v1"
-    job: str = field(metadata=_TEXT)
-    attempt: int = field(metadata=_ORDINAL)
-    rounds: int = field(metadata=_COUNT)
-    state: str = field(metadata=_STATE)
+    job: str = field(metadata=forms.TEXT)
+    attempt: int = field(metadata=forms.ORDINAL)
+    rounds: int = field(metadata=forms.COUNT)
+    state: str = field(metadata=forms.STATE)
 
 
 @dataclass(frozen=True)
@@ -406,7 +313,7 @@ class FinishReply(_Body):
     """A node's signed receipt (a `receipt` statement in its envelope)."""
 
     type: ClassVar[str] = "finish-reply/v1"
-    receipt: bytes = field(metadata=_BLOB)
+    receipt: bytes = field(metadata=forms.BLOB)
 
 
 @dataclass(frozen=True)
@@ -414,10 +321,10 @@ class Refusal(_Body):
     """A node that will not compute, in one word, with the receipt that says so if it made one."""
 
     type: ClassVar[str] = "refusal/v1"
-    job: str = field(metadata=_TEXT)
-    asset: str = field(metadata=_TEXT)
-    reason: str = field(metadata=_WORD)
-    receipt: bytes | None = field(metadata=_BLOB_OR_NONE)
+    job: str = field(metadata=forms.TEXT)
+    asset: str = field(metadata=forms.TEXT)
+    reason: str = field(metadata=forms.WORD)
+    receipt: bytes | None = field(metadata=forms.BLOB_OR_NONE)
 
 
 @dataclass(frozen=True)
@@ -428,15 +335,18 @@ class Failure(_Body):
     """
 
     type: ClassVar[str] = "failure/v1"
-    job: str = field(metadata=_TEXT_OR_EMPTY)
-    asset: str = field(metadata=_TEXT_OR_EMPTY)
-    reason: str = field(metadata=_WORD)
+    job: str = field(metadata=forms.TEXT_OR_EMPTY)
+    asset: str = field(metadata=forms.TEXT_OR_EMPTY)
+    reason: str = field(metadata=forms.WORD)
 
 
-Request = (
-    KeysRequest | SharesRequest | RoundRequest | SurvivorsRequest | UnmaskRequest | FinishRequest
+Step = SharesRequest | RoundRequest | RelayRequest | SurvivorsRequest | UnmaskRequest
+"""What is asked while an attempt is under way."""
+
+Request = KeysRequest | Step | FinishRequest
+Answer = (
+    KeysReply | SharesReply | Contribution | RelayReply | SurvivorsReply | UnmaskReply | FinishReply
 )
-Answer = KeysReply | SharesReply | Contribution | SurvivorsReply | UnmaskReply | FinishReply
 Reply = Answer | Refusal | Failure
 
 _REQUESTS: dict[str, type[Request]] = {kind.type: kind for kind in get_args(Request)}

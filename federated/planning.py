@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from federated.errors import PlanError
 from federated.plan import Party, Plan
 from federated.preparation import Preparation
-from federated.tasks import Task, find_task
+from federated.tasks import AnyTask, find_task
 from ledger.errors import LedgerError
 from ledger.statements import Asset, Job
 
 
-def plan_of(job: Job, assets: Mapping[str, Asset]) -> tuple[Task, Plan]:
+def plan_of(job: Job, assets: Mapping[str, Asset]) -> tuple[AnyTask, Plan]:
     """Return a job's task and plan.
 
     Args:

@@ -26,13 +26,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from federated.errors import PreparationError, suggestion
+from federated.matching import Matching
 from ledger.encoding import canonical, digest
 
 NAMESPACE = "rongshu/preparation/v1"
 
 Level = int | str
 
-_KEYS = ("drop", "complete_rows", "one_hot", "label", "split")
+_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match")
 _LABEL_KEYS = ("column", "above")
 _SPLIT_KEYS = ("train", "seed", "stratify", "unless_class_at_most")
 _MAX_SEED = (1 << 32) - 1
@@ -73,6 +74,7 @@ class Preparation:
         one_hot: Per column its declared levels, in order; the first has no feature.
         label: What is predicted, if anything is.
         split: How rows are divided; without it every row is a training row.
+        match: How rows of two providers are told to be of the same person, if they are.
     """
 
     drop: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ class Preparation:
     one_hot: tuple[tuple[str, tuple[Level, ...]], ...] = ()
     label: Label | None = None
     split: Split | None = None
+    match: Matching | None = None
 
     @classmethod
     def parse(cls, given: Any) -> "Preparation":
@@ -96,6 +99,7 @@ class Preparation:
         one_hot = _one_hot(table.get("one_hot", {}))
         label = _label(table["label"]) if table.get("label") is not None else None
         split = _split(table["split"]) if table.get("split") is not None else None
+        match = Matching.parse(table["match"]) if table.get("match") is not None else None
         for column, _ in one_hot:
             if column in drop:
                 raise PreparationError(f"one_hot.{column}", "this column is dropped")
@@ -104,12 +108,16 @@ class Preparation:
         if split and split.stratify and not label:
             raise PreparationError("split.stratify", "stratifying needs a label")
         complete = _boolean("complete_rows", table.get("complete_rows", False))
-        return cls(drop, complete, one_hot, label, split)
+        return cls(drop, complete, one_hot, label, split, match)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON without floats, every key present; `parse` reads it back."""
+        """Returns plain JSON without floats; `parse` reads it back.
+
+        Every key is present but `match`, which agreements from before it do not have.
+        """
         split = self.split
-        return {
+        matched = {} if self.match is None else {"match": self.match.to_json()}
+        return matched | {
             "drop": list(self.drop),
             "complete_rows": self.complete_rows,
             "one_hot": {column: list(levels) for column, levels in self.one_hot},

@@ -22,10 +22,10 @@ from typing import Any, Final, Self
 import numpy as np
 
 from federated.errors import ContributionError, MessageError, ReceiptError
-from federated.messages import Contribution, RoundRequest, body_digest
+from federated.messages import Contribution, RelayReply, RoundRequest, body_digest
 from federated.peers import raw_mask_key
 from federated.plan import Question, Words
-from ledger.encoding import b64decode, b64encode
+from ledger.encoding import b64decode, b64encode, parse
 from ledger.errors import EncodingError, LedgerError
 from ledger.keys import VerifyKey
 from ledger.statements.envelope import open_
@@ -96,14 +96,9 @@ class RoundRecord:
         return RoundRequest.from_bytes(self.request).attempt
 
     @property
-    def request_digest(self) -> str:
-        """The digest that each receipt lists as this round's request."""
-        return body_digest(self.request)
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """By asset, the digest that its receipt and the release list as this round's reply."""
-        return {asset: body_digest(body) for asset, body in self.contributions.items()}
+    def bodies(self) -> dict[str, tuple[bytes, bytes]]:
+        """By asset, the request and the reply."""
+        return {asset: (self.request, body) for asset, body in self.contributions.items()}
 
     def open(self, job: str, attempt: int) -> dict[str, Contribution]:
         """Read and check every contribution.
@@ -123,6 +118,44 @@ class RoundRecord:
             attempt=attempt,
             round_number=self.number,
         )
+
+
+@dataclass(frozen=True)
+class RelayRecord:
+    """What one round of a joint job consisted of.
+
+    Attributes:
+        number: 1 for the first.
+        bodies: by asset, the request with what was carried to it, and its reply.
+    """
+
+    number: int
+    bodies: Mapping[str, tuple[bytes, bytes]]
+
+
+Record = RoundRecord | RelayRecord
+
+
+def read_reports(replies: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Read what each node of a joint job says came of it.
+
+    Args:
+        replies: by asset, the body of its last reply.
+
+    Raises:
+        MessageError: one is no reply of that node, or carries no report.
+    """
+    reports = {}
+    for asset, body in replies.items():
+        reply = RelayReply.from_bytes(body)
+        try:
+            report = parse(reply.report or b"")
+        except EncodingError as error:
+            raise MessageError(f"the report of {asset} is not canonical JSON") from error
+        if reply.asset != asset or not isinstance(report, dict):
+            raise MessageError(f"the report of {asset} is another's, or no object")
+        reports[asset] = report
+    return reports
 
 
 def read_contribution(
@@ -160,7 +193,7 @@ def read_contribution(
 
 
 def open_receipt(
-    data: bytes, key: VerifyKey, *, asset: str, job: str, rounds: Sequence[RoundRecord]
+    data: bytes, key: VerifyKey, *, asset: str, job: str, rounds: Sequence[Record]
 ) -> Receipt:
     """Verify that a node receipted exactly the rounds that took place.
 
@@ -179,7 +212,7 @@ def open_receipt(
         receipt = Receipt.from_payload(open_(data, Receipt.media_type(), key))
     except LedgerError as error:
         raise ReceiptError(f"receipt of {asset}: {error}") from None
-    kept = [(each.number, each.request_digest, each.digests.get(asset)) for each in rounds]
+    kept = [(each.number, *map(body_digest, each.bodies.get(asset, (b"", b"")))) for each in rounds]
     numbers = {each.number for each in rounds}
     # What was sent in rounds that were never opened, or before a party left, is in no result.
     listed = [

@@ -22,23 +22,21 @@ from typing import Any, Final, TypeVar
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from federated.ending import Ending, StoppedError
 from federated.errors import (
     ContributionError,
     FederatedError,
     PeerKeyError,
-    ReceiptError,
     SurvivorsError,
     TaskError,
 )
-from federated.exchange import RESTARTED, Exchange, Replies
+from federated.exchange import RESTARTED, Exchange
 from federated.messages import (
     Answer,
     Contribution,
     FinishReply,
-    FinishRequest,
     KeysReply,
     KeysRequest,
-    Refusal,
     RoundRequest,
     SharesReply,
     SharesRequest,
@@ -51,14 +49,14 @@ from federated.messages import (
 from federated.opening import Revealed, open_secrets
 from federated.peers import SurvivorList, Use, open_mask_key
 from federated.plan import Question, Words
-from federated.rounds import Opened, RoundRecord, add_ciphertexts, add_words, open_receipt
-from federated.session import Completed, Failed, Outcome, Refused, Session
-from federated.tasks import replay
+from federated.relay import Relay
+from federated.rounds import Opened, RoundRecord, add_ciphertexts, add_words
+from federated.session import Completed, Failed, Outcome, Session
+from federated.tasks import JointTask, Task, replay
 from ledger.encoding import b64encode
 
 BAD_MASK_KEY: Final = "bad_mask_key"
 BAD_SURVIVORS: Final = "bad_survivors"
-BAD_RECEIPT: Final = "bad_receipt"
 _ISOLATING = "isolating_parameters"
 
 # A round whose answers are there is opened without whoever has forgotten it.
@@ -74,7 +72,11 @@ def make_server_app(session: Session) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         del context  # Flower's run state plays no part: the outcome goes to the session.
-        session.deliver(_Conversation(session, grid).hold())
+        task = session.task
+        if isinstance(task, JointTask):
+            session.deliver(Relay(session, task, grid).hold())
+        else:
+            session.deliver(_Conversation(session, task, grid).hold())
 
     return app
 
@@ -83,19 +85,6 @@ def run_in_process(app: ServerApp, grid: Grid) -> None:
     """Call a ServerApp as a SuperLink's process would."""
     run_id = grid.run.run_id
     app(grid, Context(run_id=run_id, node_id=0, node_config={}, state=RecordDict(), run_config={}))
-
-
-class _StoppedError(Exception):
-    """Nodes refused or failed, or too many are gone; never leaves this module."""
-
-    def __init__(
-        self,
-        failures: Mapping[str, str] | None = None,
-        refusals: Mapping[str, Refusal] | None = None,
-    ) -> None:
-        super().__init__()
-        self.refusals = dict(refusals or {})
-        self.failures = dict(failures or {})
 
 
 class _ShrunkError(Exception):
@@ -113,9 +102,11 @@ class _Conversation:
     were dealt, the signed keys of everybody who dealt, and by receiver and sender what was dealt.
     """
 
-    def __init__(self, session: Session, grid: Grid) -> None:
+    def __init__(self, session: Session, task: Task, grid: Grid) -> None:
         self._session = session
+        self._task = task
         self._exchange = Exchange(session, grid)
+        self._ending = Ending(session, self._exchange)
         self._number = 0
         self._rounds: list[RoundRecord] = []
         self._keys: dict[str, bytes] = {}
@@ -135,15 +126,15 @@ class _Conversation:
             return Failed({}, error, (), {})
         try:
             result, ciphertexts, receipts = self._attempts()
-        except _StoppedError as stop:
+        except StoppedError as stop:
             return self._stopped(stop)
         except ContributionError as error:
-            return self._stopped(_StoppedError({error.asset: error.reason}))
+            return self._stopped(StoppedError({error.asset: error.reason}))
         except FederatedError as error:
-            return Failed({}, error, tuple(self._rounds), self._abandon({}))
+            return self._ending.failed(error, self._rounds, self._number)
         except BaseException:
             # A defect: the nodes must still be released before it surfaces.
-            self._abandon({})
+            self._ending.abandon({}, self._number)
             raise
         self._release_gone()
         return Completed(result, ciphertexts, tuple(self._rounds), receipts, dict(self._gone))
@@ -176,14 +167,14 @@ class _Conversation:
             # The very function with which the buyer's client computes the result once more.
             asked = itertools.count()
             total = partial(self._total, asked)
-            return replay(session.task, session.plan, total), None
+            return replay(self._task, session.plan, total), None
         record, contributions = self._round(self._first_question(), 0)
         return None, add_ciphertexts(record, contributions, key)
 
     def _total(self, asked: Iterator[int], question: Question) -> Words:
         try:
             record, contributions = self._round(question, next(asked))
-        except _StoppedError as stop:
+        except StoppedError as stop:
             if stop.refusals or set(stop.failures.values()) != {_ISOLATING}:
                 raise
             # The nodes saw where the model is going, not a fault of theirs: the task knows what
@@ -195,7 +186,7 @@ class _Conversation:
 
     def _first_question(self) -> Question:
         """Return what the task asks first; the same each time, as its generator is pure."""
-        conversation = self._session.task.conduct(self._session.plan)
+        conversation = self._task.conduct(self._session.plan)
         question = next(conversation)
         conversation.close()
         return question
@@ -288,7 +279,7 @@ class _Conversation:
             if (found[asset].words is None) != encrypted:
                 failures[asset] = "wrong_form"
         if failures:
-            raise _StoppedError(failures)
+            raise StoppedError(failures)
         self._look_at_keys(
             {asset: each.next_mask_key for asset, each in found.items()},
             number + 1,
@@ -351,7 +342,7 @@ class _Conversation:
             except PeerKeyError:
                 failures[asset] = BAD_MASK_KEY
         if failures:
-            raise _StoppedError(failures)
+            raise StoppedError(failures)
 
     def _look_at_lists(self, agreed: SurvivorList, lists: Mapping[str, bytes]) -> None:
         """Look at signed lists, again only to name the right culprit."""
@@ -362,7 +353,7 @@ class _Conversation:
             except SurvivorsError:
                 failures[asset] = BAD_SURVIVORS
         if failures:
-            raise _StoppedError(failures)
+            raise StoppedError(failures)
 
     def _take_boxes(
         self, keys: Mapping[str, bytes], boxes: Mapping[str, Mapping[str, bytes]]
@@ -385,10 +376,7 @@ class _Conversation:
         Raises:
             _ShrunkError: one of them is gone: without its receipt there is no result with it.
         """
-        session = self._session
-        body = FinishRequest(
-            session.job, self._exchange.attempt, self._number, "completed"
-        ).to_bytes()
+        body = self._ending.body(self._number, "completed")
         parties = set(self._rounds[0].contributions)
         # Whoever forgot its secrets has its journal, and accounts for what it sent by that.
         self._forgot = set()
@@ -397,48 +385,17 @@ class _Conversation:
             raise _ShrunkError
         replies = self._all(dict.fromkeys(parties, body), FinishReply, self._number, "finish")
         if set(replies) != parties:
-            raise _StoppedError({asset: self._gone[asset] for asset in parties - set(replies)})
-        failures = {}
-        for asset, (reply, _) in replies.items():
-            try:
-                open_receipt(
-                    reply.receipt,
-                    session.members[asset].key,
-                    asset=asset,
-                    job=session.job,
-                    rounds=self._rounds,
-                )
-            except ReceiptError:
-                failures[asset] = BAD_RECEIPT
-        if failures:
-            raise _StoppedError(failures)
-        return {asset: reply.receipt for asset, (reply, _) in replies.items()}
+            raise StoppedError({asset: self._gone[asset] for asset in parties - set(replies)})
+        answers = {asset: reply for asset, (reply, _) in replies.items()}
+        return self._ending.receipts(answers, self._rounds)
 
-    def _stopped(self, stop: _StoppedError) -> Outcome:
-        receipts = self._abandon(stop.refusals)
-        failures = {**self._gone, **stop.failures}
-        if not stop.refusals:
-            return Failed(failures, None, tuple(self._rounds), receipts)
-        for asset, refusal in stop.refusals.items():
-            if refusal.receipt is not None:
-                receipts[asset] = refusal.receipt
-        reasons = {asset: refusal.reason for asset, refusal in stop.refusals.items()}
-        return Refused(reasons, receipts, failures)
-
-    def _abandon(self, refused: Collection[str]) -> dict[str, bytes]:
-        """Release every node that did not refuse; return the receipts that come back."""
-        replies = self._send_end([asset for asset in self._session.members if asset not in refused])
-        return {asset: reply.receipt for asset, (reply, _) in replies.answers.items()}
+    def _stopped(self, stop: StoppedError) -> Outcome:
+        return self._ending.stopped(stop, self._gone, self._rounds, self._number)
 
     def _release_gone(self) -> None:
         """Tell those who are gone that the job is over for them, should they come back."""
         if self._gone:
-            self._send_end(list(self._gone))
-
-    def _send_end(self, assets: Collection[str]) -> Replies[FinishReply]:
-        session = self._session
-        body = FinishRequest(session.job, self._exchange.attempt, self._number, "failed").to_bytes()
-        return self._exchange.send(dict.fromkeys(assets, body), FinishReply, self._number, "end")
+            self._ending.send_end(list(self._gone), self._number)
 
     # One exchange.
 
@@ -448,7 +405,7 @@ class _Conversation:
         """Send and collect; go on without nodes that are gone while enough are left.
 
         Raises:
-            _StoppedError: any refused or failed, or too few are left.
+            StoppedError: any refused or failed, or too few are left.
         """
         replies = self._exchange.send(bodies, wanted, number, step)
         forgot = {asset for asset, word in replies.gone.items() if word == RESTARTED}
@@ -456,7 +413,7 @@ class _Conversation:
         self._forgot |= forgot - self._rejoined
         self._gone.update({a: w for a, w in replies.gone.items() if a not in self._forgot})
         if replies.refusals or replies.failures:
-            raise _StoppedError({**replies.failures, **replies.gone}, replies.refusals)
+            raise StoppedError({**replies.failures, **replies.gone}, replies.refusals)
         self._check_enough({*replies.answers, *self._forgot})
         if self._forgot and step not in _OPENING:
             raise _RejoinError
@@ -465,4 +422,4 @@ class _Conversation:
 
     def _check_enough(self, parties: Collection[str]) -> None:
         if not self._session.are_enough(parties):
-            raise _StoppedError(self._gone)
+            raise StoppedError(self._gone)

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from federated.errors import FederatedError, GridError, TaskError
 from federated.plan import Plan
-from federated.rounds import RoundRecord
-from federated.tasks import Task
+from federated.rounds import Record
+from federated.tasks import AnyTask
 from ledger.keys import VerifyKey
 from privacy.paillier import PublicKey
 from privacy.recovery import MIN_SURVIVORS
@@ -89,7 +89,7 @@ class Completed:
 
     result: dict[str, Any] | None
     ciphertexts: tuple[bytes, ...] | None
-    rounds: tuple[RoundRecord, ...]
+    rounds: tuple[Record, ...]
     receipts: Mapping[str, bytes]
     dropped: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class Failed:
 
     reasons: Mapping[str, str]
     error: FederatedError | None
-    rounds: tuple[RoundRecord, ...]
+    rounds: tuple[Record, ...]
     receipts: Mapping[str, bytes]
 
 
@@ -162,7 +162,7 @@ class Session:
         job: id of the job statement.
         attempt: number of the first; each node that comes back without its secrets adds one.
         plan: the fixed parameters, from the signed job and the data cards.
-        task: whose questions are asked.
+        task: whose questions are asked, or whose parcels are carried.
         members: by asset id, the whole cohort.
         encryption_key: the buyer's public key for an encrypted task; None for others.
         timeout: seconds that one exchange may take; no limit where None.
@@ -186,7 +186,7 @@ class Session:
     job: str
     attempt: int
     plan: Plan
-    task: Task
+    task: AnyTask
     members: Mapping[str, Member]
     deliver: Callable[[Outcome], None]
     encryption_key: PublicKey | None = None

@@ -25,8 +25,9 @@ from federated.rounds import (
     add_ciphertexts,
     add_words,
     read_ciphertexts,
+    read_reports,
 )
-from federated.tasks import Task, replay
+from federated.tasks import JointTask, Task, replay
 from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.errors import EncodingError, LedgerError
 from ledger.statements import Asset, Job, Receipt, Release
@@ -113,10 +114,12 @@ def recompute(
         if sha256_text(canonical(released)) != evidence.release.result:
             raise ResultError("the document handed out is not the one that was released")
         task, plan = plan_of(evidence.job, evidence.assets)
-        rounds = _rounds(evidence)
-        if task.encrypted:
-            return _decrypted(evidence, task, plan, rounds, released, secret)
-        again = _replayed(evidence, task, plan, rounds)
+        if isinstance(task, JointTask):
+            again = _concluded(evidence, task, plan)
+        elif task.encrypted:
+            return _decrypted(evidence, task, plan, _rounds(evidence), released, secret)
+        else:
+            again = _replayed(evidence, task, plan, _rounds(evidence))
     except (FederatedError, PrivacyError, EncodingError) as error:
         raise ResultError(f"the contributions do not lead to a result: {error}") from error
     if canonical(again) != canonical(released):
@@ -124,8 +127,8 @@ def recompute(
     return again
 
 
-def _rounds(evidence: Evidence) -> list[RoundRecord]:
-    """Return the rounds of the result, whose bytes are those that every node of it receipted.
+def _numbers(evidence: Evidence) -> tuple[list[int], dict[str, Receipt]]:
+    """Return the rounds of the result, and by asset the receipts that it rests on.
 
     How many parties must be in it, and which rounds, is a rule of the log; the release keeps it.
     """
@@ -135,21 +138,45 @@ def _rounds(evidence: Evidence) -> list[RoundRecord]:
     numbers = {item.round for item in evidence.release.contributions}
     if len(evidence.release.contributions) != len(numbers) * len(by_asset):
         raise ResultError("the nodes receipted different numbers of rounds")
-    return [_round(evidence, by_asset, number) for number in sorted(numbers)]
+    return sorted(numbers), by_asset
+
+
+def _receipted(
+    evidence: Evidence, receipts: Mapping[str, Receipt], number: int
+) -> dict[str, tuple[bytes, bytes]]:
+    """Return request and reply of each node in a round: the very bytes that it receipted."""
+    bodies = {}
+    for asset, receipt in receipts.items():
+        found = evidence.exchanges.bodies.get((asset, number))
+        if found is None:
+            raise ResultError(f"the service keeps back round {number}")
+        sent = {item.round: (item.request, item.reply) for item in receipt.contributions}
+        if (body_digest(found[0]), body_digest(found[1])) != sent.get(number):
+            raise ResultError(f"round {number} differs from what a node receipted")
+        bodies[asset] = found
+    return bodies
+
+
+def _concluded(evidence: Evidence, task: JointTask, plan: Plan) -> dict[str, Any]:
+    """Return what the reports come to that the nodes of a joint job receipted last."""
+    numbers, receipts = _numbers(evidence)
+    bodies = _receipted(evidence, receipts, numbers[-1])
+    reports = read_reports({asset: reply for asset, (_, reply) in bodies.items()})
+    return task.conclude(plan, reports)
+
+
+def _rounds(evidence: Evidence) -> list[RoundRecord]:
+    """Return the rounds of the result, whose bytes are those that every node of it receipted."""
+    numbers, receipts = _numbers(evidence)
+    return [_round(evidence, receipts, number) for number in numbers]
 
 
 def _round(evidence: Evidence, receipts: Mapping[str, Receipt], number: int) -> RoundRecord:
-    requests, replies = set(), {}
-    for asset, receipt in receipts.items():
-        found = evidence.exchanges.bodies.get((asset, number))
-        if found is None or number not in evidence.exchanges.opened:
-            raise ResultError(f"the service keeps back round {number}")
-        request, reply = found
-        sent = {item.round: (item.request, item.reply) for item in receipt.contributions}
-        if (body_digest(request), body_digest(reply)) != sent.get(number):
-            raise ResultError(f"round {number} differs from what a node receipted")
-        requests.add(request)
-        replies[asset] = reply
+    if number not in evidence.exchanges.opened:
+        raise ResultError(f"the service keeps back round {number}")
+    bodies = _receipted(evidence, receipts, number)
+    requests = {request for request, _ in bodies.values()}
+    replies = {asset: reply for asset, (_, reply) in bodies.items()}
     if len(requests) != 1:
         raise ResultError(f"the nodes were asked different things in round {number}")
     request = requests.pop()

@@ -32,6 +32,8 @@ ABANDONED_MS = 3_600_000
 takes a job over does so after minutes."""
 ASK_MS = 10_000
 """How long nothing happened at a job when the marketplace is asked whether it goes on with it."""
+NO_CODE = "sha256:" + 64 * "0"
+"""What an account says of code where none was begun."""
 _log = logging.getLogger(__name__)
 
 

@@ -10,16 +10,26 @@ from __future__ import annotations
 
 from federated.errors import RowsError, TableError, TaskError, VaultError
 from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
+from privacy.errors import (
+    IdentifierError,
+    IntersectionError,
+    SetSizeError,
+    SmallIntersectionError,
+)
 
-_OF_TASKS = ("isolating_parameters", "out_of_bounds")
+_OF_TASKS = ("isolating_parameters", "out_of_bounds", "too_few")
 
 
 def failure_word(error: Exception) -> str:
     """Return the one word that may leave the node for an error; its sentence stays here."""
     if isinstance(error, VaultError):
         return "data_changed" if error.reason == "data_changed" else "bad_data"
-    if isinstance(error, TableError | RowsError):
+    if isinstance(error, TableError | RowsError | IdentifierError):
         return "bad_data"
+    if isinstance(error, SetSizeError | SmallIntersectionError):
+        return "too_few"
+    if isinstance(error, IntersectionError):
+        return "bad_parcel"
     if isinstance(error, TaskError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
     return "internal"

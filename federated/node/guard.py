@@ -12,7 +12,8 @@ order is fixed, so that the same request gets the same word everywhere:
    (`row_selection_not_allowed`);
 6. the terms permit task, purpose, recipient, parties, time and one more use
    (`purpose_not_allowed`, `agreement_expired`, `quota_used_up`, `grant_mismatch`);
-7. before computing: the grant is in the log, for this job, asset and cohort, and still valid
+7. the asset had no more joint jobs in a month than agreed (`quota_used_up`);
+8. before computing: the grant is in the log, for this job, asset and cohort, and still valid
    (`not_proven`, `grant_mismatch`, `agreement_expired`).
 
     permit = decide(Ask(job, asset), history, spent, now=…, code=…, limits=Limits())
@@ -27,13 +28,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from federated.errors import PreparationError, RefusedError
+from federated.matching import MONTH_DAYS
 from federated.preparation import Preparation
+from federated.tasks import JointTask, known_tasks
 from ledger.history import History
 from ledger.keys import VerifyKey
 from ledger.statements import Agreement, Asset, Grant, Job, Receipt, Statement
 from ledger.terms import Request, evaluate
 
 S = TypeVar("S", bound=Statement)
+
+_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,14 @@ class Spent:
     Attributes:
         jobs: ids of completed jobs and open reservations under an agreement, by its id.
         unfinished: jobs under an agreement that ended without a result after an answer had left.
+        every: ids of all jobs that were granted here, under whatever agreement.
         answered: preparations that were answered, or reserved to be.
     """
 
     jobs: Callable[[str], frozenset[str]]
     unfinished: Callable[[str], int]
     answered: tuple[Preparation, ...]
+    every: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,7 @@ def decide(
     _terms(history, ask, agreement, len(jobs - fruitless - {ask.job}), now)
     if spent.unfinished(agreement_id) + len(fruitless) >= limits.unfinished:
         raise RefusedError("quota_used_up", "too many jobs ended here after an answer had left")
+    _matched_seldom(history, ask, preparation, spent.every, now)
     grant = None if ask.grant is None else _granted(history, ask, job, agreement_id, now)
     assets = {asset: _proven(history, asset, Asset) for asset in job.assets}
     # A party whose key was lost may be anybody; masks against it would hide nothing.
@@ -219,6 +227,7 @@ def _base(preparation: Preparation) -> tuple[str, ...] | None:
 def _row_key(preparation: Preparation) -> str:
     """Return what decides which rows are chosen: features and labels do not, splits by them do."""
     chosen: dict[str, Any] = preparation.to_json()
+    chosen.pop("match", None)
     if not preparation.complete_rows:
         chosen.pop("drop", None)
     chosen.pop("one_hot", None)
@@ -253,6 +262,46 @@ def _completed_jobs(history: History, asset: str, agreement_id: str) -> frozense
                 if grant and isinstance(grant.statement, Grant):
                     found |= {job_id} if grant.statement.agreement == agreement_id else set()
     return frozenset(found)
+
+
+def _matched_seldom(
+    history: History, ask: Ask, preparation: Preparation, granted: frozenset[str], now: int
+) -> None:
+    """Refuse a joint job on an asset that had as many in a month as its agreement permits.
+
+    Whoever may ask for intersections again and again may guess who is in the data. So all count,
+    whoever asked and however they ended, by this node's journal and by the log.
+    """
+    if preparation.match is None or not _is_joint(history, ask.job):
+        return
+    since = now - MONTH_DAYS * _DAY
+    others = (granted | _receipted_jobs(history, ask.asset)) - {ask.job}
+    recent = {
+        job
+        for job in others
+        if job in history.by_id
+        and history.entries[history.by_id[job].index].time > since
+        and _is_joint(history, job)
+    }
+    if len(recent) >= preparation.match.monthly:
+        raise RefusedError(
+            "quota_used_up", f"{len(recent)} joint jobs used this asset in {MONTH_DAYS} days"
+        )
+
+
+def _is_joint(history: History, job_id: str) -> bool:
+    task = known_tasks().get(history.get(job_id, Job).task)
+    return isinstance(task, JointTask)
+
+
+def _receipted_jobs(history: History, asset: str) -> set[str]:
+    """Return the jobs for which the asset's node sent something, by the receipts in the log."""
+    return {
+        receipt.job
+        for logged in (*history.completed.values(), *history.failed.values())
+        for receipt in (each.statement for each in logged)
+        if isinstance(receipt, Receipt) and receipt.asset == asset and receipt.contributions
+    }
 
 
 def _granted(history: History, ask: Ask, job: Job, agreement_id: str, now: int) -> Grant:

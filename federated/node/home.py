@@ -7,6 +7,7 @@
     api.key        lets the node, and only the node, reach the marketplace (0600)
     journal.db     what it reserved, launched, answered, refused and finished
     checkpoint     the highest checkpoint of the log that it ever verified
+    results/       which of its own rows a job left for the provider, one file a job (0600)
     fork.proof     only where the log signed two histories; the node then refuses every job
 
 A node guards one asset. It is made before the asset is listed, because the data card carries the
@@ -327,6 +328,7 @@ class NodeHome:
             ),
             service=HttpService(http),
             vault=self.vault(),
+            folder=self.folder,
             journal=journal,
             clock=clock,
             limits=Limits(row_selections=settings.row_selections),

@@ -29,6 +29,7 @@ from federated.errors import JournalCutError, JournalError
 from federated.messages import (
     FinishRequest,
     KeysRequest,
+    RelayRequest,
     Request,
     RoundRequest,
     SharesRequest,
@@ -237,6 +238,7 @@ class Book:
             jobs=lambda agreement: frozenset(uses.get(agreement, ())),
             unfinished=lambda agreement: unfinished.get(agreement, 0),
             answered=tuple(Preparation.parse(parse(body)) for body in answered),
+            every=frozenset(name for name, *_ in rows),
         )
 
     def is_reserved(self, job: str, asset: str) -> bool:
@@ -479,12 +481,13 @@ def _lapsed(state: str, answered: int, decision: bytes | None, now: int) -> bool
 def step_of(request: Request) -> str:
     """Return the place of a request in a job: `keys`, `shares 1`, `1`, `survivors 1`, … `finish`.
 
-    The round's number alone stands for its question: the answer to it is a contribution.
+    The round's number alone stands for its question, or for what is carried in it: the reply is a
+    contribution.
     """
     if isinstance(request, KeysRequest):
         return KEYS
     if isinstance(request, FinishRequest):
         return FINISH
-    if isinstance(request, RoundRequest):
+    if isinstance(request, RoundRequest | RelayRequest):
         return str(request.round)
     return f"{_STEPS[type(request)]} {request.round}"

@@ -6,12 +6,16 @@ Decides on bitmaps alone; whether the job is permitted is the guard's business.
 from __future__ import annotations
 
 from federated.errors import RefusedError
-from federated.node.rows import Rows, row_set_distance
+from federated.node.journal import Journal
+from federated.node.rows import Rows, prepare, row_set_distance
+from federated.node.table import Table
+from federated.node.talk import Talk
+from federated.node.work import Work
 from federated.plan import Plan
-from federated.tasks import Task
+from federated.tasks import AnyTask
 
 
-def row_sets(task: Task, plan: Plan, rows: Rows) -> list[bytes]:
+def row_sets(task: AnyTask, plan: Plan, rows: Rows) -> list[bytes]:
     """Return the bitmaps of all row sets that a plan's answers cover, empty ones left out."""
     bitmaps = [rows.row_set(which) for which in task.row_choices(plan)]
     return [bitmap for bitmap in bitmaps if any(bitmap)]
@@ -43,3 +47,24 @@ def refuse_close_rows(wanted: list[bytes], answered: list[bytes], minimum_rows: 
                     "row_selection_not_allowed",
                     f"fewer than {minimum_rows} rows away from a row set answered before",
                 )
+
+
+def open_rows(table: Table, work: Work | Talk, journal: Journal, minimum_rows: int) -> Rows:
+    """Prepare the rows of a job, and write down that its answers cover them, before any is given.
+
+    Args:
+        table: the asset.
+        work: the attempt.
+        journal: the node's own.
+        minimum_rows: see `refuse_close_rows`.
+
+    Raises:
+        RowsError: the preparation does not fit the table.
+        RefusedError: `row_selection_not_allowed`.
+    """
+    rows = prepare(table, work.permit.preparation)
+    wanted = row_sets(work.task, work.plan, rows)
+    with journal.write() as book:
+        refuse_close_rows(wanted, book.row_sets(work.asset), minimum_rows)
+        book.answer_rows(work.permit.job_id, work.asset, wanted, rows_in(wanted))
+    return rows

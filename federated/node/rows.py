@@ -97,6 +97,40 @@ class Rows:
             )
         return labels
 
+    def texts(self, name: str, which: str) -> list[str]:
+        """Returns the cells of a raw column over the chosen rows, as an identifier is made of them.
+
+        A whole number is its decimal digits, whatever zeros or signs the file writes before it.
+
+        Returns:
+            n texts.
+
+        Raises:
+            RowsError: unknown_column, or missing_values or not_whole naming the column: a number
+                with a point may be written in many ways.
+        """
+        column, chosen = _column(self._table, name), self._chosen(which)
+        if column.missing[chosen].any():
+            raise RowsError(
+                "missing_values",
+                name,
+                f"column {name!r} has missing values in the {which} rows, which then have no "
+                "identifier; set complete_rows in the preparation",
+            )
+        if column.type == "number":
+            raise RowsError(
+                "not_whole",
+                name,
+                f"column {name!r} holds numbers that are not whole; they identify nobody",
+            )
+        cells = column.values[chosen].tolist()
+        return cells if column.type == "text" else [str(int(cell)) for cell in cells]
+
+    def file_lines(self, positions: Positions, which: str) -> list[int]:
+        """Returns the file's line of each of the chosen rows' `positions`."""
+        lines, chosen = self._table.lines, self._chosen(which)
+        return [lines[chosen[at]] for at in positions]
+
     def row_set(self, which: str) -> bytes:
         """Returns the chosen rows as a bitmap over the file's rows, first row in the highest bit.
 

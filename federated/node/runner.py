@@ -22,8 +22,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
-from federated.code import code_digest
+from federated.code import code_of
 from federated.errors import (
     FederatedError,
     JournalError,
@@ -41,39 +42,39 @@ from federated.messages import (
     KeysReply,
     KeysRequest,
     Refusal,
+    RelayRequest,
     Reply,
     Request,
     RoundRequest,
+    Step,
     body_digest,
     read_request,
 )
-from federated.node.books import Account, Books
+from federated.node.books import NO_CODE, Account, Books
 from federated.node.failure import failure_word
+from federated.node.granting import grant_of
 from federated.node.guard import Ask, Limits, Permit, Spent, decide
 from federated.node.identity import Identity
 from federated.node.journal import FINISH, KEYS, Book, Journal, step_of
 from federated.node.leases import Leases
-from federated.node.row_sets import refuse_close_rows, row_sets, rows_in
-from federated.node.rows import Rows, prepare
+from federated.node.row_sets import open_rows
+from federated.node.rows import Rows
 from federated.node.service import Service
+from federated.node.talk import Talk
 from federated.node.vault import Vault
-from federated.node.work import Asked, Work, read_earlier
+from federated.node.work import Asked, Attempt, Work, read_earlier
 from federated.plan import Question
 from federated.planning import plan_of
-from federated.tasks import encode_answer
+from federated.tasks import JointTask, encode_answer
 from ledger.client import LogClient
 from ledger.errors import LedgerError
 from ledger.statements import Contribution as Receipted
-from ledger.statements import Grant, Job
+from ledger.statements import Job
 from privacy.errors import PrivacyError
 
 _log = logging.getLogger(__name__)
 
-DAY = 86_400_000
-ROUNDS_PER_QUESTION = 3
-"""How often the questions may be asked anew because a party has left."""
 RESTARTED = "restarted"
-NO_CODE = "sha256:" + 64 * "0"
 
 
 class Node:
@@ -84,6 +85,7 @@ class Node:
         log: reads and verifies the log.
         service: where grants and receipts go.
         vault: knows the asset by its id, with the digest it was listed with.
+        folder: the node's own, for what jobs leave for its provider.
         journal: this node's own.
         clock: returns Unix milliseconds.
         limits: what the guard permits beyond the terms.
@@ -97,6 +99,7 @@ class Node:
         log: LogClient,
         service: Service,
         vault: Vault,
+        folder: Path,
         journal: Journal,
         clock: Callable[[], int],
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -106,11 +109,12 @@ class Node:
         self._log = log
         self._service = service
         self._vault = vault
+        self._folder = folder
         self._journal = journal
         self._clock = clock
         self._limits = limits
         self._minimum_rows = minimum_rows
-        self._work: dict[str, Work] = {}
+        self._work: dict[str, Attempt] = {}
         self._leases = Leases(log)
         self._lock = threading.Lock()
         self._books = Books(
@@ -268,36 +272,17 @@ class Node:
                 return made[1]
             permit = self._decide(Ask(job_id, self.asset), book.spent(self.asset, job_id))
             self._refuse_ended(book, job_id)
-            (task, _), now = plan_of(permit.job, permit.assets), self._clock()
-            until = min(now + self._limits.grant_days * DAY, permit.agreement.terms.until)
-            grant = Grant(
-                provider=self._identity.provider,
-                asset=self.asset,
-                agreement=permit.agreement_id,
-                job=job_id,
-                cohort=permit.job.assets,
-                minimum_parties=permit.agreement.terms.minimum_parties,
-                rounds=ROUNDS_PER_QUESTION * task.most_questions,
-                until=until,
-                issued=now,
-            )
+            grant = grant_of(permit, self._identity, self._limits, self._clock())
             envelope = grant.sign(self._identity.provider_key)
             book.reserve(job_id, self.asset, permit.agreement_id, permit.preparation)
             book.decide(job_id, self.asset, "granted", envelope)
             return envelope
 
     def _answer(self, asked: Asked) -> bytes:
-        request, step = asked.request, step_of(asked.request)
-        with self._journal.read() as book:
-            stored = book.reply(request.job, self.asset, request.attempt, step)
-        if stored is not None:
-            # A job ends once: whatever is said about its end later, the receipt stays the same.
-            if stored[0] != asked.digest and not isinstance(request, FinishRequest):
-                raise RefusedError("grant_mismatch", f"another request for {step} was answered")
-            if isinstance(request, FinishRequest):
-                # The first time it may have been signed and not have arrived.
-                self._books.try_to_hand_in()
-            return stored[1]
+        request = asked.request
+        repeated = self._repeated(asked)
+        if repeated is not None:
+            return repeated
         if isinstance(request, KeysRequest):
             return self._keys(request, asked)
         work = self._work.get(request.job)
@@ -309,9 +294,36 @@ class Node:
             self._refuse_unknown(request)
             # Its secrets are gone with the process that drew them; nobody is to blame.
             return Failure(request.job, self.asset, RESTARTED).to_bytes()
+        return self._go_on(work, request, asked)
+
+    def _go_on(self, work: Attempt, request: Step, asked: Asked) -> bytes:
+        """Take the next step of an attempt, in the way that its task is asked."""
+        if isinstance(work, Talk) and isinstance(request, RelayRequest):
+            return self._relay(work, request, asked)
+        if not isinstance(work, Work) or isinstance(request, RelayRequest):
+            raise RefusedError("grant_mismatch", "this job's task is not asked so")
         if isinstance(request, RoundRequest):
             return self._round(work, request, asked)
         return self._record(request, asked.digest, work.step(request, asked.digest))
+
+    def _repeated(self, asked: Asked) -> bytes | None:
+        """Return the stored reply to a request that was answered, None to a new one.
+
+        Raises:
+            RefusedError: `grant_mismatch`: another request was answered in its place.
+        """
+        request, step = asked.request, step_of(asked.request)
+        with self._journal.read() as book:
+            stored = book.reply(request.job, self.asset, request.attempt, step)
+        if stored is None:
+            return None
+        # A job ends once: whatever is said about its end later, the receipt stays the same.
+        if stored[0] != asked.digest and not isinstance(request, FinishRequest):
+            raise RefusedError("grant_mismatch", f"another request for {step} was answered")
+        if isinstance(request, FinishRequest):
+            # The first time it may have been signed and not have arrived.
+            self._books.try_to_hand_in()
+        return stored[1]
 
     def _refuse_unknown(self, request: Request) -> None:
         """Refuse an attempt that was never begun here, as against one that was forgotten.
@@ -342,9 +354,14 @@ class Node:
             # Counts again only if the grant was given without this journal.
             book.reserve(request.job, self.asset, permit.agreement_id, permit.preparation)
             work = self._begun(permit, request.attempt)
-            work.go_on(request.round, earlier, self._work.get(request.job))
+            if isinstance(work, Talk):
+                key = work.begin(request)
+            else:
+                before = self._work.get(request.job)
+                work.go_on(request.round, earlier, before if isinstance(before, Work) else None)
+                key = work.fresh(request.round)
             book.launch(request.job, self.asset, request.attempt, permit.grant_id or "")
-            reply = KeysReply(self.asset, work.fresh(request.round)).to_bytes()
+            reply = KeysReply(self.asset, key).to_bytes()
             book.record_reply(request.job, self.asset, request.attempt, KEYS, asked.digest, reply)
         self._work[request.job] = work
         return reply
@@ -352,31 +369,40 @@ class Node:
     def _round(self, work: Work, request: RoundRequest, asked: Asked) -> bytes:
         question, digest = Question.from_json(request.question), asked.digest
         work.check_next(request, question, digest)
-        self._books.read_on(asked.beside.checkpoint)
-        with self._journal.read() as book:
-            ask = Ask(request.job, self.asset, work.permit.grant_id)
-            work.permit = self._decide(ask, book.spent(self.asset, request.job))
-            if not book.is_reserved(request.job, self.asset):
-                raise RefusedError("grant_mismatch", "the job has no open reservation here")
+        self._decide_again(work, asked)
         if digest not in work.last:
-            rows = work.rows or self._open_rows(work)
-            words = encode_answer(question.layout, work.task.answer(work.plan, question, rows))
+            work.rows = work.rows or self._open_rows(work)
+            words = encode_answer(question.layout, work.task.answer(work.plan, question, work.rows))
             work.mask(request, words, digest)
         reply = self._record(request, digest, work.last[digest])
         work.answered(request, question)
         return reply
 
-    def _open_rows(self, work: Work) -> Rows:
-        table, _ = self._vault.table(self.asset)
-        rows = prepare(table, work.permit.preparation)
-        wanted = row_sets(work.task, work.plan, rows)
-        with self._journal.write() as book:
-            refuse_close_rows(wanted, book.row_sets(self.asset), self._minimum_rows)
-            book.answer_rows(work.permit.job_id, self.asset, wanted, rows_in(wanted))
-        work.rows = rows
-        return rows
+    def _relay(self, talk: Talk, request: RelayRequest, asked: Asked) -> bytes:
+        talk.check_next(request)
+        self._decide_again(talk, asked)
+        if asked.digest not in talk.last:
+            talk.hear(request, asked.digest, lambda: self._open_rows(talk))
+            talk.keep_result(self._folder)
+        reply = self._record(request, asked.digest, talk.last[asked.digest])
+        talk.answered()
+        return reply
 
-    def _finish(self, work: Work | None, request: FinishRequest, asked: str) -> bytes:
+    def _decide_again(self, work: Attempt, asked: Asked) -> None:
+        """Let the guard decide on one more round, by what the log says now."""
+        job = asked.request.job
+        self._books.read_on(asked.beside.checkpoint)
+        with self._journal.read() as book:
+            ask = Ask(job, self.asset, work.permit.grant_id)
+            work.permit = self._decide(ask, book.spent(self.asset, job))
+            if not book.is_reserved(job, self.asset):
+                raise RefusedError("grant_mismatch", "the job has no open reservation here")
+
+    def _open_rows(self, work: Work | Talk) -> Rows:
+        table, _ = self._vault.table(self.asset)
+        return open_rows(table, work, self._journal, self._minimum_rows)
+
+    def _finish(self, work: Attempt | None, request: FinishRequest, asked: str) -> bytes:
         if work is None and request.state == "completed":
             # A process that has just begun has read nothing yet, and would know of no job.
             self._books.read_on()
@@ -400,7 +426,7 @@ class Node:
         self._books.try_to_hand_in()
         return reply
 
-    def _recalled(self, book: Book, request: FinishRequest) -> Work | None:
+    def _recalled(self, book: Book, request: FinishRequest) -> Attempt | None:
         """Return what is needed to account for a job that another process of this node computed.
 
         None where it was not the newest attempt, or may not be computed any more.
@@ -417,9 +443,10 @@ class Node:
         self._work[request.job] = self._begun(permit, request.attempt)
         return self._work[request.job]
 
-    def _begun(self, permit: Permit, attempt: int) -> Work:
+    def _begun(self, permit: Permit, attempt: int) -> Work | Talk:
         task, plan = plan_of(permit.job, permit.assets)
-        return Work(self.asset, self._identity.node_key, permit, attempt, task, plan)
+        place = (self.asset, self._identity.node_key, permit, attempt, plan)
+        return Talk(*place, task) if isinstance(task, JointTask) else Work(*place, task)
 
     def _end(self, job_id: str) -> None:
         """End a job that was launched here as failed, with what was sent."""
@@ -460,27 +487,10 @@ class Node:
         self, job_id: str, state: str, reason: str | None, sent: tuple[Receipted, ...]
     ) -> Account:
         """Return this node's account of a job; what it sent was read from the journal."""
+        account = Account(job_id, None, state, reason, NO_CODE, self._log.size, sent)
         work = self._work.get(job_id)
-        return Account(
-            job=job_id,
-            grant=None if work is None or state == "refused" else work.permit.grant_id,
-            state=state,
-            reason=reason,
-            code_digest=NO_CODE if work is None else _code(work.permit.job),
-            log_size=self._log.size if work is None else work.permit.log_size,
-            sent=sent,
-        )
+        return account if work is None else work.account(account)
 
     def _decide(self, ask: Ask, spent: Spent) -> Permit:
-        return decide(
-            ask,
-            self._log.history,
-            spent,
-            now=self._clock(),
-            code=_code,
-            limits=self._limits,
-        )
-
-
-def _code(job: Job) -> str:
-    return code_digest(job.task, job.task_version)
+        history, now = self._log.history, self._clock()
+        return decide(ask, history, spent, now=now, code=code_of, limits=self._limits)

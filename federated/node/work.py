@@ -5,8 +5,9 @@ Lost in a crash, and the attempt with it: the secrets of a round are never writt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from federated.code import code_of
 from federated.errors import MessageError, RefusedError
 from federated.messages import (
     Beside,
@@ -23,6 +24,7 @@ from federated.messages import (
     UnmaskRequest,
     body_digest,
 )
+from federated.node.books import Account
 from federated.node.guard import Permit
 from federated.node.journal import Book
 from federated.node.masks import RoundSecrets
@@ -47,19 +49,12 @@ class Asked:
 
 
 @dataclass
-class Work:
-    """What a node holds of an attempt while it is under way.
+class Attempt:
+    """What a node holds of any attempt while it is under way.
 
     Attributes:
         asset: this node's.
-        secrets: its own, by round.
         number: the round to come.
-        sent: how many rounds were answered, in this attempt and before.
-        asked: the questions that stay answered, by round.
-        parties: who is in the sums of the present conversation.
-        settled: whether these are the survivors of its first round; before, some may yet drop out.
-        first: the round of its first question; 0 before any.
-        revealed: whether shares for its first sum were revealed here.
         last: the newest reply, by the digest of its request: should it not become durable, the same
             request finds it again, as no step can be taken twice.
     """
@@ -68,18 +63,57 @@ class Work:
     node_key: SigningKey = field(repr=False)
     permit: Permit
     attempt: int
-    task: Task
     plan: Plan
+    number: int = field(default=1, kw_only=True)
+    last: dict[str, Reply] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def use(self, number: int) -> Use:
+        """Return what is signed for a round."""
+        return Use(self.permit.job_id, self.attempt, number, self.permit.job.assets)
+
+    def account(self, account: Account) -> Account:
+        """Return an account of this job with what the permit says of it."""
+        return replace(
+            account,
+            grant=None if account.state == "refused" else self.permit.grant_id,
+            code_digest=code_of(self.permit.job),
+            log_size=self.permit.log_size,
+        )
+
+    def check_turn(self, number: int, sent: int) -> None:
+        """Check that a round is the next one, and that one more is granted.
+
+        Raises:
+            RefusedError: `grant_mismatch`.
+        """
+        granted = self.permit.grant.rounds if self.permit.grant else 0
+        if number != self.number or sent >= granted:
+            raise RefusedError("grant_mismatch", f"round {number} is not the next one")
+
+
+@dataclass
+class Work(Attempt):
+    """An attempt in which questions are answered.
+
+    Attributes:
+        secrets: its own, by round.
+        sent: how many rounds were answered, in this attempt and before.
+        asked: the questions that stay answered, by round.
+        parties: who is in the sums of the present conversation.
+        settled: whether these are the survivors of its first round; before, some may yet drop out.
+        first: the round of its first question; 0 before any.
+        revealed: whether shares for its first sum were revealed here.
+    """
+
+    task: Task
     secrets: dict[int, RoundSecrets] = field(default_factory=dict, repr=False)
     rows: Rows | None = field(default=None, repr=False)
-    number: int = 1
     sent: int = 0
     asked: dict[int, Question] = field(default_factory=dict)
     parties: frozenset[str] = frozenset()
     settled: bool = False
     first: int = 0
     revealed: bool = False
-    last: dict[str, Reply] = field(default_factory=dict, repr=False)
 
     def go_on(self, number: int, earlier: Earlier, before: Work | None) -> None:
         """Take over what stays of earlier attempts.
@@ -109,7 +143,7 @@ class Work:
             number: the round.
             answered: digest of the request that is answered together with them.
         """
-        use = Use(self.permit.job_id, self.attempt, number, self.permit.job.assets)
+        use = self.use(number)
         grant = self.permit.grant
         minimum = len(use.cohort) if grant is None else grant.minimum_parties
         providers = {name: asset.provider for name, asset in self.permit.assets.items()}
@@ -203,9 +237,7 @@ class Work:
                 than before, or a conversation that begins anew without need; as `RoundSecrets`.
             TaskError: out_of_order.
         """
-        granted = self.permit.grant.rounds if self.permit.grant else 0
-        if request.round != self.number or self.sent >= granted:
-            raise RefusedError("grant_mismatch", f"round {request.round} is not the next one")
+        self.check_turn(request.round, self.sent)
         begins = request.first == request.round
         if not begins and (request.first != self.first or not self.asked):
             raise RefusedError("grant_mismatch", "the conversation began in another round")

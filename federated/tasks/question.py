@@ -53,6 +53,9 @@ class PreparedRows(Protocol):
     def labels(self, which: str) -> Floats:
         """Returns float64[n] of zeros and ones."""
 
+    def texts(self, name: str, which: str) -> list[str]:
+        """Returns the cells of a raw column as texts, without missing ones."""
+
 
 class Task(Protocol):
     """A named, versioned computation over a cohort; without I/O and without Flower.

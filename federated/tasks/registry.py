@@ -2,18 +2,22 @@
 
 from federated.errors import TaskError, suggestion
 from federated.tasks.encrypted_sum import EncryptedSum
+from federated.tasks.intersection import IntersectionTask
+from federated.tasks.joint import JointTask
 from federated.tasks.logistic import Logistic
 from federated.tasks.question import Task
 from federated.tasks.statistics import Statistics
 
+AnyTask = Task | JointTask
 
-def known_tasks() -> dict[str, Task]:
+
+def known_tasks() -> dict[str, AnyTask]:
     """Returns a new mapping of name to task."""
-    tasks: tuple[Task, ...] = (Statistics(), Logistic(), EncryptedSum())
+    tasks: tuple[AnyTask, ...] = (Statistics(), Logistic(), EncryptedSum(), IntersectionTask())
     return {task.name: task for task in tasks}
 
 
-def find_task(name: str, version: int | None = None) -> Task:
+def find_task(name: str, version: int | None = None) -> AnyTask:
     """Returns a task by name, and by version if one is given.
 
     Raises:

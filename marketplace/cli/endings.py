@@ -43,6 +43,11 @@ BY_REASON: Mapping[str, str] = {
     "duplicate": f"its node answered twice; {ASK}",
     "malformed": f"its node's answer cannot be read; {ASK}",
     "unexpected": f"its node answered something else than was asked; {ASK}",
+    "wrong_parcels": f"its node wrote to somebody who is not of the job; {ASK}",
+    "wrong_place": f"its node's answer belongs to another job or round; {ASK}",
+    "wrong_report": f"its node's report cannot be read; {ASK}",
+    "bad_parcel": "what the other node sent it does not fit the agreement; ask both providers",
+    "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "
     "it can read the log, and tell the operator",
     "stale_lease": "its node follows another coordinator of this job; submit the job again, and "

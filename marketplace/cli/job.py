@@ -67,6 +67,9 @@ def _submit_arguments(submit: argparse.ArgumentParser) -> None:
     submit.add_argument("--columns", metavar="A,B,…", help="the columns it is about")
     submit.add_argument("--rows", help="which rows: all, complete, train or test")
     submit.add_argument("--ridge", help="strength of the ridge, of a regression")
+    submit.add_argument("--outcome", help="of an intersection: size, one, both or sum")
+    submit.add_argument("--receiver", help="who asks in it: the first asset or the second")
+    submit.add_argument("--value", metavar="COLUMN", help="what is added up over it")
     submit.add_argument("--parameters", type=Path, metavar="FILE", help="the same, in TOML")
     submit.add_argument(
         "--agreement", action="append", metavar="ID", help="run under this one; repeat"
@@ -87,6 +90,9 @@ def _submit(arguments: argparse.Namespace) -> int:
         "columns": args.words(arguments.columns),
         "rows": arguments.rows,
         "ridge": arguments.ridge,
+        "outcome": arguments.outcome,
+        "receiver": arguments.receiver,
+        "value": arguments.value,
     }
     parameters |= {key: value for key, value in given.items() if value is not None}
     chosen = _agreements(client, arguments)

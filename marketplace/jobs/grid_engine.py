@@ -118,12 +118,16 @@ def _translated(outcome: coordinator.Outcome) -> Outcome:
         return Completed(
             coordinator.document(outcome),
             tuple(
-                Contribution(asset, record.number, record.request, reply)
+                Contribution(asset, record.number, request, reply)
                 for record in outcome.rounds
-                for asset, reply in record.contributions.items()
+                for asset, (request, reply) in record.bodies.items()
             ),
             {asset: read(receipt).id for asset, receipt in outcome.receipts.items()},
-            tuple(Opening(record.number, record.opened.to_json()) for record in outcome.rounds),
+            tuple(
+                Opening(record.number, record.opened.to_json())
+                for record in outcome.rounds
+                if isinstance(record, coordinator.RoundRecord)
+            ),
             outcome.dropped,
         )
     if isinstance(outcome, coordinator.Refused):

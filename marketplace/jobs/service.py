@@ -9,7 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from federated.code import code_digest
 from federated.planning import plan_of
-from federated.tasks import Task, known_tasks
+from federated.tasks import AnyTask, known_tasks
 from ledger.encoding import b64encode
 from ledger.statements import Agreement as AgreementStatement
 from ledger.statements import Asset as AssetStatement
@@ -301,7 +301,7 @@ def _view(session: Session, job: Job, known: dict[str, str]) -> schemas.JobView:
     )
 
 
-def _summary(task: Task) -> str:
+def _summary(task: AnyTask) -> str:
     module = inspect.getmodule(type(task))
     first = (inspect.getdoc(module) or task.name).partition("\n")[0]
     return first.partition(": ")[2] or first

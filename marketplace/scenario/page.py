@@ -95,6 +95,8 @@ def _answer(job: Played) -> Iterator[str]:
             ("column", "sum"),
             [(column, _number(value)) for column, value in job.result["sums"].items()],
         )
+    elif job.task == "intersection":
+        yield from _intersection(job.result)
     else:
         yield from _table(
             ("column", "count", "missing", "mean", "variance"),
@@ -121,6 +123,16 @@ def _regression(result: dict[str, Any]) -> Iterator[str]:
     largest = sorted(result["coefficients"].items(), key=lambda item: -abs(item[1]))[:STRONGEST]
     named = ", ".join(f"{name} {value:+.3f}" for name, value in largest)
     yield from _prose(f"strongest coefficients, on standardised columns: {named}", "  ")
+
+
+def _intersection(result: dict[str, Any]) -> Iterator[str]:
+    sizes = result["sizes"]
+    yield (
+        f"  {result['size']:,} in common, of {sizes['receiver']:,} at the receiver and "
+        f"{sizes['sender']:,} at the sender"
+    )
+    if "sum" in result:
+        yield f"  the sum over them is {result['sum']:,}"
 
 
 def _comparisons(outcome: Outcome) -> Iterator[str]:
@@ -224,7 +236,8 @@ def _next_commands(outcome: Outcome, program: str, example: str | None) -> Itera
 def _uses_are_left(outcome: Outcome) -> bool:
     """Say whether one more job is permitted, and its columns can be named on a command line."""
     used = sum(job.state == "released" for job in outcome.jobs)
-    plain = not any("," in column for column in outcome.scenario.jobs[0].parameters["columns"])
+    parameters = outcome.scenario.jobs[0].parameters
+    plain = not any("," in column for column in parameters.get("columns", ()))
     least = min(provider.terms.uses for provider in outcome.scenario.providers)
     return plain and outcome.jobs[0].state == "released" and used < least
 
@@ -232,10 +245,8 @@ def _uses_are_left(outcome: Outcome) -> bool:
 def _submission(part: JobPart) -> list[str]:
     """Return the arguments that ask for the same job once more."""
     words = ["--name", "again", "--task", part.task, "--purpose", part.purpose]
-    words += ["--columns", ",".join(part.parameters["columns"])]
-    for name in ("rows", "ridge"):
-        if name in part.parameters:
-            words += [f"--{name}", str(part.parameters[name])]
+    for name, value in part.parameters.items():
+        words += [f"--{name}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
     return [*words, "--wait"]
 
 

@@ -15,6 +15,9 @@ from federated.node.table import ReadingSpec
 from federated.preparation import Preparation
 from ledger.terms import Terms
 
+PARAMETERS = ("columns", "rows", "ridge", "outcome", "receiver", "value")
+"""What a job's table may say to its task."""
+
 FIELDS: dict[str, tuple[str, ...]] = {
     "": (
         "title",
@@ -31,8 +34,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "provider": ("name", "file", "price", "cost", "description", "rights", "terms", "data"),
     "terms": ("tasks", "purposes", "uses", "until", "exact", "minimum_parties"),
     "data": ("format", "header", "columns", "missing", "delimiter"),
-    "prepare": ("drop", "complete_rows", "one_hot", "label", "split"),
-    "job": ("name", "task", "columns", "rows", "ridge", "purpose"),
+    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match"),
+    "job": ("name", "task", "purpose", *PARAMETERS),
     "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
     "refuse": ("name", "what", "reason"),
     "compare": ("job", "path", "title", "source", "values"),

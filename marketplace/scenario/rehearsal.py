@@ -21,7 +21,14 @@ from federated.node.row_sets import refuse_close_rows, row_sets
 from federated.node.rows import Rows, prepare
 from federated.node.vault import Listing, Vault
 from federated.plan import Party, Plan, Question, Words
-from federated.tasks import Task, decode_aggregate, encode_answer, find_task
+from federated.tasks import (
+    AnyTask,
+    JointTask,
+    Task,
+    decode_aggregate,
+    encode_answer,
+    find_task,
+)
 from ledger.terms import ANYONE, Request, evaluate
 from marketplace.listing import slug
 from marketplace.scenario.errors import ScenarioError
@@ -137,7 +144,7 @@ def _try(
         cohort=cohort,
         preparation=scenario.preparation,
     )
-    for column in plan.parameters["columns"]:
+    for column in plan.parameters.get("columns", ()):
         if scenario.preparation.levels(column) is None:
             for party, prepared in zip(cohort, rows, strict=True):
                 if column in party.columns:
@@ -155,8 +162,24 @@ def _try(
                     'to use the same rows or clearly other ones, see `rows`, e.g. rows = "complete"'
                 ) from error
             before.extend(wanted)
+        _begin(task, plan, rows)
+
+
+def _begin(task: AnyTask, plan: Plan, rows: list[Rows]) -> None:
+    """Begin a job over all parties, as far as shows whether it can be done at all.
+
+    Raises:
+        FederatedError: what the task says to these data.
+    """
+    if not isinstance(task, JointTask):
         for _ in _first_questions(task, plan, rows):
             pass
+        return
+    for party, prepared in zip(plan.cohort, rows, strict=True):
+        try:
+            task.check_rows(plan, party.asset_id, prepared)
+        except FederatedError as error:
+            raise FederatedError(f"provider {party.name!r}: {error}") from error
 
 
 def _first_questions(task: Task, plan: Plan, rows: list[Rows]) -> Iterator[Question]:

@@ -30,6 +30,7 @@ from marketplace.scenario.errors import ScenarioError
 from marketplace.scenario.parts import (
     FIELDS,
     MOST_PROVIDERS,
+    PARAMETERS,
     STATE,
     ComparePart,
     ExpectPart,
@@ -185,7 +186,7 @@ class _Parser:
     def _job(self, number: int, part: Mapping[str, Any]) -> JobPart:
         where = f"job {number}"
         self._known("job", part, where)
-        parameters = {key: part[key] for key in ("columns", "rows", "ridge") if key in part}
+        parameters = {key: part[key] for key in PARAMETERS if key in part}
         name = self._line(where, part, "name")
         where = f"job {name!r}"
         task = self._text(where, part, "task")

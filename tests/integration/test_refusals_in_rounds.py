@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from federated.messages import Failure, FinishReply, KeysReply, Refusal
-from federated.node import runner
+from federated.node import granting
 from federated.peers import PublicMaskKey, Use
 from ledger.client import LogClient
 from ledger.keys import SigningKey
@@ -189,7 +189,7 @@ def test_a_skipped_round_is_refused(play: Play):
 
 def test_more_rounds_than_granted_are_refused(play: Play, monkeypatch: pytest.MonkeyPatch):
     for per_question, said in ((1, "grant_mismatch"), (3, "task_error")):
-        monkeypatch.setattr(runner, "ROUNDS_PER_QUESTION", per_question)
+        monkeypatch.setattr(granting, "ROUNDS_PER_QUESTION", per_question)
         talk = begun(play)
         talk.round()
         spread = talk.question("spread", {"mean": [210.0]})

@@ -28,6 +28,7 @@ from federated.messages import (
     Refusal,
     RoundRequest,
     SharesRequest,
+    body_digest,
     read_reply,
     read_request,
 )
@@ -104,7 +105,8 @@ def test_twin_an_operator_who_adds_to_a_contribution_is_noticed(bench: Bench):
     receipt = Receipt.from_payload(
         open_(outcome.receipts[asset], Receipt.media_type(), bench.keys[asset].verify_key)
     )
-    assert receipt.contributions[0].reply == first.digests[asset] != rounds[0].digests[asset]
+    sent = [body_digest(each.bodies[asset][1]) for each in (first, rounds[0])]
+    assert receipt.contributions[0].reply == sent[0] != sent[1]
 
 
 def _noticed(bench: Bench, rounds: tuple[RoundRecord, ...], result: Any) -> bool:
@@ -133,8 +135,10 @@ def test_receipts_name_exactly_what_crossed(bench: Bench):
     for asset, data in outcome.receipts.items():
         payload = open_(data, Receipt.media_type(), bench.keys[asset].verify_key)
         listed = Receipt.from_payload(payload).contributions
-        assert [item.reply for item in listed] == [r.digests[asset] for r in outcome.rounds]
-        assert [item.request for item in listed] == [r.request_digest for r in outcome.rounds]
+        assert [item.reply for item in listed] == [
+            body_digest(r.bodies[asset][1]) for r in outcome.rounds
+        ]
+        assert [item.request for item in listed] == [body_digest(r.request) for r in outcome.rounds]
 
 
 def test_a_receipt_of_other_rounds_is_refused(bench: Bench):

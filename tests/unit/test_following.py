@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from federated import exchange, lease, opening, server_app
+from federated import ending, exchange, lease, opening, relay, server_app
 from ledger.statements import REFUSAL_REASONS
 from ledger.statements.receipt import FAILURE_REASONS
 from marketplace.cli.endings import BY_REASON, SILENT, advice
@@ -190,7 +190,7 @@ def failed(reason: str, *parties: Any, state: str = "failed") -> dict[str, Any]:
 
 
 def test_every_reason_word_has_its_sentence():
-    modules = (exchange, lease, opening, server_app)
+    modules = (ending, exchange, lease, opening, relay, server_app)
     coordinator = {
         word
         for module in modules
@@ -200,7 +200,7 @@ def test_every_reason_word_has_its_sentence():
     }
     assert {"no_reply", "bad_receipt", "bad_shares"} <= coordinator
     own = {states.NO_ANSWER, states.NO_RECEIPT, "release_refused"}
-    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS} | own
+    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS, "too_few", "bad_parcel"} | own
     assert known - set(SILENT) <= set(BY_REASON)
     assert states.STOPPED in SILENT
 

@@ -252,13 +252,13 @@ def test_the_page_explains_every_field_and_every_word_of_the_coordinator():
             assert f"`{item.name}`" in PAGE, item.name
     words = [
         word
-        for name in ("exchange", "server_app", "opening")
+        for name in ("ending", "exchange", "relay", "server_app", "opening")
         for word in re.findall(
             r'^[A-Z_]+: Final = "(\w+)"',
             (FEDERATED / f"{name}.py").read_text("utf-8"),
             re.MULTILINE,
         )
     ]
-    assert len(words) == 10
+    assert len(words) == 13
     for word in (*words, *re.findall(r"wrong_\w+", ContributionError.__doc__ or "")):
         assert f"`{word}`" in PAGE, word

@@ -1,0 +1,122 @@
+"""What a joint task is: a computation in which the nodes talk to each other.
+
+The tasks of `federated.tasks.question` ask, and add up the answers; here the parties of a job send
+each other parcels, which the coordinator carries sealed (`federated.channel`), until each says what
+came of it. Every node runs `take_part`, a generator: it yields what it sends in a round, by
+receiver, and is sent what it received of the others' in the round before.
+
+    talk = task.take_part(plan, place, rows)
+    outgoing = next(talk)                    # {peer: b"…"}
+    outgoing = talk.send(incoming)           # … until StopIteration carries the node's `Part`
+
+The reports of all nodes together are the result: coordinator and buyer both call `conclude` on
+them, and the receipts hold the digest of each.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from federated.errors import TaskError
+from federated.plan import Plan
+from federated.tasks.question import PreparedRows
+from privacy.derivation import prefixed
+
+Parcels = Mapping[str, bytes]
+"""By asset, what goes to it, or came from it."""
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node stands in a joint computation.
+
+    Attributes:
+        asset: this node's; the others are those of the plan's cohort.
+        binding: 32 bytes that name job, attempt and cohort, the same at every party of them and at
+            no other: what is computed for one job is useless in another.
+        processes: how many the computation may use.
+    """
+
+    asset: str
+    binding: bytes
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of one node's part.
+
+    Attributes:
+        report: plain JSON for coordinator and buyer.
+        kept: positions, among the rows of the task's one row choice, that stay with this node's
+            provider as a result; None where the provider learns nothing.
+    """
+
+    report: Mapping[str, Any]
+    kept: Positions | None = None
+
+
+Talk = Generator[Parcels, Parcels, Part]
+
+
+def frames(parts: Sequence[bytes]) -> bytes:
+    """Joins parts into one parcel, each preceded by its length as eight big-endian bytes."""
+    return prefixed(parts)
+
+
+def read_frames(parcel: bytes, count: int) -> list[bytes]:
+    """Reads what `frames` wrote.
+
+    Raises:
+        TaskError: out_of_order: not exactly so many parts.
+    """
+    parts: list[bytes] = []
+    at = 0
+    while at < len(parcel) and len(parts) < count:
+        end = at + 8 + int.from_bytes(parcel[at : at + 8], "big")
+        parts.append(parcel[at + 8 : end])
+        at = end
+    if len(parts) != count or at != len(parcel):
+        raise TaskError("out_of_order", f"a parcel has not the {count} parts that it must have")
+    return parts
+
+
+class JointTask(ABC):
+    """A named, versioned computation among nodes; without I/O of its own and without Flower."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    encrypted: ClassVar[bool] = False
+    """Whether the job carries the buyer's encryption key."""
+    most_rounds: ClassVar[int]
+    """How many rounds one job may take."""
+
+    @abstractmethod
+    def parse_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns canonical parameters without floats, or raises TaskError."""
+
+    @abstractmethod
+    def check_plan(self, plan: Plan) -> None:
+        """Raises TaskError if the cards already show that the plan cannot be computed."""
+
+    @abstractmethod
+    def row_choices(self, plan: Plan) -> tuple[str, ...]:
+        """Returns which of `ROW_CHOICES` the computation covers."""
+
+    @abstractmethod
+    def check_rows(self, plan: Plan, asset: str, rows: PreparedRows) -> None:
+        """Raises TaskError if a party's rows cannot take part, before anything is sent."""
+
+    @abstractmethod
+    def take_part(self, plan: Plan, place: Place, rows: PreparedRows) -> Talk:
+        """Sends, is sent parcels, and returns this node's part; raises TaskError."""
+
+    @abstractmethod
+    def conclude(self, plan: Plan, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns the result of all nodes' reports, by asset, or raises TaskError."""
