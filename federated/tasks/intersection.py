@@ -31,7 +31,7 @@ from privacy.intersection_sum import ValueScale, add_matched, encrypt_values, op
 from privacy.paillier import PublicKey, SecretKey, ciphertexts_from_bytes, ciphertexts_to_bytes
 from privacy.workers import Workers
 
-OUTCOMES = tuple(Outcome)
+OUTCOMES = tuple(str(outcome) for outcome in Outcome)
 RECEIVERS = ("first", "second")
 _SIZE_BYTES = 8
 
