@@ -43,7 +43,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"[+-]?(inf|infinity|nan)\Z", re.IGNORECASE)
 _SPEC_KEYS = ("format", "header", "columns", "missing", "delimiter")
-_NUMBER = re.compile(r"[+-]?[0-9.,]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?")
+_LIKE_A_NUMBER = re.compile(r"[+-]?[0-9.,]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _refuse_data(file: str, header: Sequence[str], missing: Sequence[str], at: i
     Raises:
         TableError: Without any of the cells.
     """
-    if any(_NUMBER.fullmatch(cell) or (cell and cell in missing) for cell in header):
+    if any(_LIKE_A_NUMBER.fullmatch(cell) or (cell and cell in missing) for cell in header):
         raise TableError(
             file,
             "the header holds a number or a missing marker, as a row of data does; if the file has "

@@ -66,6 +66,16 @@ def test_long_whole_numbers_are_identifiers():
     assert read("id\n110101199003077731\n110101199003077732\n").column("id").type == "text"
 
 
+@pytest.mark.parametrize(
+    "cell", ["2026-12-01", "5279-9544", "12 Elm Street", "7th", "1,000", "1.2.3", "3 kg", "1e"]
+)
+def test_text_that_begins_like_a_number_is_text(cell: str):
+    # A pattern for headers once stood in the place of that for cells: reading ended with an
+    # untyped error that quoted the cell.
+    column = read(f'a,b\n"{cell}",1\n5,2\n').column("a")
+    assert (column.type, column.values.tolist()) == ("text", [cell, "5"])
+
+
 def test_words_like_nan_may_stand_in_text():
     assert read("name\nNan\nInf\nAnn\n").column("name").type == "text"
 
