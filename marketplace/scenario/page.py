@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from federated.tasks import JointTask, find_task
 from marketplace.scenario.parts import JobPart
 from marketplace.scenario.play import MARKET_FOLDER, Outcome, Played
 
@@ -23,6 +24,13 @@ SEEN = (
     ("the researcher", "the answers on this page", "a row; one provider's numbers"),
     ("the auditor", "every signed step of every use", "a value of any data"),
 )
+SEEN_IN_JOINT_JOBS = (
+    ("a provider", "its own rows, sizes, and a list of its own", "any other row of another"),
+    ("", "rows where the job says so", ""),
+    ("the operator", "sealed parcels, the nodes' reports,", "a row, or what nodes tell each other"),
+    ("", "and who asked what, when, for which end", ""),
+    *SEEN[3:],
+)
 
 
 def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = None) -> str:
@@ -37,7 +45,7 @@ def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = No
         _opening(outcome),
         _answers(outcome),
         _comparisons(outcome),
-        _seen(),
+        _seen(outcome),
         _refusals(outcome),
         _ledger(outcome),
         _expectations(outcome),
@@ -145,11 +153,12 @@ def _comparisons(outcome: Outcome) -> Iterator[str]:
             yield from _prose(f"Source: {part.source}", "  ")
 
 
-def _seen() -> Iterator[str]:
+def _seen(outcome: Outcome) -> Iterator[str]:
     yield from _heading("Who saw what")
-    widths = [max(len(row[at]) for row in SEEN) for at in range(3)]
-    head = ("", "saw", "did not see")
-    for row in (head, *SEEN):
+    joint = any(isinstance(find_task(job.task), JointTask) for job in outcome.scenario.jobs)
+    table = (("", "saw", "did not see"), *(SEEN_IN_JOINT_JOBS if joint else SEEN))
+    widths = [max(len(row[at]) for row in table) for at in range(3)]
+    for row in table:
         yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
     yield ""
     yield from _prose(
