@@ -35,7 +35,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "terms": ("tasks", "purposes", "uses", "until", "exact", "minimum_parties"),
     "data": ("format", "header", "columns", "missing", "delimiter"),
     "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match"),
-    "job": ("name", "task", "purpose", *PARAMETERS),
+    "job": ("name", "task", *PARAMETERS, "purpose"),
     "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
     "refuse": ("name", "what", "reason"),
     "compare": ("job", "path", "title", "source", "values"),
