@@ -17,6 +17,7 @@
     ├── WeakKeyError               a Paillier modulus too small or of the wrong form
     ├── KeyFileError               a secret key's file that must not be trusted
     ├── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
+    ├── LinkageError               records that cannot be encoded or compared
     ├── IdentifierError            rows or rules that give no identifiers to compare
     └── IntersectionError          two sets that cannot be intersected under what was agreed
         ├── PointError             bytes that a secret must not be multiplied with
@@ -109,6 +110,10 @@ class CiphertextError(PrivacyError):
 
 class IdentifierError(PrivacyError):
     """These rows or rules give no identifiers that two parties could compare."""
+
+
+class LinkageError(PrivacyError):
+    """These records cannot be encoded or compared."""
 
 
 class IntersectionError(PrivacyError):
