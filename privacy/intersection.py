@@ -13,7 +13,7 @@ it is to be:
 minimum is kept, before the receiver gets anything that it could compare:
 
     receiver                                               sender
-    offer()  its names masked, sorted            ------>
+    offer()  its names masked, sorted            ------>   double()  at the same time as
                                                  <------   offer()   its names masked, sorted
     answer() the sender's points doubled, sorted ------>             counts; too few: refuses
                                                  <------   reply()   the receiver's points doubled:
@@ -24,7 +24,8 @@ minimum is kept, before the receiver gets anything that it could compare:
     receiver = Receiver(agreement, names, workers)       # names from privacy.identifiers
     sender = Sender(agreement, other_names, workers)
     offer, counter = receiver.offer(), sender.offer()
-    reply = sender.reply(offer, receiver.answer(counter))
+    sender.double(offer)
+    reply = sender.reply(receiver.answer(counter))
     positions = receiver.finish(reply).matches
 
 What it decides: that each step is in turn, that sizes are the agreed ones and not too small, that
@@ -182,15 +183,17 @@ class _Party:
     """What receiver and sender do alike: mask, take turns, and remember what went by."""
 
     def __init__(
-        self, agreement: Agreement, names: Sequence[bytes], workers: Workers, *, size: int
+        self, agreement: Agreement, names: Sequence[bytes], workers: Workers, *, role: str
     ) -> None:
+        size = agreement.receiver_size if role == "receiver" else agreement.sender_size
         if len(names) != size:
             raise SetSizeError(f"{size} names were agreed on, and there are {len(names)}")
         self.agreement = agreement
+        self._role = role
         self._names: Sequence[bytes] = names
         self._workers = workers
         self._exponent = Exponent.generate()
-        self._masked: MaskedSet | None = None
+        self._masked = MaskedSet(b"", ())
         self._step = 0
         self._messages: dict[str, bytes] = {}
 
@@ -219,12 +222,10 @@ class _Party:
         self._turn(0, "the offer")
         self._masked = mask(self._names, self._exponent, self.agreement.domain, self._workers)
         self._names = ()
-        return self._masked.points
+        return self._note(f"{self._role} offer", self._masked.points)
 
     def _matches(self, doubled: bytes, others: bytes) -> tuple[int, ...]:
         """Positions among one's own names, given one's own points doubled in the order sent."""
-        if self._masked is None:  # pragma: no cover - the steps exclude it
-            raise StepError
         return tuple(sorted(self._masked.members[at] for at in common(doubled, others)))
 
     def in_offered_order(self, values: Sequence[int]) -> list[int]:
@@ -234,7 +235,7 @@ class _Party:
             StepError: Before the offer.
             SetSizeError: If there are more or fewer values than names.
         """
-        if self._masked is None:
+        if not self._masked.members:
             raise StepError("before the offer there is no order")
         if len(values) != len(self._masked.members):
             raise SetSizeError(
@@ -267,7 +268,7 @@ class Receiver(_Party):
     """
 
     def __init__(self, agreement: Agreement, names: Sequence[bytes], workers: Workers) -> None:
-        super().__init__(agreement, names, workers, size=agreement.receiver_size)
+        super().__init__(agreement, names, workers, role="receiver")
         self._theirs = b""
         self._matched: tuple[int, ...] = ()
 
@@ -283,8 +284,6 @@ class Receiver(_Party):
         self._theirs = double(
             sender_offer, self._exponent, self._workers, count=self.agreement.sender_size
         )
-        if self._masked is not None:
-            self._note("receiver offer", self._masked.points)
         self._note("sender offer", sender_offer)
         return self._note("answer", shuffled(self._theirs))
 
@@ -343,12 +342,26 @@ class Sender(_Party):
     """
 
     def __init__(self, agreement: Agreement, names: Sequence[bytes], workers: Workers) -> None:
-        super().__init__(agreement, names, workers, size=agreement.sender_size)
+        super().__init__(agreement, names, workers, role="sender")
         self._theirs = b""
         self._answer = b""
         self.size: int | None = None
 
-    def reply(self, receiver_offer: bytes, answer: bytes) -> bytes:
+    def double(self, receiver_offer: bytes) -> None:
+        """Doubles the receiver's points. It can go on while the receiver makes its answer.
+
+        Raises:
+            StepError: Out of turn.
+            SetSizeError: If there are not as many points as agreed.
+            PointError: If one must not be multiplied, or two are the same.
+        """
+        self._turn(1, "doubling")
+        self._theirs = double(
+            receiver_offer, self._exponent, self._workers, count=self.agreement.receiver_size
+        )
+        self._note("receiver offer", receiver_offer)
+
+    def reply(self, answer: bytes) -> bytes:
         """Returns the receiver's points doubled, once enough of them are in common.
 
         They are in the order that they came in, where the receiver learns which they are; sorted
@@ -357,19 +370,13 @@ class Sender(_Party):
         Raises:
             StepError: Out of turn.
             SetSizeError: If there are not as many points as agreed.
-            PointError: If one must not be multiplied, or two are the same.
+            PointError: If two are the same.
             SmallIntersectionError: If fewer are in common than agreed.
         """
-        self._turn(1, "the reply")
+        self._turn(2, "the reply")
         self._answer = _check_doubled(answer, self.agreement.sender_size)
-        self._theirs = double(
-            receiver_offer, self._exponent, self._workers, count=self.agreement.receiver_size
-        )
-        self.size = _check_minimum(self.agreement, len(common(self._theirs, answer)))
-        if self._masked is not None:
-            self._note("sender offer", self._masked.points)
-        self._note("receiver offer", receiver_offer)
         self._note("answer", answer)
+        self.size = _check_minimum(self.agreement, len(common(self._theirs, answer)))
         one_by_one = self.agreement.outcome in (Outcome.ONE, Outcome.BOTH)
         return self._note("reply", self._theirs if one_by_one else shuffled(self._theirs))
 
@@ -380,7 +387,7 @@ class Sender(_Party):
             StepError: Out of turn, or if the sender is not to learn which names are in common.
             PointError: If these are other points than those of the answer.
         """
-        self._turn(2, "the end")
+        self._turn(3, "the end")
         if self.agreement.outcome is not Outcome.BOTH:
             raise StepError("the sender is not to learn which names are in common")
         if shuffled(returned) != self._answer:

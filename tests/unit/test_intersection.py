@@ -47,8 +47,16 @@ def parties(agreement: Agreement) -> tuple[Receiver, Sender]:
 
 
 def asked(receiver: Receiver, sender: Sender) -> Intersection:
-    offer = receiver.offer()
-    return receiver.finish(sender.reply(offer, receiver.answer(sender.offer())))
+    counter = sender.offer()
+    sender.double(receiver.offer())
+    return receiver.finish(sender.reply(receiver.answer(counter)))
+
+
+def receiver_answer(receiver: Receiver, sender: Sender) -> bytes:
+    """Both offer and double; returns what the sender counts by."""
+    counter = sender.offer()
+    sender.double(receiver.offer())
+    return receiver.answer(counter)
 
 
 def test_one_side_learns_the_intersection_and_the_other_its_size():
@@ -82,8 +90,9 @@ def test_both_learn_the_size_alone():
 def test_doubled_sets_that_are_counted_go_back_shuffled(outcome: Outcome):
     receiver, sender = parties(agreed(outcome))
     offer, counter = receiver.offer(), sender.offer()
+    sender.double(offer)
     answer = receiver.answer(counter)
-    reply = sender.reply(offer, answer)
+    reply = sender.reply(answer)
     assert answer == shuffled(answer)
     assert reply == shuffled(reply)
 
@@ -91,8 +100,9 @@ def test_doubled_sets_that_are_counted_go_back_shuffled(outcome: Outcome):
 def test_nothing_that_travels_holds_a_name():
     receiver, sender = parties(agreed(Outcome.BOTH))
     offer, counter = receiver.offer(), sender.offer()
+    sender.double(offer)
     answer = receiver.answer(counter)
-    reply = sender.reply(offer, answer)
+    reply = sender.reply(answer)
     traffic = b"".join([offer, counter, answer, reply])
     assert not [name for name in ASKED + HELD if name in traffic]
     assert {len(offer), len(reply)} == {32 * len(ASKED)}
@@ -103,21 +113,21 @@ def test_too_few_in_common_are_refused_by_the_sender_before_it_replies():
     enough = parties(agreed(minimum_intersection=3))
     assert asked(*enough).size == 3
     receiver, sender = parties(agreed(minimum_intersection=4))
-    offer = receiver.offer()
+    answer = receiver_answer(receiver, sender)
     with pytest.raises(SmallIntersectionError, match="fewer than 4") as refusal:
-        sender.reply(offer, receiver.answer(sender.offer()))
+        sender.reply(answer)
     assert "3" not in str(refusal.value)
     assert sender.size is None
     with pytest.raises(StepError):
-        sender.reply(offer, offer)
+        sender.reply(answer)
 
 
 def test_too_few_in_common_are_refused_by_the_receiver_too():
     receiver, lax = parties(agreed(minimum_intersection=4))
-    offer, counter = receiver.offer(), lax.offer()
+    answer = receiver_answer(receiver, lax)
     # A sender that does not keep the minimum that it agreed to.
     lax.agreement = agreed(minimum_intersection=0)
-    reply = lax.reply(offer, receiver.answer(counter))
+    reply = lax.reply(answer)
     with pytest.raises(SmallIntersectionError):
         receiver.finish(reply)
 
@@ -211,7 +221,8 @@ def out_of_turn() -> list[tuple[str, Callable[[Receiver, Sender], object]]]:
         ("finish first", lambda receiver, _: receiver.finish(b"")),
         ("return first", lambda receiver, _: receiver.return_matches()),
         ("matched first", lambda receiver, _: receiver.matched_points()),
-        ("reply first", lambda _, sender: sender.reply(b"", b"")),
+        ("double first", lambda _, sender: sender.double(b"")),
+        ("reply first", lambda _, sender: sender.reply(b"")),
         ("sender's end first", lambda _, sender: sender.finish(b"")),
         ("offer twice", lambda receiver, _: (receiver.offer(), receiver.offer())),
         ("sender's offer twice", lambda _, sender: (sender.offer(), sender.offer())),
@@ -253,9 +264,10 @@ def test_a_changed_message_of_another_size_or_with_a_twin_is_refused(
 
     def run() -> Intersection:
         receiver, sender = parties(agreed(Outcome.BOTH))
-        offer, counter = pass_on("receiver offer", receiver.offer()), sender.offer()
-        answer = pass_on("answer", receiver.answer(pass_on("sender offer", counter)))
-        receiver.finish(pass_on("reply", sender.reply(offer, answer)))
+        counter = pass_on("sender offer", sender.offer())
+        sender.double(pass_on("receiver offer", receiver.offer()))
+        answer = pass_on("answer", receiver.answer(counter))
+        receiver.finish(pass_on("reply", sender.reply(answer)))
         return sender.finish(pass_on("return", receiver.return_matches()))
 
     # What is returned last is only compared with what was counted.

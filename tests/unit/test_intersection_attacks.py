@@ -75,8 +75,9 @@ def test_a_twist_point_is_not_doubled_and_without_the_check_it_would_be():
 def read_as_if_ordered(outcome: Outcome) -> tuple[int, ...]:
     """What a curious receiver that keeps everything reads from the reply, position by position."""
     receiver, sender = Receiver(agreed(outcome), ASKED, ALONE), Sender(agreed(outcome), HELD, ALONE)
-    offer = receiver.offer()
-    reply = sender.reply(offer, receiver.answer(sender.offer()))
+    counter = sender.offer()
+    sender.double(receiver.offer())
+    reply = sender.reply(receiver.answer(counter))
     assert receiver.finish(reply).size == 3
     return receiver._matches(reply, receiver._theirs)
 
@@ -115,7 +116,8 @@ def relayed(*, change: bool) -> tuple[Receiver, Sender]:
     if change:
         guesses = [*ASKED[:6], *HELD[6:]]
         counter = mask(guesses, Exponent.generate(), receiver.agreement.domain, ALONE).points
-    receiver.finish(sender.reply(offer, receiver.answer(counter)))
+    sender.double(offer)
+    receiver.finish(sender.reply(receiver.answer(counter)))
     return receiver, sender
 
 

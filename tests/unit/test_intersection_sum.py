@@ -55,8 +55,9 @@ SCALE = ValueScale.plan(agreed(), bound=1000)
 def matched(outcome: Outcome = Outcome.SUM) -> tuple[Receiver, Sender, int]:
     receiver = Receiver(agreed(outcome), ASKED, ALONE)
     sender = Sender(agreed(outcome), HELD, ALONE)
-    offer = receiver.offer()
-    found = receiver.finish(sender.reply(offer, receiver.answer(sender.offer())))
+    counter = sender.offer()
+    sender.double(receiver.offer())
+    found = receiver.finish(sender.reply(receiver.answer(counter)))
     return receiver, sender, found.size
 
 
