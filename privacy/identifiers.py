@@ -21,6 +21,9 @@ Steps, applied in the order written:
     left-pad:WIDTH:FILL  fill up on the left to WIDTH characters (1 to 64); FILL is a printable
                          ASCII character
 
+At the end every cell is brought into normal form C, whatever the steps: canonically equivalent text
+is one identifier.
+
 Both sides may run different versions of Unicode. Normal form and case folding of a character never
 change once it is assigned (its category hardly ever), so a row with an unassigned one is refused.
 """
@@ -185,7 +188,8 @@ def _normalise(cell: str, steps: Sequence[str], row: int) -> bytes:
             break
     if not cell:
         raise IdentifierError(f"row {row} has a cell that is empty after its steps")
-    return cell.encode()
+    # What a step leaves out may have kept a letter and its accent apart.
+    return unicodedata.normalize("NFC", cell).encode()
 
 
 def _apply(step: str, text: str) -> str:

@@ -31,6 +31,8 @@ def one(cell: str, *steps: str) -> bytes:
         ("O'Neil-李 7!", ("letters-and-digits",), "ONeil李7"),
         ("42", ("left-pad:5:0",), "00042"),
         ("424242", ("left-pad:5:0",), "424242"),
+        ("A\u00b4", ("nfkc", "letters-and-digits"), "Á"),
+        ("A\u0301", (), "Á"),
         ("  Ａ  b ", ("nfkc", "strip", "collapse-spaces", "casefold"), "a b"),
     ],
 )
