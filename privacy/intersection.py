@@ -111,18 +111,27 @@ class Agreement:
     minimum_intersection: int
 
     def __post_init__(self) -> None:
-        for party in (self.receiver, self.sender, self.job):
-            if not party or not party.isprintable():
-                raise IntersectionError("an id is empty or not printable")
+        if not isinstance(self.outcome, Outcome):
+            raise IntersectionError("the outcome of an intersection is one of Outcome")
+        if not all(name and name.isprintable() for name in (self.job, self.receiver, self.sender)):
+            raise IntersectionError("an id is empty or not printable")
         if self.receiver == self.sender:
             raise IntersectionError("a party cannot intersect its names with its own")
         if len(self.rules) != hashlib.sha256().digest_size:
             raise IntersectionError("the rules of an intersection are named by a SHA-256 digest")
+        if any(type(number) is not int for number in self._numbers):
+            raise IntersectionError("attempt, sizes and minimums are integers")
         if not 0 <= self.attempt < 1 << 63:
             raise IntersectionError("the attempt must be a non-negative integer")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
         if self.minimum_size < SMALLEST_MINIMUM:
             raise SetSizeError(f"a minimum below {SMALLEST_MINIMUM} names protects nobody")
-        for party, size in self._sizes():
+        for party, size in (
+            (self.receiver, self.receiver_size),
+            (self.sender, self.sender_size),
+        ):
             if not self.minimum_size <= size <= MAX_MEMBERS:
                 raise SetSizeError(
                     f"party {party!r} has {size} names; from {self.minimum_size} to {MAX_MEMBERS} "
@@ -135,19 +144,19 @@ class Agreement:
                 f"a minimum of {self.minimum_intersection} names in common cannot be agreed on"
             )
 
-    def _sizes(self) -> list[tuple[str, int]]:
-        return [(self.receiver, self.receiver_size), (self.sender, self.sender_size)]
-
     @property
-    def context(self) -> bytes:
-        """32 bytes that stand for all of this: SHA-256 over the fields, each length-prefixed."""
-        numbers = (
+    def _numbers(self) -> tuple[int, ...]:
+        return (
             self.attempt,
             self.receiver_size,
             self.sender_size,
             self.minimum_size,
             self.minimum_intersection,
         )
+
+    @property
+    def context(self) -> bytes:
+        """32 bytes that stand for all of this: SHA-256 over the fields, each length-prefixed."""
         fields = [
             AGREEMENT_NAMESPACE.encode(),
             self.job.encode(),
@@ -155,7 +164,7 @@ class Agreement:
             self.rules,
             self.receiver.encode(),
             self.sender.encode(),
-            *(number.to_bytes(8, "big") for number in numbers),
+            *(number.to_bytes(8, "big") for number in self._numbers),
         ]
         return hashlib.sha256(prefixed(fields)).digest()
 

@@ -172,6 +172,11 @@ def test_a_minimum_of_the_intersection_that_makes_no_sense_is_refused(
         {"rules": b"short"},
         {"attempt": -1},
         {"attempt": 1 << 63},
+        {"attempt": True},
+        {"receiver_size": 8.0},
+        {"minimum_size": "5"},
+        {"minimum_intersection": None},
+        {"outcome": "one"},
     ],
 )
 def test_an_agreement_that_makes_no_sense_is_refused(change: dict[str, object]):
