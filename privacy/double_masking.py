@@ -156,7 +156,7 @@ def shuffled(points: bytes) -> bytes:
     return b"".join(sorted(split(points)))
 
 
-def common(points: bytes, others: bytes) -> list[int]:
+def matching(points: bytes, others: bytes) -> list[int]:
     """Returns the positions of those `points` that are among `others`, ascending."""
     there = set(split(others))
     return [at for at, point in enumerate(split(points)) if point in there]

@@ -46,9 +46,9 @@ from privacy.double_masking import (
     MAX_MEMBERS,
     Exponent,
     MaskedSet,
-    common,
     double,
     mask,
+    matching,
     shuffled,
 )
 from privacy.errors import (
@@ -235,7 +235,7 @@ class _Party:
 
     def _matches(self, doubled: bytes, others: bytes) -> tuple[int, ...]:
         """Positions among one's own names, given one's own points doubled in the order sent."""
-        return tuple(sorted(self._masked.members[at] for at in common(doubled, others)))
+        return tuple(sorted(self._masked.members[at] for at in matching(doubled, others)))
 
     def in_offered_order(self, values: Sequence[int]) -> list[int]:
         """Returns one value for each own name, in the order of the points that were offered.
@@ -308,9 +308,9 @@ class Receiver(_Party):
         self._turn(2, "the end")
         mine = _check_doubled(reply, self.agreement.receiver_size)
         self._note("reply", reply)
-        size = _check_minimum(self.agreement, len(common(mine, self._theirs)))
+        size = _check_minimum(self.agreement, len(matching(mine, self._theirs)))
         if self.agreement.outcome in (Outcome.SIZE, Outcome.SUM):
-            self._matched = tuple(common(self._theirs, mine))
+            self._matched = tuple(matching(self._theirs, mine))
             return Intersection(size, None)
         return Intersection(size, self._matches(mine, self._theirs))
 
@@ -385,7 +385,7 @@ class Sender(_Party):
         self._turn(2, "the reply")
         self._answer = _check_doubled(answer, self.agreement.sender_size)
         self._note("answer", answer)
-        self.size = _check_minimum(self.agreement, len(common(self._theirs, answer)))
+        self.size = _check_minimum(self.agreement, len(matching(self._theirs, answer)))
         one_by_one = self.agreement.outcome in (Outcome.ONE, Outcome.BOTH)
         return self._note("reply", self._theirs if one_by_one else shuffled(self._theirs))
 

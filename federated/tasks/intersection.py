@@ -225,9 +225,8 @@ def _send(
     if plan.parameters["value"]:
         value = _Values(plan, agreement)
         offer += value.encrypted(party, rows)
-    receiver_offer = _only((yield {peer: frames(offer)}), peer)
-    answer = _only((yield {}), peer)
-    reply = party.reply(receiver_offer, answer)
+    party.double(_only((yield {peer: frames(offer)}), peer))
+    reply = party.reply(_only((yield {}), peer))
     _nothing((yield {peer: reply}))
     found = Intersection(party.size or 0, None)
     if agreement.outcome is Outcome.BOTH:

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from privacy.curve25519 import SUITE, encode_to_curve, split
-from privacy.double_masking import Exponent, common, double, mask, shuffled
+from privacy.double_masking import Exponent, double, mask, matching, shuffled
 from privacy.errors import ExponentError, PointError, PrivacyError, SetSizeError
 from privacy.workers import CHUNK, MAX_PROCESSES, Workers
 
@@ -32,14 +32,14 @@ def test_equal_names_become_equal_points_whoever_masks_first():
     )
     twice_here = double(here.points, theirs, ALONE, count=6)
     twice_there = double(there.points, ours, ALONE, count=6)
-    assert sorted(here.members[at] for at in common(twice_here, twice_there)) == [4, 5]
-    assert sorted(there.members[at] for at in common(twice_there, twice_here)) == [0, 1]
+    assert sorted(here.members[at] for at in matching(twice_here, twice_there)) == [4, 5]
+    assert sorted(there.members[at] for at in matching(twice_there, twice_here)) == [0, 1]
 
 
 def test_masked_once_no_names_are_the_same():
     here = mask(names(6), Exponent.generate(), DOMAIN, ALONE)
     there = mask(names(6), Exponent.generate(), DOMAIN, ALONE)
-    assert common(here.points, there.points) == []
+    assert matching(here.points, there.points) == []
 
 
 def test_what_leaves_is_sorted_and_members_say_whose_point_is_which():
@@ -124,9 +124,9 @@ def test_shuffled_points_are_the_same_in_another_order():
 def test_guesses_find_names_that_are_mapped_and_not_masked():
     guesses = encode_to_curve([b"eve", b"ann", b"bob"], DOMAIN)
     bare = encode_to_curve([b"ann", b"bob"], DOMAIN)
-    assert common(bare, guesses) == [0, 1]
+    assert matching(bare, guesses) == [0, 1]
     masked = mask([b"ann", b"bob"], Exponent.generate(), DOMAIN, ALONE).points
-    assert common(masked, guesses) == []
+    assert matching(masked, guesses) == []
 
 
 def test_two_processes_compute_what_one_does():

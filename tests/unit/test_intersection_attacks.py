@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from privacy.curve25519 import SUITE, encode_to_curve, split
-from privacy.double_masking import Exponent, common, double, mask
+from privacy.double_masking import Exponent, double, mask, matching
 from privacy.errors import PointError
 from privacy.intersection import Agreement, Outcome, Receiver, Sender
 from privacy.workers import Workers
@@ -94,18 +94,18 @@ def test_one_exponent_in_two_jobs_links_their_names_and_fresh_ones_do_not():
     # The twin: equal exponent and domain. The peer sees three names of the first job again.
     monday = mask(ASKED, Exponent(secret), domain, ALONE).points
     tuesday = mask(HELD, Exponent(secret), domain, ALONE).points
-    assert len(common(monday, tuesday)) == 3
+    assert len(matching(monday, tuesday)) == 3
     fresh = mask(HELD, Exponent.generate(), domain, ALONE).points
-    assert common(monday, fresh) == []
+    assert matching(monday, fresh) == []
     # And each job has a domain of its own, so that even one exponent would not link them.
     other = mask(HELD, Exponent(secret), agreed(Outcome.ONE, "job:2").domain, ALONE).points
-    assert common(monday, other) == []
+    assert matching(monday, other) == []
 
 
 def test_parties_make_a_fresh_exponent_for_each_job():
     agreement = agreed(Outcome.ONE)
     first, second = (Receiver(agreement, ASKED, ALONE).offer() for _ in range(2))
-    assert common(first, second) == []
+    assert matching(first, second) == []
 
 
 def relayed(*, change: bool) -> tuple[Receiver, Sender]:
@@ -135,6 +135,6 @@ def test_who_has_the_exponent_of_a_set_finds_its_names_by_guessing():
     points = mask(ASKED, exponent, domain, ALONE).points
     guesses = encode_to_curve(HELD, domain)
     found = b"".join(times(exponent._secret, guess) for guess in split(guesses))
-    assert len(common(points, found)) == 3
+    assert len(matching(points, found)) == 3
     blind = b"".join(times(Exponent.generate()._secret, guess) for guess in split(guesses))
-    assert common(points, blind) == []
+    assert matching(points, blind) == []
