@@ -1,30 +1,41 @@
 """Everything `privacy` can refuse, as one tree; the docstring of each is its default message.
 
     PrivacyError
-    ├── ScaleError                 a scale that no fixed-point vector can have
-    ├── OverflowRefusedError       no scale holds the sum: refused before the first round
-    ├── OutOfRangeError            a value that the agreed scale cannot carry
-    ├── VectorError                not a vector of 64-bit words, or of another length
-    ├── MaskError                  masking would hide nothing
-    │   └── MaskKeyError           a public mask key that must not be used
-    ├── ShareError                 shares that give no secret, or a secret that cannot be shared so
-    │   └── SealedShareError       a sealed pair of shares that was not made for this use
-    ├── BoxError                   a sealed box that cannot be made or opened
-    │   └── UnopenedError          one that was changed, or made for another party or use
-    ├── RecoveryError              the masks of this round cannot be taken off
-    │   ├── SeedError              a seed that is not the one its owner committed to
-    │   └── RecoveredKeyError      a mask key that is not its owner's
-    ├── WeakKeyError               a Paillier modulus too small or of the wrong form
-    ├── KeyFileError               a secret key's file that must not be trusted
-    ├── CiphertextError            not a ciphertext under this key, or not the sum it claims to be
-    ├── LinkageError               records that cannot be encoded or compared
-    ├── IdentifierError            rows or rules that give no identifiers to compare
-    └── IntersectionError          two sets that cannot be intersected under what was agreed
-        ├── PointError             bytes that a secret must not be multiplied with
-        ├── SetSizeError           a set of another size than agreed, or smaller than the minimum
-        ├── SmallIntersectionError fewer in common than may be told
-        ├── ExponentError          an exponent that would serve a second set, or leave its process
-        └── StepError              a step out of turn
+    ├── ScaleError                  a scale that no fixed-point vector can have
+    ├── OverflowRefusedError        no scale holds the sum: refused before the first round
+    ├── OutOfRangeError             a value that the agreed scale cannot carry
+    ├── VectorError                 not a vector of 64-bit words, or of another length
+    ├── MaskError                   masking would hide nothing
+    │   └── MaskKeyError            a public mask key that must not be used
+    ├── ShareError                  shares that give no secret, or a secret that cannot be shared so
+    │   └── SealedShareError        a sealed pair of shares that was not made for this use
+    ├── BoxError                    a sealed box that cannot be made or opened
+    │   └── UnopenedError           one that was changed, or made for another party or use
+    ├── RecoveryError               the masks of this round cannot be taken off
+    │   ├── SeedError               a seed that is not the one its owner committed to
+    │   └── RecoveredKeyError       a mask key that is not its owner's
+    ├── WeakKeyError                a Paillier modulus too small or of the wrong form
+    ├── KeyFileError                a secret key's file that must not be trusted
+    ├── CiphertextError             not a ciphertext under this key, or not the sum it claims to be
+    ├── IdentifierError             rows or rules that give no identifiers to compare
+    ├── LinkageError                records that cannot be encoded or compared
+    ├── IntersectionError           two sets that cannot be intersected under what was agreed
+    │   ├── PointError              bytes that a secret must not be multiplied with
+    │   ├── SetSizeError            a set of another size than agreed, or smaller than the minimum
+    │   ├── SmallIntersectionError  fewer in common than may be told
+    │   ├── ExponentError           an exponent that would serve a second set, or leave its process
+    │   └── StepError               a step out of turn
+    ├── ChildError                  a child process did not do what it was asked
+    │   ├── ChildDiedError          it ended by itself or by a signal
+    │   ├── ChildMemoryError        it needed more memory than it may have
+    │   ├── ChildTimeoutError       it took longer than it may
+    │   ├── ChildFrameError         a frame too long, or a reply that is none
+    │   └── ChildRefusalError       it read what it was given and refused, with one word
+    ├── ParametersError             CKKS parameters outside the 128-bit table, or unknown
+    ├── ColumnsError                rows that cannot be encrypted, or do not fit a model
+    ├── ModelError                  a model that cannot be evaluated on encrypted columns
+    ├── SealedBytesError            encrypted bytes of another digest, too long, or of another form
+    └── ApproximationError          a result outside the range where its approximation holds
 
 No message holds a secret or a value: at most a position, a length, a limit or a party's id. Where
 one party's input is at fault, its id stands in `party` too.
@@ -138,3 +149,56 @@ class ExponentError(IntersectionError):
 
 class StepError(IntersectionError):
     """This step of the intersection is out of turn."""
+
+
+class ChildError(PrivacyError):
+    """A child process did not do what it was asked; nothing of its work counts."""
+
+
+class ChildDiedError(ChildError):
+    """A child process ended before it answered."""
+
+
+class ChildMemoryError(ChildError):
+    """A child process needed more memory than it may have."""
+
+
+class ChildTimeoutError(ChildError):
+    """A child process took longer than it may."""
+
+
+class ChildFrameError(ChildError):
+    """A frame is longer than agreed, or the bytes in it are no message."""
+
+
+class ChildRefusalError(ChildError):
+    """A child process refused what it was given.
+
+    Attributes:
+        reason: One word in lower case. Nothing else of what went wrong leaves the child.
+    """
+
+    def __init__(self, reason: str) -> None:
+        """Takes the word."""
+        super().__init__(f"a child process refused what it was given: {reason}")
+        self.reason = reason
+
+
+class ParametersError(PrivacyError):
+    """CKKS parameters must lie inside the 128-bit table of the standard."""
+
+
+class ColumnsError(PrivacyError):
+    """These rows cannot be encrypted, or do not fit the model; see the position."""
+
+
+class ModelError(PrivacyError):
+    """This model cannot be evaluated on encrypted columns."""
+
+
+class SealedBytesError(PrivacyError):
+    """Encrypted bytes do not have the expected digest, length or form."""
+
+
+class ApproximationError(PrivacyError):
+    """A result lies outside the range where its approximation holds."""
