@@ -1,0 +1,143 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from privacy.ckks.encrypted import Answer
+from privacy.ckks.model import LinearModel, Link, SquareNetwork, model_from_json
+from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE
+from privacy.ckks.plan import plan_scores
+from privacy.errors import ColumnsError, ModelError, ParametersError
+
+LOGISTIC = LinearModel((0.1, -2.0, 1e-7), 0.25, Link.LOGISTIC)
+NETWORK = SquareNetwork(((1.0, 2.0), (0.5, -0.5)), (0.0, 1.0), (2.0, -1.0), 3.0)
+
+
+@pytest.mark.parametrize("model", [LOGISTIC, NETWORK])
+def test_json_goes_there_and_back_and_holds_no_float(model: LinearModel | SquareNetwork):
+    def refuse(text: str) -> float:
+        raise AssertionError(text)
+
+    text = json.dumps(model.to_json())
+    assert model_from_json(json.loads(text, parse_float=refuse)) == model
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        0.25,
+        "0.250",
+        "+0.25",
+        " 0.25",
+        "1/4",
+        "nan",
+        "inf",
+        "-inf",
+        "",
+        "0,25",
+        "0" * 40,
+        None,
+        "１.5",
+    ],
+)
+def test_a_number_in_another_form_is_refused(number: object):
+    with pytest.raises(ModelError):
+        model_from_json(LOGISTIC.to_json() | {"intercept": number})
+
+
+def test_its_twin_is_accepted():
+    assert model_from_json(LOGISTIC.to_json() | {"intercept": "1e-07"}).intercept == 1e-7
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"kind": "rongshu/linear-model/v2"},
+        LOGISTIC.to_json() | {"link": "probit"},
+        LOGISTIC.to_json() | {"more": "1.0"},
+        LOGISTIC.to_json() | {"weights": []},
+        LOGISTIC.to_json() | {"weights": ["0.0", "0.0"]},
+        LOGISTIC.to_json() | {"weights": "0.5"},
+        LOGISTIC.to_json() | {"weights": ["0.5"] * 5000},
+        NETWORK.to_json() | {"hidden": []},
+        NETWORK.to_json() | {"hidden": [["1.0", "2.0"]]},
+        NETWORK.to_json() | {"hidden": [["1.0", "2.0"], ["1.0"]]},
+        NETWORK.to_json() | {"output": ["0.0", "0.0"]},
+        NETWORK.to_json() | {"offsets": ["0.0"]},
+    ],
+)
+def test_a_model_of_another_form_is_refused(value: object):
+    with pytest.raises(ModelError):
+        model_from_json(value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1, "1.0"])
+def test_a_number_that_is_not_finite_is_refused_with_its_position(bad: object):
+    with pytest.raises(ModelError, match="number 1"):
+        LinearModel((0.5, bad), 0.0, Link.IDENTITY)
+
+
+def test_predictions_in_the_clear_are_the_formulas():
+    rows = np.array([[1.0, 2.0]])
+    linear = LinearModel((0.5, -1.0), 0.25, Link.IDENTITY)
+    assert linear.predict(rows).tolist() == [0.5 - 2.0 + 0.25]
+    # 2 (1 + 4)² - (0.5 - 1 + 1)² + 3
+    assert NETWORK.predict(rows).tolist() == [2 * 25 - 0.25 + 3]
+
+
+def test_a_plan_keeps_every_score_in_the_unit_range():
+    bounds = (10.0, 0.5, 1e6)
+    plan = plan_scores(LOGISTIC, bounds, LINEAR, probabilities=False)
+    assert np.isclose(np.abs(plan.weights).sum() + abs(plan.offsets).sum(), 1)
+    assert plan.factor == pytest.approx(1.0 + 1.0 + 0.1 + 0.25)
+    net = plan_scores(NETWORK, (1.0, 2.0), SQUARE, probabilities=False)
+    spans = np.abs(net.weights).sum(axis=1) + np.abs(net.offsets)
+    assert (spans**2).sum() + abs(net.details["intercept"]) == pytest.approx(1)
+
+
+def test_a_unit_without_weights_is_a_constant_and_one_without_output_is_dropped():
+    network = SquareNetwork(
+        ((0.0, 0.0), (1.0, 1.0), (9.0, 9.0)), (3.0, 0.0, 1.0), (2.0, 1.0, 0.0), 1.0
+    )
+    plan = plan_scores(network, (1.0, 1.0), SQUARE, probabilities=False)
+    assert plan.weights.shape == (1, 2)
+    assert plan.details["intercept"] * plan.factor == pytest.approx(1 + 2 * 9)
+
+
+def test_a_model_of_other_columns_is_refused():
+    with pytest.raises(ColumnsError, match="3 columns"):
+        plan_scores(LOGISTIC, (1.0, 1.0), LINEAR, probabilities=False)
+
+
+def test_a_network_needs_a_deeper_set_than_a_linear_model():
+    assert plan_scores(NETWORK, (1.0, 1.0), SQUARE, probabilities=False).answer is Answer.SCORE
+    with pytest.raises(ParametersError):
+        plan_scores(NETWORK, (1.0, 1.0), LINEAR, probabilities=False)
+
+
+def test_probabilities_are_refused_where_the_predictor_may_leave_the_range():
+    bounds = (1.0, 1.0, 1.0)
+    plan = plan_scores(LOGISTIC, bounds, SIGMOID, probabilities=True)
+    assert plan.answer is Answer.PROBABILITY
+    with pytest.raises(ModelError, match="predictor may leave"):
+        plan_scores(LOGISTIC, (1.0, 4.0, 1.0), SIGMOID, probabilities=True)
+
+
+def test_probabilities_need_a_logistic_model_and_the_deepest_set():
+    linear = LinearModel((1.0,), 0.0, Link.IDENTITY)
+    logistic = LinearModel((1.0,), 0.0, Link.LOGISTIC)
+    plan_scores(logistic, (1.0,), SIGMOID, probabilities=True)
+    with pytest.raises(ModelError):
+        plan_scores(linear, (1.0,), SIGMOID, probabilities=True)
+    with pytest.raises(ModelError):
+        plan_scores(NETWORK, (1.0, 1.0), SIGMOID, probabilities=True)
+    with pytest.raises(ParametersError):
+        plan_scores(logistic, (1.0,), SQUARE, probabilities=True)
+
+
+def test_scores_without_a_finite_bound_are_refused():
+    with pytest.raises(ModelError):
+        plan_scores(LinearModel((1e90,), 0.0, Link.IDENTITY), (1e90,), LINEAR, probabilities=False)
