@@ -209,7 +209,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with theirs:
             ours.set_inheritable(False)
-            command = [sys.executable, "-I", "-B"]
+            command = [sys.executable, "-I"]
             if sys.pycache_prefix is not None:
                 command += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
             numbers = (theirs.fileno(), limits.memory, limits.cpu_seconds, limits.frame_bytes)
