@@ -21,7 +21,7 @@ class Pair:
     scorer: Scorer
 
     def all_slots(self, scores: EncryptedScores) -> np.ndarray:
-        """What an owner sees who does not stop at the last row."""
+        """What an owner sees who does not stop at the last row, nor at real parts; complex128."""
         scales = {"least_scale_bits": 1, "most_scale_bits": 60}
         return self.owner._decrypt(scores.bodies, scales).reshape(-1) * scores.factor
 

@@ -7,14 +7,15 @@ What it does not do: see whether what is encrypted keeps to the declared bounds.
     data = columns.to_bytes()
     columns = EncryptedColumns.from_bytes(data, sha256=named_by_a_signed_statement)
 
-Bodies stand batch by batch, and column by column within a batch. Numbers that are no whole ones
-are decimal texts, as in `privacy.ckks.model`.
+Bodies stand batch by batch (`privacy.ckks.batches`), and column by column within a batch. Numbers
+that are no whole ones are decimal texts, as in `privacy.ckks.model`.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from privacy.ckks.batches import Packing, cut
 from privacy.ckks.container import pack, unpack
 from privacy.ckks.model import MAX_COLUMNS, Link, read_number
 from privacy.ckks.parameters import Parameters, check_named
@@ -26,7 +27,7 @@ SUMS_NAMESPACE = "rongshu/ckks-sums/v1"
 
 MAX_ROWS = 1 << 26
 GROUP = 1024
-"""Batches that are summed into one ciphertext: squares of values up to 1 fill 2^10 of 2^11."""
+"""Batches that are summed into one ciphertext: SUMS leaves 2^13 above a value of 1."""
 
 _HEADROOM = 4096
 
@@ -47,6 +48,7 @@ class EncryptedColumns:
         parameters: The named set.
         key: SHA-256 of the public context that they are under.
         rows: Number of rows, as the owner declares it; it is what is billed.
+        packing: How rows stand in slots (`privacy.ckks.batches`).
         bounds: One for each column: values lie in [-bound, bound], as the owner declares.
         bodies: The ciphertexts as SEAL wrote them, batch by batch.
 
@@ -57,6 +59,7 @@ class EncryptedColumns:
     parameters: Parameters
     key: str
     rows: int
+    packing: Packing
     bounds: tuple[float, ...]
     bodies: tuple[bytes, ...] = field(repr=False)
 
@@ -64,21 +67,21 @@ class EncryptedColumns:
         check_named(self.parameters)
         check_rows(self.rows)
         check_bounds(self.bounds)
-        _check_bodies(self.parameters, self.bodies, self.columns * self.batches, polynomials=2)
+        count = self.columns * count_batches(self.parameters, self.rows, self.packing)
+        _check_bodies(self.parameters, self.bodies, count, polynomials=2)
 
     @property
     def columns(self) -> int:
         """Number of columns."""
         return len(self.bounds)
 
-    @property
-    def batches(self) -> int:
-        """Ciphertexts of one column."""
-        return self.parameters.batches(self.rows)
-
     def to_bytes(self) -> bytes:
         """The container of `COLUMNS_NAMESPACE`."""
-        fields = {"bounds": [repr(bound) for bound in self.bounds], "key": self.key}
+        fields = {
+            "bounds": [repr(bound) for bound in self.bounds],
+            "key": self.key,
+            "packing": str(self.packing),
+        }
         return _pack(COLUMNS_NAMESPACE, self.parameters, self.rows, fields, self.bodies)
 
     @classmethod
@@ -90,9 +93,15 @@ class EncryptedColumns:
             ColumnsError: If counts, bounds or lengths cannot be.
             ParametersError: If the parameters are refused.
         """
-        fields, bodies = _unpack(COLUMNS_NAMESPACE, data, sha256, {"bounds", "key"})
-        bounds = _read_bounds(fields["bounds"])
-        return cls(fields["parameters"], fields["key"], fields["rows"], bounds, tuple(bodies))
+        fields, bodies = _unpack(COLUMNS_NAMESPACE, data, sha256, {"bounds", "key", "packing"})
+        return cls(
+            parameters=fields["parameters"],
+            key=fields["key"],
+            rows=fields["rows"],
+            packing=_read_packing(fields["packing"]),
+            bounds=_read_bounds(fields["bounds"]),
+            bodies=tuple(bodies),
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class EncryptedScores:
         parameters: The named set.
         key: SHA-256 of the public context that they are under.
         rows: How many rows were scored.
+        packing: How scores stand in slots.
         answer: What a score is.
         link: What a linear predictor stands for.
         factor: Decrypted slots times this are the scores.
@@ -115,6 +125,7 @@ class EncryptedScores:
     parameters: Parameters
     key: str
     rows: int
+    packing: Packing
     answer: Answer
     link: Link
     factor: float
@@ -124,8 +135,8 @@ class EncryptedScores:
         check_named(self.parameters)
         check_rows(self.rows)
         check_bounds((self.factor,))
-        batches = self.parameters.batches(self.rows)
-        _check_bodies(self.parameters, self.bodies, batches, polynomials=3)
+        count = count_batches(self.parameters, self.rows, self.packing)
+        _check_bodies(self.parameters, self.bodies, count, polynomials=3)
 
     def to_bytes(self) -> bytes:
         """The container of `SCORES_NAMESPACE`."""
@@ -134,6 +145,7 @@ class EncryptedScores:
             "factor": repr(self.factor),
             "key": self.key,
             "link": str(self.link),
+            "packing": str(self.packing),
         }
         return _pack(SCORES_NAMESPACE, self.parameters, self.rows, fields, self.bodies)
 
@@ -146,27 +158,34 @@ class EncryptedScores:
             ColumnsError: If counts or lengths cannot be.
             ParametersError: If the parameters are refused.
         """
-        names = {"answer", "factor", "key", "link"}
+        names = {"answer", "factor", "key", "link", "packing"}
         fields, bodies = _unpack(SCORES_NAMESPACE, data, sha256, names)
         try:
             answer, link = Answer(fields["answer"]), Link(fields["link"])
         except ValueError:
             raise SealedBytesError("scores are of another kind than any known one") from None
-        factor = _number("factor", fields["factor"])
-        parameters, key, rows = fields["parameters"], fields["key"], fields["rows"]
-        return cls(parameters, key, rows, answer, link, factor, tuple(bodies))
+        return cls(
+            parameters=fields["parameters"],
+            key=fields["key"],
+            rows=fields["rows"],
+            packing=_read_packing(fields["packing"]),
+            answer=answer,
+            link=link,
+            factor=_number("factor", fields["factor"]),
+            bodies=tuple(bodies),
+        )
 
 
 @dataclass(frozen=True)
 class EncryptedSums:
-    """Slot-wise sums of columns and of their squares, for the owner of the key alone.
+    """Slot-wise sums of values and of their squares, for the owner of the key alone.
 
     Attributes:
         parameters: The named set.
         key: SHA-256 of the public context that they are under.
         rows: How many rows were summed.
         bounds: Those of the columns.
-        bodies: For each group of 1024 batches, for each column: the sum, the sum of squares.
+        bodies: One ciphertext for each group of 1024 batches and each column.
 
     Raises:
         ColumnsError: If counts or lengths cannot be.
@@ -182,9 +201,9 @@ class EncryptedSums:
         check_named(self.parameters)
         check_rows(self.rows)
         check_bounds(self.bounds)
-        groups = -(-self.parameters.batches(self.rows) // GROUP)
-        count = 2 * groups * len(self.bounds)
-        _check_bodies(self.parameters, self.bodies, count, polynomials=3)
+        groups = -(-count_batches(self.parameters, self.rows, Packing.MOMENTS) // GROUP)
+        count = groups * len(self.bounds)
+        _check_bodies(self.parameters, self.bodies, count, polynomials=2)
 
     def to_bytes(self) -> bytes:
         """The container of `SUMS_NAMESPACE`."""
@@ -201,8 +220,13 @@ class EncryptedSums:
             ParametersError: If the parameters are refused.
         """
         fields, bodies = _unpack(SUMS_NAMESPACE, data, sha256, {"bounds", "key"})
-        bounds = _read_bounds(fields["bounds"])
-        return cls(fields["parameters"], fields["key"], fields["rows"], bounds, tuple(bodies))
+        return cls(
+            parameters=fields["parameters"],
+            key=fields["key"],
+            rows=fields["rows"],
+            bounds=_read_bounds(fields["bounds"]),
+            bodies=tuple(bodies),
+        )
 
 
 def check_rows(rows: int) -> None:
@@ -213,6 +237,11 @@ def check_rows(rows: int) -> None:
     """
     if type(rows) is not int or not 1 <= rows <= MAX_ROWS:
         raise ColumnsError(f"1 to {MAX_ROWS} rows are needed")
+
+
+def count_batches(parameters: Parameters, rows: int, packing: Packing) -> int:
+    """Ciphertexts that one column of so many rows takes."""
+    return len(cut(rows, parameters.slots, packing))
 
 
 def check_bounds(bounds: tuple[float, ...]) -> None:
@@ -265,6 +294,13 @@ def _read_bounds(texts: Any) -> tuple[float, ...]:
     if not isinstance(texts, list) or len(texts) > MAX_COLUMNS:
         raise ColumnsError(f"bounds are a list of at most {MAX_COLUMNS} numbers")
     return tuple(_number("bounds", text) for text in texts)
+
+
+def _read_packing(text: Any) -> Packing:
+    try:
+        return Packing(text)
+    except ValueError:
+        raise ColumnsError("rows stand in slots in none of the known ways") from None
 
 
 def _number(name: str, text: Any) -> float:

@@ -21,11 +21,13 @@ import numpy.typing as npt
 from tenseal import sealapi as seal
 
 from privacy.child import Frames, Refusal, answer_all
+from privacy.ckks.batches import Batch, Packing, cut
 from privacy.ckks.encrypted import GROUP
 from privacy.secure_random import random_bytes
 
-NOISE = 6.0
-"""Slots beyond the rows get noise drawn evenly from [-6, 6], where true scores lie in [-1, 1]."""
+NOISE = 5.0
+"""Where no billed row stands, noise is drawn evenly from [-5, 5]; true scores lie in [-1, 1]. No
+larger square of such noise fits the three bits that `Parameters` leave above a score of 1."""
 
 Values = npt.NDArray[np.float64]
 Body = bytes
@@ -119,15 +121,21 @@ class _Engine:
         """
         columns = np.frombuffer(bodies[0]).reshape(arguments["columns"], arguments["rows"])
         made = []
-        for start in range(0, arguments["rows"], self._slots):
-            for column in columns[:, start : start + self._slots]:
+        packing = Packing(arguments["packing"])
+        for batch in cut(arguments["rows"], self._slots, packing):
+            for column in columns[:, batch.start : batch.start + batch.rows]:
+                slots = column
+                if packing is Packing.MOMENTS:
+                    slots = column + 1j * column**2
+                elif batch.paired:
+                    slots = column[: self._slots] + 1j * column[self._slots :]
                 # Slots beyond the last row become zeros.
-                self._encoder.encode(column.tolist(), self._scale, self._plain)
+                self._encoder.encode(slots.tolist(), self._scale, self._plain)
                 made.append(self._save(self._owner.encrypt_symmetric(self._plain)))
         return made
 
     def decrypt(self, arguments: dict[str, Any], bodies: list[Body]) -> list[Body]:
-        """Every slot of every ciphertext, float64[ciphertexts, slots]."""
+        """Every slot of every ciphertext, complex128[ciphertexts, slots]."""
         low, high = 2.0 ** arguments["least_scale_bits"], 2.0 ** arguments["most_scale_bits"]
         opened = []
         for body in bodies:
@@ -135,7 +143,7 @@ class _Engine:
             if not low <= ciphertext.scale <= high or not 2 <= ciphertext.size() <= 3:
                 raise Refusal("ciphertext")
             self._decryptor.decrypt(ciphertext, self._plain)
-            opened.append(np.array(self._encoder.decode_double(self._plain)).tobytes())
+            opened.append(np.array(self._encoder.decode_complex(self._plain)).tobytes())
         return opened
 
     # --- scoring ----------------------------------------------------------------------------
@@ -146,33 +154,34 @@ class _Engine:
         The first two bodies are weights float64[units, columns] and offsets float64[units], scaled
         so that results lie in [-1, 1]; then the columns, batch by batch.
         """
-        rows, columns = arguments["rows"], arguments["columns"]
+        columns = arguments["columns"]
+        batches = cut(arguments["rows"], self._slots, Packing(arguments["packing"]))
         weights = np.frombuffer(bodies[0]).reshape(-1, columns)
         offsets = np.frombuffer(bodies[1]).tolist()
         method = self._methods[arguments["method"]]
         scores = []
-        for batch, start in enumerate(range(0, rows, self._slots)):
-            first = 2 + batch * columns
+        for at, batch in enumerate(batches):
+            first = 2 + at * columns
             inputs = [self._fresh(body) for body in bodies[first : first + columns]]
-            live = min(rows - start, self._slots)
             units = (
-                self._affine(inputs, unit.tolist(), offset, live)
+                self._affine(inputs, unit.tolist(), offset, batch)
                 for unit, offset in zip(weights, offsets, strict=True)
             )
             result = method(units, arguments)
-            self._hide_beyond(result, live)
+            if not batch.paired:
+                self._hide_unbilled(result, batch.rows)
             self._rerandomise(result)
             scores.append(self._save(result))
         return scores
 
-    def _affine(self, inputs: list[Any], weights: list[float], offset: float, live: int) -> Any:
-        """The predictor in the first `live` slots, zero beyond, rescaled."""
+    def _affine(self, inputs: list[Any], weights: list[float], offset: float, batch: Batch) -> Any:
+        """The predictor of each row, zero in slots without a row, rescaled."""
         total = None
         for ciphertext, weight in zip(inputs, weights, strict=True):
             # A weight that rounds to zero would make a ciphertext that encrypts nothing.
             if abs(weight) * self._weight < 1:
                 continue
-            self._encode(weight, live, ciphertext.parms_id(), self._weight)
+            self._encode(weight, batch, ciphertext.parms_id(), self._weight)
             product = seal.Ciphertext()
             self._evaluator.multiply_plain(ciphertext, self._plain, product)
             if total is None:
@@ -181,17 +190,18 @@ class _Engine:
                 self._evaluator.add_inplace(total, product)
         if total is None:
             raise Refusal("model")
-        self._encode(offset, live, total.parms_id(), total.scale)
+        both = complex(offset, offset) if batch.paired else offset
+        self._encode(both, batch, total.parms_id(), total.scale)
         self._evaluator.add_plain_inplace(total, self._plain)
         self._evaluator.rescale_to_next_inplace(total)
         return total
 
-    def _encode(self, value: float, live: int, level: Any, scale: float) -> None:
-        """`value` in the first slots: one number for all of them, or a vector with zeros."""
-        if live == self._slots:
+    def _encode(self, value: complex, batch: Batch, level: Any, scale: float) -> None:
+        """`value` in each slot with a row: one number for all slots, or a vector with zeros."""
+        if batch.rows >= self._slots:
             self._encoder.encode(value, level, scale, self._plain)
         else:
-            self._encoder.encode([value] * live, level, scale, self._plain)
+            self._encoder.encode([value] * batch.rows, level, scale, self._plain)
 
     def _predictor(self, units: Iterable[Any], _arguments: dict[str, Any]) -> Any:
         (only,) = units
@@ -255,18 +265,17 @@ class _Engine:
         level: int = self._context.get_context_data(ciphertext.parms_id()).chain_index()
         return level
 
-    def _hide_beyond(self, result: Any, live: int) -> None:
-        """Adds noise to every slot from `live` on.
+    def _hide_unbilled(self, result: Any, rows: int) -> None:
+        """Adds noise wherever no row was declared: slots beyond, and all imaginary parts.
 
-        Their weights are zero already, up to how an encoding rounds; the noise is 2^40 times that.
+        Beyond the rows the weights are zero already, up to how an encoding rounds, and the noise
+        is 2^40 times that. An imaginary part may hold a second row that nobody declared, and
+        without Galois keys it cannot be taken off: there the noise alone stands before a score.
         """
-        beyond = self._slots - live
-        if not beyond:
-            return
-        drawn = np.frombuffer(random_bytes(8 * beyond), dtype=np.uint64)
-        noise = (drawn / 2.0**63 - 1.0) * NOISE
-        slots = [0.0] * live + noise.tolist()
-        self._encoder.encode(slots, result.parms_id(), result.scale, self._plain)
+        drawn = np.frombuffer(random_bytes(16 * self._slots), dtype=np.uint64)
+        noise = ((drawn / 2.0**63 - 1.0) * NOISE).view(np.complex128)
+        noise[:rows] = 1j * noise[:rows].imag
+        self._encoder.encode(noise.tolist(), result.parms_id(), result.scale, self._plain)
         self._evaluator.add_plain_inplace(result, self._plain)
 
     def _rerandomise(self, result: Any) -> None:
@@ -279,27 +288,19 @@ class _Engine:
     # --- sums -------------------------------------------------------------------------------
 
     def add_up(self, arguments: dict[str, Any], bodies: list[Body]) -> list[Body]:
-        """For each column and each group of batches: the sum, and the sum of squares."""
+        """For each group of batches and each column, the sum of its ciphertexts."""
         columns = arguments["columns"]
         group = GROUP * columns
         sums = []
         for start in range(0, len(bodies), group):
             some = bodies[start : start + group]
             for column in range(columns):
-                sums += self._moments(some[column::columns])
+                first, *others = some[column::columns]
+                total = self._fresh(first)
+                for body in others:
+                    self._evaluator.add_inplace(total, self._fresh(body))
+                sums.append(self._save(total))
         return sums
-
-    def _moments(self, bodies: list[Body]) -> list[Body]:
-        total, squares, square = None, None, seal.Ciphertext()
-        for body in bodies:
-            value = self._fresh(body)
-            self._evaluator.square(value, square)
-            if total is None or squares is None:
-                total, squares, square = value, square, seal.Ciphertext()
-            else:
-                self._evaluator.add_inplace(total, value)
-                self._evaluator.add_inplace(squares, square)
-        return [self._save(total), self._save(squares)]
 
     # --- SEAL's bytes -----------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ What it decides: a ring degree N with a modulus q is accepted only if it lies in
 et al., homomorphicencryption.org, 2018, table 1). Anything else is refused; there is no warning.
 What it does not do: choose for the caller. A set is named by the depth that a computation needs.
 
-    LINEAR    one product with plaintext weights; sums and sums of squares   4,096 slots / 2
-    SQUARE    a hidden layer of squares                                      8,192 slots / 2
-    SIGMOID   a polynomial of degree 7 in place of the sigmoid              16,384 slots / 2
+    SUMS      additions alone: sums, means, variances        2,048 slots
+    LINEAR    one product with plaintext weights             2,048 slots
+    SQUARE    a hidden layer of squares                      4,096 slots
+    SIGMOID   a polynomial of degree 7 for the sigmoid       8,192 slots
 
 Values are encrypted relative to their column's bound, so they lie in [-1, 1]; weights are scaled
 so that results do as well. Scales follow from that, and overflow is excluded beforehand.
@@ -84,10 +85,6 @@ class Parameters:
         """Values in one ciphertext."""
         return self.degree // 2
 
-    def batches(self, rows: int) -> int:
-        """Ciphertexts that one column of so many rows takes."""
-        return -(-rows // self.slots)
-
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON with whole numbers only."""
         return {
@@ -115,9 +112,11 @@ class Parameters:
         return cls(value["degree"], tuple(primes), value["scale_bits"], value["weight_bits"])
 
 
+SUMS = Parameters(4096, (60, 49), 46, 1)
+"""60 bits of data modulus: 2^10 values of 2^46 are added in each slot. No weight is used."""
+
 LINEAR = Parameters(4096, (44, 44, 21), 38, 46)
-"""88 bits of data modulus: one product, rescaled to 2^40 under 44 bits. Squares of values sum
-without rescaling: 2^76 under 2^88 holds 2^10 of them in each slot."""
+"""88 bits of data modulus: one product, rescaled to 2^40 under 44 bits."""
 
 SQUARE = Parameters(8192, (54, 54, 50, 60), 48, 54)
 """A product rescaled to 2^52 under 108 bits, its square rescaled to 2^50 under 54."""
@@ -125,7 +124,7 @@ SQUARE = Parameters(8192, (54, 54, 50, 60), 48, 54)
 SIGMOID = Parameters(16384, (60, 45, 45, 45, 45, 45, 60), 45, 45)
 """Five levels: the linear predictor, and a polynomial of degree 7 in four more."""
 
-NAMED = (LINEAR, SQUARE, SIGMOID)
+NAMED = (SUMS, LINEAR, SQUARE, SIGMOID)
 """The sets that keys are made for: for each of them overflow is excluded by the figures above."""
 
 
@@ -136,4 +135,4 @@ def check_named(parameters: Parameters) -> None:
         ParametersError: If it is not; it may be secure, but nobody has worked out its scales.
     """
     if parameters not in NAMED:
-        raise ParametersError("keys are made for the named sets LINEAR, SQUARE and SIGMOID only")
+        raise ParametersError("keys are made for the sets SUMS, LINEAR, SQUARE and SIGMOID only")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from privacy.ckks.encrypted import Answer
+from privacy.ckks.batches import Packing
+from privacy.ckks.encrypted import Answer, EncryptedColumns
 from privacy.ckks.model import LinearModel, Link, Model, SquareNetwork
-from privacy.ckks.parameters import LINEAR, SIGMOID, Parameters
+from privacy.ckks.parameters import LINEAR, SIGMOID, SUMS, Parameters
 from privacy.ckks.sigmoid import RANGE, fit_sigmoid
 from privacy.errors import ColumnsError, ModelError, ParametersError
 
@@ -43,24 +44,26 @@ class Plan:
     factor: float
 
 
-def plan_scores(
-    model: Model, bounds: tuple[float, ...], parameters: Parameters, *, probabilities: bool
-) -> Plan:
+def plan_scores(model: Model, columns: EncryptedColumns, *, probabilities: bool) -> Plan:
     """Returns the plan for scoring rows within bounds.
 
     Args:
         model: What to evaluate.
-        bounds: One for each column.
-        parameters: What the columns are encrypted with.
+        columns: The rows; their bounds, parameters and pairing count, not what is encrypted.
         probabilities: Evaluate a polynomial in place of the sigmoid while encrypted, instead of
             returning the linear predictor.
 
     Raises:
-        ColumnsError: If the model has another number of columns.
+        ColumnsError: If the model has another number of columns, or needs rows that stand singly.
         ModelError: If scores have no finite bound, or a predictor may leave the range of the
             polynomial, or probabilities are asked of a model without any.
         ParametersError: If the set is not deep enough.
     """
+    bounds, parameters = columns.bounds, columns.parameters
+    if parameters == SUMS or columns.packing is Packing.MOMENTS:
+        raise ParametersError("columns that are made for sums cannot be scored")
+    if columns.packing is Packing.PAIRED and (probabilities or isinstance(model, SquareNetwork)):
+        raise ColumnsError("only a linear predictor can be taken of paired rows")
     if model.columns != len(bounds):
         raise ColumnsError(f"the model has {model.columns} columns, the rows have {len(bounds)}")
     if isinstance(model, SquareNetwork):

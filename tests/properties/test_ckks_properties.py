@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from privacy.ckks.batches import Packing
 from privacy.ckks.container import digest
-from privacy.ckks.encrypted import EncryptedColumns, EncryptedScores
+from privacy.ckks.encrypted import Answer, EncryptedColumns, EncryptedScores
 from privacy.ckks.keys import PublicContext, SecretContext
 from privacy.ckks.model import LinearModel, Link, model_from_json
 from privacy.ckks.parameters import LINEAR
@@ -46,19 +47,20 @@ def columns(both: Pair) -> EncryptedColumns:
 
 @FEW
 @given(
-    rows=st.integers(1, 40),
+    rows=st.integers(1, 40) | st.just(4097),
+    packing=st.sampled_from([Packing.SINGLE, Packing.PAIRED]),
     columns=st.integers(1, 6),
     seed=st.integers(0, 2**32),
     intercept=numbers,
 )
 def test_encrypted_predictors_equal_plain_ones(
-    both: Pair, rows: int, columns: int, seed: int, intercept: float
+    both: Pair, rows: int, packing: Packing, columns: int, seed: int, intercept: float
 ):
     rng = np.random.default_rng(seed)
     bounds = tuple((10.0 ** rng.uniform(-3, 3, columns)).tolist())
     values = rng.uniform(-1, 1, (rows, columns)) * np.array(bounds)
     model = LinearModel(tuple(rng.normal(size=columns).tolist()), intercept, Link.IDENTITY)
-    scores = both.scorer.score(model, both.owner.encrypt(values, bounds))
+    scores = both.scorer.score(model, both.owner.encrypt(values, bounds, packing))
     raw = both.owner.decrypt_scores(scores)
     errors = np.abs(raw.values - model.predict(values))
     assert errors.max() <= raw.bound * 2.0 ** -NOISE_BITS[LINEAR]
@@ -90,7 +92,16 @@ def test_any_changed_byte_is_refused(
     data = columns.to_bytes()
     with pytest.raises(SealedBytesError, match="digest"):
         EncryptedColumns.from_bytes(changed(data, at, by), sha256=digest(data))
-    answer = EncryptedScores(LINEAR, "k", 1, "predictor", Link.IDENTITY, 1.0, columns.bodies)
+    answer = EncryptedScores(
+        LINEAR,
+        "k",
+        1,
+        packing=Packing.SINGLE,
+        answer=Answer.PREDICTOR,
+        link=Link.IDENTITY,
+        factor=1.0,
+        bodies=columns.bodies,
+    )
     with pytest.raises(SealedBytesError, match="digest"):
         EncryptedScores.from_bytes(
             changed(answer.to_bytes(), at, by), sha256=digest(answer.to_bytes())

@@ -78,6 +78,7 @@ def test_another_form_is_refused_even_under_its_own_digest(data: bytes):
 COLUMNS = {
     "bounds": ["1.0", "2.5"],
     "key": "k",
+    "packing": "single",
     "parameters": LINEAR.to_json(),
     "rows": 2049,
 }
@@ -86,6 +87,7 @@ SCORES = {
     "factor": "2.5",
     "key": "k",
     "link": "logistic",
+    "packing": "single",
     "parameters": LINEAR.to_json(),
     "rows": 2049,
 }
@@ -122,6 +124,8 @@ def test_a_good_header_is_read():
         {"bounds": "12"},
         {"bounds": ["1.0"] * 5000},
         {"key": 5},
+        {"packing": "paired", "rows": 4096},
+        {"packing": None},
         {"more": 1},
         {"parameters": Parameters(4096, (60, 49), 20, 20).to_json()},
         {"parameters": LINEAR.to_json() | {"prime_bits": [60, 60]}},
@@ -143,6 +147,7 @@ def test_a_header_of_columns_that_cannot_be_is_refused(change: dict[str, object]
         {"factor": 2.5},
         {"rows": 4097},
         {"key": None},
+        {"packing": "double"},
         {"parameters": {}},
     ],
 )

@@ -4,11 +4,27 @@ import math
 import numpy as np
 import pytest
 
-from privacy.ckks.encrypted import Answer
-from privacy.ckks.model import LinearModel, Link, SquareNetwork, model_from_json
-from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE
-from privacy.ckks.plan import plan_scores
+from privacy.ckks.batches import Packing
+from privacy.ckks.encrypted import Answer, EncryptedColumns
+from privacy.ckks.model import LinearModel, Link, Model, SquareNetwork, model_from_json
+from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE, SUMS, Parameters
+from privacy.ckks.plan import Plan, plan_scores
 from privacy.errors import ColumnsError, ModelError, ParametersError
+
+
+def plan(
+    model: Model,
+    bounds: tuple[float, ...],
+    parameters: Parameters,
+    *,
+    probabilities: bool,
+    packing: Packing = Packing.SINGLE,
+) -> Plan:
+    columns = EncryptedColumns(
+        parameters, "k", rows=1, packing=packing, bounds=bounds, bodies=(b"body",) * len(bounds)
+    )
+    return plan_scores(columns=columns, model=model, probabilities=probabilities)
+
 
 LOGISTIC = LinearModel((0.1, -2.0, 1e-7), 0.25, Link.LOGISTIC)
 NETWORK = SquareNetwork(((1.0, 2.0), (0.5, -0.5)), (0.0, 1.0), (2.0, -1.0), 3.0)
@@ -90,10 +106,10 @@ def test_predictions_in_the_clear_are_the_formulas():
 
 def test_a_plan_keeps_every_score_in_the_unit_range():
     bounds = (10.0, 0.5, 1e6)
-    plan = plan_scores(LOGISTIC, bounds, LINEAR, probabilities=False)
-    assert np.isclose(np.abs(plan.weights).sum() + abs(plan.offsets).sum(), 1)
-    assert plan.factor == pytest.approx(1.0 + 1.0 + 0.1 + 0.25)
-    net = plan_scores(NETWORK, (1.0, 2.0), SQUARE, probabilities=False)
+    made = plan(LOGISTIC, bounds, LINEAR, probabilities=False)
+    assert np.isclose(np.abs(made.weights).sum() + abs(made.offsets).sum(), 1)
+    assert made.factor == pytest.approx(1.0 + 1.0 + 0.1 + 0.25)
+    net = plan(NETWORK, (1.0, 2.0), SQUARE, probabilities=False)
     spans = np.abs(net.weights).sum(axis=1) + np.abs(net.offsets)
     assert (spans**2).sum() + abs(net.details["intercept"]) == pytest.approx(1)
 
@@ -102,42 +118,56 @@ def test_a_unit_without_weights_is_a_constant_and_one_without_output_is_dropped(
     network = SquareNetwork(
         ((0.0, 0.0), (1.0, 1.0), (9.0, 9.0)), (3.0, 0.0, 1.0), (2.0, 1.0, 0.0), 1.0
     )
-    plan = plan_scores(network, (1.0, 1.0), SQUARE, probabilities=False)
-    assert plan.weights.shape == (1, 2)
-    assert plan.details["intercept"] * plan.factor == pytest.approx(1 + 2 * 9)
+    made = plan(network, (1.0, 1.0), SQUARE, probabilities=False)
+    assert made.weights.shape == (1, 2)
+    assert made.details["intercept"] * made.factor == pytest.approx(1 + 2 * 9)
 
 
 def test_a_model_of_other_columns_is_refused():
     with pytest.raises(ColumnsError, match="3 columns"):
-        plan_scores(LOGISTIC, (1.0, 1.0), LINEAR, probabilities=False)
+        plan(LOGISTIC, (1.0, 1.0), LINEAR, probabilities=False)
 
 
 def test_a_network_needs_a_deeper_set_than_a_linear_model():
-    assert plan_scores(NETWORK, (1.0, 1.0), SQUARE, probabilities=False).answer is Answer.SCORE
+    assert plan(NETWORK, (1.0, 1.0), SQUARE, probabilities=False).answer is Answer.SCORE
     with pytest.raises(ParametersError):
-        plan_scores(NETWORK, (1.0, 1.0), LINEAR, probabilities=False)
+        plan(NETWORK, (1.0, 1.0), LINEAR, probabilities=False)
 
 
 def test_probabilities_are_refused_where_the_predictor_may_leave_the_range():
     bounds = (1.0, 1.0, 1.0)
-    plan = plan_scores(LOGISTIC, bounds, SIGMOID, probabilities=True)
-    assert plan.answer is Answer.PROBABILITY
+    made = plan(LOGISTIC, bounds, SIGMOID, probabilities=True)
+    assert made.answer is Answer.PROBABILITY
     with pytest.raises(ModelError, match="predictor may leave"):
-        plan_scores(LOGISTIC, (1.0, 4.0, 1.0), SIGMOID, probabilities=True)
+        plan(LOGISTIC, (1.0, 4.0, 1.0), SIGMOID, probabilities=True)
 
 
 def test_probabilities_need_a_logistic_model_and_the_deepest_set():
     linear = LinearModel((1.0,), 0.0, Link.IDENTITY)
     logistic = LinearModel((1.0,), 0.0, Link.LOGISTIC)
-    plan_scores(logistic, (1.0,), SIGMOID, probabilities=True)
+    plan(logistic, (1.0,), SIGMOID, probabilities=True)
     with pytest.raises(ModelError):
-        plan_scores(linear, (1.0,), SIGMOID, probabilities=True)
+        plan(linear, (1.0,), SIGMOID, probabilities=True)
     with pytest.raises(ModelError):
-        plan_scores(NETWORK, (1.0, 1.0), SIGMOID, probabilities=True)
+        plan(NETWORK, (1.0, 1.0), SIGMOID, probabilities=True)
     with pytest.raises(ParametersError):
-        plan_scores(logistic, (1.0,), SQUARE, probabilities=True)
+        plan(logistic, (1.0,), SQUARE, probabilities=True)
 
 
 def test_scores_without_a_finite_bound_are_refused():
     with pytest.raises(ModelError):
-        plan_scores(LinearModel((1e90,), 0.0, Link.IDENTITY), (1e90,), LINEAR, probabilities=False)
+        plan(LinearModel((1e90,), 0.0, Link.IDENTITY), (1e90,), LINEAR, probabilities=False)
+
+
+def test_paired_rows_are_for_linear_predictors_alone():
+    plan(LOGISTIC, (1.0, 1.0, 1.0), SIGMOID, probabilities=False, packing=Packing.PAIRED)
+    with pytest.raises(ColumnsError, match="paired"):
+        plan(LOGISTIC, (1.0, 1.0, 1.0), SIGMOID, probabilities=True, packing=Packing.PAIRED)
+    with pytest.raises(ColumnsError, match="paired"):
+        plan(NETWORK, (1.0, 1.0), SQUARE, probabilities=False, packing=Packing.PAIRED)
+
+
+def test_columns_for_sums_are_not_scored():
+    for parameters, packing in ((SUMS, Packing.SINGLE), (LINEAR, Packing.MOMENTS)):
+        with pytest.raises(ParametersError, match="sums"):
+            plan(LOGISTIC, (1.0, 1.0, 1.0), parameters, probabilities=False, packing=packing)

@@ -3,12 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from privacy.ckks.batches import Packing, cut
 from privacy.ckks.parameters import (
     LINEAR,
     MAX_MODULUS_BITS,
     NAMED,
-    SIGMOID,
-    SQUARE,
     Parameters,
     check_named,
 )
@@ -97,9 +96,14 @@ def test_what_is_no_such_object_is_refused(value: object):
         Parameters.from_json(value)
 
 
-def test_rows_are_cut_into_batches():
-    assert [LINEAR.batches(rows) for rows in (1, 2048, 2049, 10_000)] == [1, 1, 2, 5]
-    assert (SQUARE.slots, SIGMOID.slots) == (4096, 8192)
+@pytest.mark.parametrize("packing", Packing)
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 15, 16, 17, 23, 24, 25, 40])
+def test_every_row_stands_in_one_batch_and_none_overfills_it(rows: int, packing: Packing):
+    batches = cut(rows, 8, packing)
+    covered = [row for one in batches for row in range(one.start, one.start + one.rows)]
+    assert covered == list(range(rows))
+    assert all(one.rows == 16 if one.paired else 1 <= one.rows <= 8 for one in batches)
+    assert sum(one.paired for one in batches) == (rows // 16 if packing is Packing.PAIRED else 0)
 
 
 def test_the_polynomial_keeps_its_stated_error_over_its_range_and_not_outside():

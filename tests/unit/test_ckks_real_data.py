@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from privacy.ckks.batches import Packing
 from privacy.ckks.model import LinearModel, Link
 from privacy.ckks.parameters import LINEAR
 from tests.ckks_pair import pair
@@ -65,7 +66,7 @@ def test_credit_defaults_are_scored_as_in_the_clear():
     fitted = LogisticRegression(max_iter=1000).fit(rows, labels)
     fresh, _ = credit("test")
     with pair(LINEAR) as both:
-        columns = both.owner.encrypt(fresh, bounds_of(fresh))
+        columns = both.owner.encrypt(fresh, bounds_of(fresh), Packing.PAIRED)
         scores = both.scorer.score(model_of(fitted, Link.LOGISTIC), columns)
         raw = both.owner.decrypt_scores(scores)
     assert raw.values.shape == (6000,)
