@@ -29,6 +29,7 @@ HARNESS = {
     "federated_stock",
     "federated_trace",
     "privacy_intersection",
+    "privacy_ckks",
     "resuming",
     "table",
 }
