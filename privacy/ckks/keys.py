@@ -5,7 +5,7 @@ or forgotten argument can put one in (TenSEAL's `serialize(save_secret_key=True)
 not do: parse a key; SEAL does, in a child process, after the digest was checked.
 
     secret = SecretContext.generate(LINEAR)
-    data = secret.public.to_bytes()                       # 190 KiB for LINEAR
+    data = secret.public.to_bytes()                       # 140 KiB for LINEAR
     public = PublicContext.from_bytes(data, sha256=named_by_a_signed_statement)
 
 There are no Galois keys (33 MB): nothing here rotates. Relinearisation keys are made for `SIGMOID`
