@@ -269,8 +269,9 @@ class _Engine:
         """Adds noise wherever no row was declared: slots beyond, and all imaginary parts.
 
         Beyond the rows the weights are zero already, up to how an encoding rounds, and the noise
-        is 2^40 times that. An imaginary part may hold a second row that nobody declared, and
-        without Galois keys it cannot be taken off: there the noise alone stands before a score.
+        is 2^40 times that for values within their bounds. An imaginary part may hold a second row
+        that nobody declared, and without Galois keys it cannot be taken off: there the noise
+        alone stands before a score.
         """
         drawn = np.frombuffer(random_bytes(16 * self._slots), dtype=np.uint64)
         noise = ((drawn / 2.0**63 - 1.0) * NOISE).view(np.complex128)

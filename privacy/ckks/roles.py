@@ -8,9 +8,9 @@ bill, and a scorer returns nothing about slots beyond.
         columns = owner.encrypt(rows, bounds, Packing.PAIRED)
         raw = owner.decrypt_scores(scorer.score(model, columns))
 
-Each role has a child process of its own, which takes 0.4 s to start and answers many requests.
-SEAL works while Python's lock is held, so two scorers in one process would take turns; two
-children do not.
+Each role has a child process of its own, which takes about 0.2 s to start and answers many
+requests. SEAL works while Python's lock is held, so two scorers in one process would take turns;
+two children do not.
 """
 
 from types import TracebackType

@@ -61,6 +61,7 @@ def test_breast_cancer_is_scored_as_in_the_clear():
     assert np.abs(linear.values - size.predict(rows[:, 1:])).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_credit_defaults_are_scored_as_in_the_clear():
     rows, labels = credit("guest")
     fitted = LogisticRegression(max_iter=1000).fit(rows, labels)

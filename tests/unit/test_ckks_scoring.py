@@ -10,8 +10,10 @@ from privacy.child import ChildLimits
 from privacy.ckks.batches import Packing
 from privacy.ckks.container import digest
 from privacy.ckks.encrypted import EncryptedColumns, EncryptedScores
+from privacy.ckks.engine import _Engine
 from privacy.ckks.model import LinearModel, Link, SquareNetwork
 from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE, Parameters
+from privacy.ckks.plan import plan_scores
 from privacy.ckks.results import NOISE_BITS
 from privacy.ckks.roles import Scorer
 from privacy.ckks.sigmoid import fit_sigmoid, sigmoid
@@ -209,10 +211,36 @@ def test_one_billed_row_can_carry_more_than_one_weight(linear: Pair):
     assert [round(score), round((score - 3) * 1000)] == [3, 5]
 
 
-def test_the_same_columns_scored_twice_give_other_ciphertexts(linear: Pair):
-    columns = linear.owner.encrypt(rows_within(BOUNDS, 2048), BOUNDS)
+class PlainEngine(_Engine):
+    """The engine without the fresh encryption of zero."""
+
+    def _rerandomise(self, result: object) -> None:
+        """Leaves the result as it is."""
+
+
+def scored_here(
+    engine: _Engine, both: Pair, columns: EncryptedColumns, model: LinearModel
+) -> bytes:
+    """One batch scored by an engine in this process."""
+    engine.set_parameters(LINEAR.to_json(), [])
+    engine.take_public({}, both.secret.public.bodies)
+    plan = plan_scores(model, columns, probabilities=False)
+    shape = {"rows": columns.rows, "columns": columns.columns, "packing": columns.packing}
+    numbers = [plan.weights.tobytes(), plan.offsets.tobytes()]
+    (body,) = engine.score({"method": plan.method, **shape}, [*numbers, *columns.bodies])
+    return body
+
+
+def test_a_guessed_model_cannot_be_confirmed_bit_by_bit_and_without_fresh_zeros_it_can(
+    linear: Pair,
+):
+    columns = linear.owner.encrypt(rows_within(BOUNDS, 4096), BOUNDS, Packing.PAIRED)
+    close = replace(MODEL, intercept=MODEL.intercept + 1e-9)
+    bodies = [scored_here(PlainEngine(), linear, columns, one) for one in (MODEL, MODEL, close)]
+    assert bodies[0] == bodies[1] != bodies[2]
     one, other = (linear.scorer.score(MODEL, columns) for _ in range(2))
     assert one.bodies != other.bodies
+    assert scored_here(_Engine(), linear, columns, MODEL) not in (*bodies, *one.bodies)
     values = [linear.owner.decrypt_scores(scores).values for scores in (one, other)]
     assert np.allclose(*values, atol=1e-5)
 
