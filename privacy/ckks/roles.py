@@ -136,7 +136,7 @@ class Owner(_Role):
                 the polynomial's error: a value was out of bounds, or the scores are damaged.
             ChildError: If the child fails or refuses a ciphertext.
         """
-        self._check_key(scores.key)
+        check_key(self._public, scores)
         slots = self._decrypt(scores.bodies, _SCORE_SCALES)
         values = _in_order(slots, scores) * scores.factor
         if scores.answer is Answer.PROBABILITY:
@@ -155,7 +155,7 @@ class Owner(_Role):
             SealedBytesError: If they are under another key.
             ChildError: If the child fails or refuses a ciphertext.
         """
-        self._check_key(sums.key)
+        check_key(self._public, sums)
         scale = sums.parameters.scale_bits
         scales = {"least_scale_bits": scale, "most_scale_bits": scale}
         bounds = np.array(sums.bounds)
@@ -177,10 +177,6 @@ class Owner(_Role):
     def _decrypt(self, bodies: tuple[bytes, ...], scales: dict[str, int]) -> Slots:
         opened = self._engine.ask("decrypt", scales, bodies)
         return np.stack([np.frombuffer(one, dtype=np.complex128) for one in opened])
-
-    def _check_key(self, key: str) -> None:
-        if key != self._public.sha256:
-            raise SealedBytesError("these bytes are encrypted under another key")
 
 
 class Scorer(_Role):
@@ -222,7 +218,7 @@ class Scorer(_Role):
             ColumnsError, ModelError, ParametersError: If columns, model and parameters do not fit.
             ChildError: If the child fails or refuses a ciphertext.
         """
-        self._check_key(columns)
+        check_key(self._public, columns)
         plan = plan_scores(model, columns, probabilities=probabilities)
         arguments = {
             "method": plan.method,
@@ -255,7 +251,7 @@ class Scorer(_Role):
             ColumnsError: If the columns are not packed for sums.
             ChildError: If the child fails or refuses a ciphertext.
         """
-        self._check_key(columns)
+        check_key(self._public, columns)
         if columns.packing is not Packing.MOMENTS:
             raise ColumnsError("sums need columns with squares beside the values")
         bodies = self._engine.ask("add_up", {"columns": columns.columns}, columns.bodies)
@@ -263,9 +259,19 @@ class Scorer(_Role):
             columns.parameters, columns.key, columns.rows, columns.bounds, tuple(bodies)
         )
 
-    def _check_key(self, columns: EncryptedColumns) -> None:
-        if columns.key != self._public.sha256:
-            raise SealedBytesError("these columns are encrypted under another key")
+
+def check_key(
+    public: PublicContext, encrypted: EncryptedColumns | EncryptedScores | EncryptedSums
+) -> None:
+    """Checks that something is encrypted under this key, and read with its parameters.
+
+    Raises:
+        SealedBytesError: If it is not.
+    """
+    if encrypted.key != public.sha256:
+        raise SealedBytesError("these bytes are encrypted under another key")
+    if encrypted.parameters != public.parameters:
+        raise SealedBytesError("these bytes name other parameters than their key has")
 
 
 def _in_order(slots: Slots, scores: EncryptedScores) -> Rows:

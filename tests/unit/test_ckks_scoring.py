@@ -12,7 +12,7 @@ from privacy.ckks.container import digest
 from privacy.ckks.encrypted import EncryptedColumns, EncryptedScores
 from privacy.ckks.engine import _Engine
 from privacy.ckks.model import LinearModel, Link, SquareNetwork
-from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE, Parameters
+from privacy.ckks.parameters import LINEAR, SIGMOID, SQUARE, SUMS, Parameters
 from privacy.ckks.plan import plan_scores
 from privacy.ckks.results import NOISE_BITS
 from privacy.ckks.roles import Scorer
@@ -300,6 +300,23 @@ def test_columns_and_scores_under_another_key_are_refused(linear: Pair):
         linear.scorer.score(MODEL, replace(columns, key="0" * 64))
     with pytest.raises(SealedBytesError, match="another key"):
         linear.owner.decrypt_scores(replace(scores, key="0" * 64))
+
+
+def test_columns_and_scores_with_parameters_other_than_their_keys_are_refused(linear: Pair):
+    columns = linear.owner.encrypt(rows_within(BOUNDS, 1), BOUNDS)
+    scores = linear.scorer.score(MODEL, columns)
+    with pytest.raises(SealedBytesError, match="other parameters"):
+        linear.scorer.score(NETWORK, replace(columns, parameters=SQUARE))
+    with pytest.raises(SealedBytesError, match="other parameters"):
+        linear.owner.decrypt_scores(replace(scores, parameters=SQUARE))
+
+
+def test_a_ciphertext_of_other_parameters_is_refused(linear: Pair):
+    columns = linear.owner.encrypt(rows_within(BOUNDS, 1), BOUNDS)
+    with pair(SUMS) as other:
+        foreign = other.owner.encrypt(rows_within(BOUNDS, 1), BOUNDS)
+    with pytest.raises(ChildRefusalError, match="ciphertext"):
+        linear.scorer.score(MODEL, replace(columns, bodies=foreign.bodies))
 
 
 @pytest.mark.parametrize(
