@@ -28,8 +28,8 @@ HARNESS = {
     "federated_plain",
     "federated_stock",
     "federated_trace",
-    "privacy_intersection",
     "privacy_ckks",
+    "privacy_intersection",
     "resuming",
     "table",
 }
