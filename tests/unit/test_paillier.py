@@ -10,7 +10,7 @@ from privacy import paillier
 from privacy.errors import CiphertextError, KeyFileError, VectorError, WeakKeyError
 from privacy.fixedpoint import Scale, decode, decode_integers, encode, plan_scale
 from privacy.masking import MaskKey, mask, mask_context
-from privacy.paillier import PublicKey, SecretKey
+from privacy.paillier import PublicKey, SecretKey, randomness
 
 LARGEST = np.array([2**64 - 1], np.uint64)
 
@@ -94,7 +94,7 @@ def test_the_randomness_of_each_ciphertext_is_fresh(
         return (pair[1] * pow(pair[0], -1, square) - 1) % square
 
     fresh = difference(paillier.encrypt(secret.public, words))
-    monkeypatch.setattr(paillier, "random_unit", lambda _: 12345)
+    monkeypatch.setattr(randomness, "random_bytes", lambda length: b"*" * length)
     reused = difference(paillier.encrypt(secret.public, words))
     assert fresh % n != 0
     assert (reused % n, reused // n) == (0, 42)
@@ -108,7 +108,7 @@ def test_weak_and_odd_lengths_are_not_generated(bits: int):
 
 def test_a_2047_bit_modulus_is_refused_and_its_2048_bit_twin_is_accepted(secret: SecretKey):
     assert secret.public.bits == 2048
-    assert PublicKey(secret.public.n) == secret.public
+    assert PublicKey(secret.public.n).n == secret.public.n
     with pytest.raises(WeakKeyError, match="2047 bits"):
         PublicKey((secret.public.n >> 1) | 1)
 
@@ -122,8 +122,11 @@ def test_moduli_of_the_wrong_form_are_refused(secret: SecretKey):
 
 
 def test_a_public_key_travels_as_json(secret: SecretKey):
-    assert secret.public.to_json() == {"n": f"{secret.public.n:x}"}
+    assert secret.public.to_json() == {"n": f"{secret.public.n:x}", "primes": "blum"}
     assert PublicKey.from_json(secret.public.to_json()) == secret.public
+    silent = PublicKey(secret.public.n)
+    assert silent.to_json() == {"n": f"{secret.public.n:x}"}
+    assert PublicKey.from_json(silent.to_json()) == silent != secret.public
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,11 @@ def test_a_public_key_travels_as_json(secret: SecretKey):
         lambda text: {"n": text + "\n"},
         lambda text: {"n": int(text, 16)},
         lambda text: {"n": text, "g": "1"},
+        lambda text: {"n": text, "primes": "blum", "g": "1"},
+        lambda text: {"n": text, "primes": "safe"},
+        lambda text: {"n": text, "primes": True},
+        lambda text: {"n": text, "primes": ["blum"]},
+        lambda _: {"primes": "blum"},
         lambda _: {"n": "f" * 10**6},
         lambda _: {},
         lambda text: text,

@@ -1,0 +1,51 @@
+"""Sums under a key: words are encrypted, added while encrypted, and the sum is opened.
+
+Paillier's scheme ("Public-Key Cryptosystems Based on Composite Degree Residuosity Classes",
+EUROCRYPT 1999) with g = n + 1. This package is the only door to `phe`.
+
+What it decides: which keys and ciphertexts are acceptable, and that a decrypted number can be the
+sum it claims to be. What it does not do: hide one party's number from the holder of the secret
+key, which opens any ciphertext that it gets to see. So nodes mask first (`privacy.masking`), and
+masks cancel in the opened sum modulo 2^64.
+
+    secret = SecretKey.generate()                        # the researcher's, never the operator's
+    column = encrypt(secret.public, words)               # at each node, after masking
+    total = add(secret.public, [column, other_column])   # at the operator, without any secret
+    words = decrypt_words(secret, total, parties=2)      # at the researcher
+
+Its modules, from below:
+
+    keys          which moduli, how primes are drawn, a secret's file
+    randomness    what hides a plaintext, in full or by short exponents from a table
+    cipher        ciphertexts: added, weighted, opened, as bytes; one word in each
+    interop       keys and ciphertexts to phe and back
+"""
+
+from privacy.paillier.cipher import (
+    add,
+    add_public,
+    check_ciphertexts,
+    ciphertexts_from_bytes,
+    ciphertexts_to_bytes,
+    decrypt_words,
+    encrypt,
+)
+from privacy.paillier.keys import DEFAULT_BITS, MAX_BITS, MIN_BITS, PublicKey, SecretKey
+from privacy.paillier.randomness import Encryptor, encryptor_for
+
+__all__ = [
+    "DEFAULT_BITS",
+    "MAX_BITS",
+    "MIN_BITS",
+    "Encryptor",
+    "PublicKey",
+    "SecretKey",
+    "add",
+    "add_public",
+    "check_ciphertexts",
+    "ciphertexts_from_bytes",
+    "ciphertexts_to_bytes",
+    "decrypt_words",
+    "encrypt",
+    "encryptor_for",
+]
