@@ -8,16 +8,19 @@ sum it claims to be. What it does not do: hide one party's number from the holde
 key, which opens any ciphertext that it gets to see. So nodes mask first (`privacy.masking`), and
 masks cancel in the opened sum modulo 2^64.
 
-    secret = SecretKey.generate()                        # the researcher's, never the operator's
-    column = encrypt(secret.public, words)               # at each node, after masking
-    total = add(secret.public, [column, other_column])   # at the operator, without any secret
-    words = decrypt_words(secret, total, parties=2)      # at the researcher
+    secret = SecretKey.generate()                            # the researcher's
+    encryptor, packing = encryptor_for(secret.public), Packing(weight=2)
+    column = seal(encryptor, packing, words)                 # at each node, after masking
+    total = add_columns([column, other_column])              # at the operator, without a secret
+    words = open_column(secret, total)                       # at the researcher
 
 Its modules, from below:
 
     keys          which moduli, how primes are drawn, a secret's file
     randomness    what hides a plaintext, in full or by short exponents from a table
     cipher        ciphertexts: added, weighted, opened, as bytes; one word in each
+    packing       many words in one plaintext, and why no slot overflows
+    columns       packed vectors: added, weighted, grouped, folded, opened
     interop       keys and ciphertexts to phe and back
 """
 
@@ -30,7 +33,20 @@ from privacy.paillier.cipher import (
     decrypt_words,
     encrypt,
 )
+from privacy.paillier.columns import (
+    PackedColumn,
+    add_columns,
+    add_public_words,
+    fold,
+    group_columns,
+    open_column,
+    read_signed,
+    rerandomise_column,
+    seal,
+    weigh_columns,
+)
 from privacy.paillier.keys import DEFAULT_BITS, MAX_BITS, MIN_BITS, PublicKey, SecretKey
+from privacy.paillier.packing import Packing
 from privacy.paillier.randomness import Encryptor, encryptor_for
 
 __all__ = [
@@ -38,14 +54,25 @@ __all__ = [
     "MAX_BITS",
     "MIN_BITS",
     "Encryptor",
+    "PackedColumn",
+    "Packing",
     "PublicKey",
     "SecretKey",
     "add",
+    "add_columns",
     "add_public",
+    "add_public_words",
     "check_ciphertexts",
     "ciphertexts_from_bytes",
     "ciphertexts_to_bytes",
     "decrypt_words",
     "encrypt",
     "encryptor_for",
+    "fold",
+    "group_columns",
+    "open_column",
+    "read_signed",
+    "rerandomise_column",
+    "seal",
+    "weigh_columns",
 ]
