@@ -1,4 +1,4 @@
-"""Sums under a key: words are encrypted, added while encrypted, and the sum is opened.
+"""Sums under a key: words are packed and encrypted, added while encrypted, and the sum is opened.
 
 Paillier's scheme ("Public-Key Cryptosystems Based on Composite Degree Residuosity Classes",
 EUROCRYPT 1999) with g = n + 1. This package is the only door to `phe`.
@@ -8,11 +8,11 @@ sum it claims to be. What it does not do: hide one party's number from the holde
 key, which opens any ciphertext that it gets to see. So nodes mask first (`privacy.masking`), and
 masks cancel in the opened sum modulo 2^64.
 
-    secret = SecretKey.generate()                            # the researcher's
+    secret = SecretKey.generate()                                  # the researcher's
     encryptor, packing = encryptor_for(secret.public), Packing(weight=2)
-    column = seal(encryptor, packing, words)                 # at each node, after masking
-    total = add_columns([column, other_column])              # at the operator, without a secret
-    words = open_column(secret, total)                       # at the researcher
+    column = seal(encryptor, packing, words)                       # at each node, after masking
+    total = add_columns([column, other_column])                    # at the operator, no secret
+    words = open_column(secret, total)                             # at the researcher
 
 Its modules, from below:
 
@@ -21,6 +21,7 @@ Its modules, from below:
     cipher        ciphertexts: added, weighted, opened, as bytes; one word in each
     packing       many words in one plaintext, and why no slot overflows
     columns       packed vectors: added, weighted, grouped, folded, opened
+    totals        single totals, means and variances, linear scores
     interop       keys and ciphertexts to phe and back
 """
 
@@ -48,12 +49,22 @@ from privacy.paillier.columns import (
 from privacy.paillier.keys import DEFAULT_BITS, MAX_BITS, MIN_BITS, PublicKey, SecretKey
 from privacy.paillier.packing import Packing
 from privacy.paillier.randomness import Encryptor, encryptor_for
+from privacy.paillier.totals import (
+    LinearModel,
+    Moments,
+    decode_moments,
+    encode_moments,
+    open_total,
+    seal_for_total,
+)
 
 __all__ = [
     "DEFAULT_BITS",
     "MAX_BITS",
     "MIN_BITS",
     "Encryptor",
+    "LinearModel",
+    "Moments",
     "PackedColumn",
     "Packing",
     "PublicKey",
@@ -65,14 +76,18 @@ __all__ = [
     "check_ciphertexts",
     "ciphertexts_from_bytes",
     "ciphertexts_to_bytes",
+    "decode_moments",
     "decrypt_words",
+    "encode_moments",
     "encrypt",
     "encryptor_for",
     "fold",
     "group_columns",
     "open_column",
+    "open_total",
     "read_signed",
     "rerandomise_column",
     "seal",
+    "seal_for_total",
     "weigh_columns",
 ]
