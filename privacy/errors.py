@@ -35,7 +35,8 @@
     ├── ColumnsError                rows that cannot be encrypted, or do not fit a model
     ├── ModelError                  a model that cannot be evaluated on encrypted columns
     ├── SealedBytesError            encrypted bytes of another digest, too long, or of another form
-    └── ApproximationError          a result outside the range where its approximation holds
+    ├── ApproximationError          a result outside the range where its approximation holds
+    └── EncryptionPoolError         processes that encrypt ended early, or were never to be had
 
 No message holds a secret or a value: at most a position, a length, a limit or a party's id. Where
 one party's input is at fault, its id stands in `party` too.
@@ -202,3 +203,7 @@ class SealedBytesError(PrivacyError):
 
 class ApproximationError(PrivacyError):
     """A result lies outside the range where its approximation holds."""
+
+
+class EncryptionPoolError(PrivacyError):
+    """A process that encrypts ended before its work was done; nothing was returned."""

@@ -22,6 +22,7 @@ Its modules, from below:
     packing       many words in one plaintext, and why no slot overflows
     columns       packed vectors: added, weighted, grouped, folded, opened
     totals        single totals, means and variances, linear scores
+    pool          encrypting on several cores
     interop       keys and ciphertexts to phe and back
 """
 
@@ -48,6 +49,7 @@ from privacy.paillier.columns import (
 )
 from privacy.paillier.keys import DEFAULT_BITS, MAX_BITS, MIN_BITS, PublicKey, SecretKey
 from privacy.paillier.packing import Packing
+from privacy.paillier.pool import EncryptionPool
 from privacy.paillier.randomness import Encryptor, encryptor_for
 from privacy.paillier.totals import (
     LinearModel,
@@ -62,6 +64,7 @@ __all__ = [
     "DEFAULT_BITS",
     "MAX_BITS",
     "MIN_BITS",
+    "EncryptionPool",
     "Encryptor",
     "LinearModel",
     "Moments",
