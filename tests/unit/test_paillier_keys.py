@@ -122,6 +122,11 @@ def test_an_encryptor_is_kept_for_its_key(secret: SecretKey):
     assert paillier.encryptor_for(PublicKey(secret.public.n)) is not kept
 
 
+def base_of(source: ShortRandomness) -> int:
+    high, low = source._blocks[0][1]
+    return int(low + high * source._n)
+
+
 def test_the_comb_is_the_power_that_its_digits_say(
     secret: SecretKey, monkeypatch: pytest.MonkeyPatch
 ):
@@ -135,8 +140,7 @@ def test_the_comb_is_the_power_that_its_digits_say(
         for tooth in range(TEETH):
             bit = (tooth * BLOCKS + block) * columns + columns - 1 - column
             exponent |= (digit >> tooth & 1) << bit
-    base = source._blocks[0][1]
-    assert source.draw() == pow(int(base), exponent, square)
+    assert source.draw() == pow(base_of(source), exponent, square)
     # Every exponent of this length has one row of digits: none is more likely than another.
     assert TEETH * BLOCKS * columns == 1024
 
@@ -151,16 +155,16 @@ def test_the_base_of_short_exponents_is_a_root_of_jacobi_symbol_one_and_no_squar
     secret: SecretKey,
 ):
     p, q = secret.raw_primes()
-    base = ShortRandomness(secret.public)._blocks[0][1]
+    base = base_of(ShortRandomness(secret.public))
     # -x² is a square modulo neither prime; its n-th power neither, since n is odd.
     assert (gmpy2.legendre(base, p), gmpy2.legendre(base, q)) == (-1, -1)
     # It is an n-th residue: it opens to zero.
-    assert decrypt(secret, [int(base)]) == [0]
+    assert decrypt(secret, [base]) == [0]
 
 
 def test_two_encryptors_of_a_key_share_no_base(secret: SecretKey):
     one, other = ShortRandomness(secret.public), ShortRandomness(secret.public)
-    assert one._blocks[0][1] != other._blocks[0][1]
+    assert base_of(one) != base_of(other)
 
 
 def test_rerandomised_ciphertexts_open_alike_and_cannot_be_guessed(secret: SecretKey):
