@@ -195,7 +195,7 @@ class Contribution(_Said):
 
     Attributes:
         words: masked 64-bit words, each little-endian, in the order of the question's layout.
-        ciphertexts: encryptions of masked values instead, for an encrypted task.
+        ciphertexts: encryptions of the masked words instead, packed, for an encrypted task.
         seed_commitment: 32 bytes by which a seed that others put together can be checked.
         next_mask_key: the node's signed keys for the following round; they say what it answered.
 
@@ -203,7 +203,7 @@ class Contribution(_Said):
         MessageError: both words and ciphertexts, or neither.
     """
 
-    type: ClassVar[str] = "contribution/v3"
+    type: ClassVar[str] = "contribution/v4"
     words: bytes | None = field(metadata=forms.WORDS_OR_NONE)
     ciphertexts: tuple[bytes, ...] | None = field(metadata=forms.BLOBS_OR_NONE)
     seed_commitment: bytes = field(metadata=forms.COMMITMENT)

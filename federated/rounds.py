@@ -15,7 +15,7 @@ checked against what its owner committed to or signed. See `privacy.recovery`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -31,7 +31,8 @@ from ledger.keys import VerifyKey
 from ledger.statements.envelope import open_
 from ledger.statements.receipt import Receipt
 from privacy import masking, paillier, recovery
-from privacy.errors import CiphertextError
+from privacy.errors import CiphertextError, VectorError
+from privacy.paillier import PackedColumn, Packing, PublicKey
 
 _WORD: Final = np.dtype("<u8")
 
@@ -100,16 +101,31 @@ class RoundRecord:
         """By asset, the request and the reply."""
         return {asset: (self.request, body) for asset, body in self.contributions.items()}
 
-    def open(self, job: str, attempt: int) -> dict[str, Contribution]:
+    @property
+    def packing(self) -> Packing:
+        """How an encrypted task's words share plaintexts: as `packing_for` says of those asked."""
+        return packing_for(RoundRequest.from_bytes(self.request).mask_keys)
+
+    def open(
+        self, job: str, attempt: int, public: PublicKey | None = None
+    ) -> dict[str, Contribution]:
         """Read and check every contribution.
+
+        Args:
+            job: what they must be made for.
+            attempt: see `job`.
+            public: the buyer's key, of an encrypted task.
 
         Raises:
             ContributionError: one is malformed, or not the one asked for.
         """
-        return {asset: self.open_one(asset, job, attempt) for asset in self.contributions}
+        return {asset: self.open_one(asset, job, attempt, public) for asset in self.contributions}
 
-    def open_one(self, asset: str, job: str, attempt: int) -> Contribution:
+    def open_one(
+        self, asset: str, job: str, attempt: int, public: PublicKey | None = None
+    ) -> Contribution:
         """Read and check one contribution; as `open`."""
+        words = self.question.words
         return read_contribution(
             self.contributions[asset],
             self.question,
@@ -117,6 +133,7 @@ class RoundRecord:
             job=job,
             attempt=attempt,
             round_number=self.number,
+            ciphertexts=None if public is None else self.packing.plaintexts(public, words),
         )
 
 
@@ -159,7 +176,14 @@ def read_reports(replies: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 
 
 def read_contribution(
-    body: bytes, question: Question, *, asset: str, job: str, attempt: int, round_number: int
+    body: bytes,
+    question: Question,
+    *,
+    asset: str,
+    job: str,
+    attempt: int,
+    round_number: int,
+    ciphertexts: int | None = None,
 ) -> Contribution:
     """Read a contribution and check that it is the one asked for.
 
@@ -170,10 +194,12 @@ def read_contribution(
         job: and so on: what it must be made for.
         attempt: see `job`.
         round_number: see `job`.
+        ciphertexts: how many are due, of an encrypted task; None where words are.
 
     Raises:
         ContributionError: malformed; another asset's (one node repeating another); made for another
-            job, attempt or round (an old one repeated); or of another length than the question's.
+            job, attempt or round (an old one repeated); of another kind, words or ciphertexts, or
+            another length than what was asked for.
     """
     try:
         found = Contribution.from_bytes(body)
@@ -184,7 +210,8 @@ def read_contribution(
         "job": (found.job, job),
         "attempt": (found.attempt, attempt),
         "round": (found.round, round_number),
-        "length": (_length(found), question.words),
+        "form": (found.words is None, ciphertexts is not None),
+        "length": (_length(found), question.words if ciphertexts is None else ciphertexts),
     }
     for name, (has, wants) in pairs.items():
         if has != wants:
@@ -279,10 +306,37 @@ def correction_of(record: RoundRecord, contributions: Mapping[str, Contribution]
     )
 
 
+def packing_for(parties: Collection[str]) -> Packing:
+    """Return how an encrypted task's words share plaintexts in a round.
+
+    Args:
+        parties: all who were asked. A slot has room for each of them, whoever contributes, and for
+            what takes the masks off.
+    """
+    return Packing(weight=len(parties) + 1)
+
+
+def encrypt_words(public: PublicKey, words: Words, parties: Collection[str]) -> tuple[bytes, ...]:
+    """Return masked words as a contribution to an encrypted task carries them.
+
+    Args:
+        public: the buyer's key. Its table is made once and kept in this process.
+        words: uint64[question.words], masked.
+        parties: all who were asked in this round.
+
+    Returns:
+        Ciphertexts of packed words, each big-endian in `public.ciphertext_bytes` bytes.
+    """
+    column = paillier.seal(paillier.encryptor_for(public), packing_for(parties), words)
+    return _write_column(column)
+
+
 def add_ciphertexts(
-    record: RoundRecord, contributions: Mapping[str, Contribution], public: paillier.PublicKey
+    record: RoundRecord, contributions: Mapping[str, Contribution], public: PublicKey
 ) -> tuple[bytes, ...]:
     """Add encrypted words and take the masks off, without opening any.
+
+    The same for everybody who adds, since the buyer adds once more and compares.
 
     Args:
         record: the round, with its opened secrets.
@@ -290,12 +344,11 @@ def add_ciphertexts(
         public: the buyer's key.
 
     Returns:
-        question.words ciphertexts of `public.ciphertext_bytes` bytes each. The buyer opens them
-        with `paillier.decrypt_words`, for one party more than contributed, which reduces them
-        modulo 2^64.
+        As many ciphertexts as one contribution has; `decrypt_sum` opens them.
 
     Raises:
-        ContributionError: one carries words, or something that is no ciphertext under this key.
+        ContributionError: one carries words, something that is no ciphertext under this key, or
+            too few or too many.
         VectorError: there is none.
         RecoveryError: as `correction_of`.
     """
@@ -304,28 +357,54 @@ def add_ciphertexts(
         if contribution.ciphertexts is None:
             raise ContributionError(asset, "wrong_form")
         try:
-            columns.append(read_ciphertexts(contribution.ciphertexts, public))
+            columns.append(_read_column(record, contribution.ciphertexts, public, units=1))
         except CiphertextError:
             raise ContributionError(asset, "wrong_form") from None
-    total = paillier.add(public, columns)
-    less = np.zeros(len(total), np.uint64) - correction_of(record, contributions)
-    return write_ciphertexts(paillier.add_public(public, total, less), public)
+        except VectorError:
+            raise ContributionError(asset, "wrong_length") from None
+    total = paillier.add_columns(columns)
+    less = np.zeros(total.length, np.uint64) - correction_of(record, contributions)
+    return _write_column(paillier.add_public_words(total, less))
 
 
-def write_ciphertexts(ciphertexts: list[int], public: paillier.PublicKey) -> tuple[bytes, ...]:
-    """Return each ciphertext as it travels: big-endian, all of one length."""
-    return tuple(paillier.ciphertexts_to_bytes(public, [one]) for one in ciphertexts)
+def decrypt_sum(record: RoundRecord, total: tuple[bytes, ...], secret: paillier.SecretKey) -> Words:
+    """Open the sum of an encrypted task, as its buyer.
+
+    Args:
+        record: the round.
+        total: what `add_ciphertexts` returned.
+        secret: of the key that it is under.
+
+    Returns:
+        uint64[question.words], reduced modulo 2^64; the masks are gone from it.
+
+    Raises:
+        CiphertextError: something else, or a sum that the contributions cannot have.
+        VectorError: too few or too many ciphertexts.
+    """
+    # One more than contributed: what takes the masks off was added too.
+    units = len(record.contributions) + 1
+    return paillier.open_column(secret, _read_column(record, total, secret.public, units=units))
 
 
-def read_ciphertexts(parts: tuple[bytes, ...], public: paillier.PublicKey) -> list[int]:
-    """Return the ciphertexts that `write_ciphertexts` wrote.
+def _write_column(column: PackedColumn) -> tuple[bytes, ...]:
+    public = column.public
+    return tuple(paillier.ciphertexts_to_bytes(public, [one]) for one in column.ciphertexts)
+
+
+def _read_column(
+    record: RoundRecord, parts: tuple[bytes, ...], public: PublicKey, *, units: int
+) -> PackedColumn:
+    """Return what `_write_column` wrote.
 
     Raises:
         CiphertextError: one has another length, or is no ciphertext under this key.
+        VectorError: too few or too many for the question's words.
     """
     if any(len(part) != public.ciphertext_bytes for part in parts):
         raise CiphertextError("a ciphertext has another length than this key's")
-    return paillier.ciphertexts_from_bytes(public, b"".join(parts))
+    numbers = tuple(int.from_bytes(part, "big") for part in parts)
+    return PackedColumn(public, record.packing, record.question.words, units, numbers)
 
 
 def words_to_bytes(words: Words) -> bytes:

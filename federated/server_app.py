@@ -195,7 +195,8 @@ class _Conversation:
         """Return an opened round: one that was asked before this attempt, or a new one."""
         if place < len(self._rounds):
             record = self._rounds[place]
-            return record, record.open(self._session.job, record.attempt)
+            key = self._session.encryption_key
+            return record, record.open(self._session.job, record.attempt, key)
         return self._ask(question)
 
     # One round: question, list of survivors, secrets.
@@ -268,16 +269,13 @@ class _Conversation:
     ) -> dict[str, Contribution]:
         """Check the contributions of a round, their kind, and the keys that came with them."""
         session = self._session
-        encrypted, failures, found = session.encryption_key is not None, {}, {}
+        key, failures, found = session.encryption_key, {}, {}
         record = RoundRecord(number, question, request, bodies, Opened({}, {}))
         for asset in bodies:
             try:
-                found[asset] = record.open_one(asset, session.job, self._exchange.attempt)
+                found[asset] = record.open_one(asset, session.job, self._exchange.attempt, key)
             except ContributionError as error:
                 failures[asset] = error.reason
-                continue
-            if (found[asset].words is None) != encrypted:
-                failures[asset] = "wrong_form"
         if failures:
             raise StoppedError(failures)
         self._look_at_keys(

@@ -24,7 +24,7 @@ from federated.rounds import (
     RoundRecord,
     add_ciphertexts,
     add_words,
-    read_ciphertexts,
+    decrypt_sum,
     read_reports,
 )
 from federated.tasks import JointTask, Task, replay
@@ -32,8 +32,8 @@ from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.errors import EncodingError, LedgerError
 from ledger.statements import Asset, Job, Receipt, Release
 from marketplace.errors import MarketplaceError
-from privacy.errors import PrivacyError
-from privacy.paillier import PublicKey, SecretKey, decrypt_words
+from privacy.errors import PrivacyError, WeakKeyError
+from privacy.paillier import PublicKey, SecretKey
 
 
 class ResultError(MarketplaceError):
@@ -214,24 +214,25 @@ def _decrypted(
 ) -> dict[str, Any]:
     if secret is None:
         raise ResultError("the result is encrypted: the researcher's secret key is needed")
-    public = PublicKey.from_json(evidence.job.encryption_key)
+    try:
+        public = PublicKey.from_json(evidence.job.encryption_key)
+    except WeakKeyError:
+        raise ResultError("the job was signed with something that is no encryption key") from None
     # A job of before may not speak of the primes' form, which a loaded key shows by itself.
     if public.n != secret.public.n:
         raise ResultError("the job was signed with another encryption key than this one")
     if len(rounds) != 1:
         raise ResultError(f"the nodes were asked {len(rounds)} rounds where this job has one")
     record = rounds[0]
-    contributions = record.open(evidence.job_id, _attempt(record))
+    contributions = record.open(evidence.job_id, _attempt(record), public)
     total = add_ciphertexts(record, contributions, public)
     if released != {"ciphertexts": [b64encode(each) for each in total]}:
         raise ResultError("the encrypted sum is not that of the receipted contributions")
-    # One more than contributed: what takes the masks off was added too.
-    parties = len(contributions) + 1
 
     def words(question: Question) -> Words:
         if record.question != question:
             raise ResultError("the nodes were asked something that this job does not lead to")
-        return decrypt_words(secret, read_ciphertexts(total, public), parties)
+        return decrypt_sum(record, total, secret)
 
     return replay(task, plan, words)
 

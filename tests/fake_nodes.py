@@ -52,7 +52,7 @@ from federated.node.masks import RoundSecrets
 from federated.peers import Use
 from federated.plan import ColumnFacts, Floats, Party, Plan, Question
 from federated.records import unpack
-from federated.rounds import words_to_bytes, write_ciphertexts
+from federated.rounds import encrypt_words, words_to_bytes
 from federated.server_app import make_server_app, run_in_process
 from federated.session import Failed, Member, Outcome, Progress, Session
 from federated.tasks import encode_answer, find_task
@@ -157,9 +157,7 @@ class FakeNode:
         words = masked if self.masked else words
         sealed = None
         if self.encryption_key is not None:
-            sealed = write_ciphertexts(
-                paillier.encrypt(self.encryption_key, words), self.encryption_key
-            )
+            sealed = encrypt_words(self.encryption_key, words, request.mask_keys)
         return Contribution(
             self.asset,
             request.job,

@@ -31,12 +31,12 @@ from federated.node.masks import RoundSecrets
 from federated.node.rows import Rows
 from federated.peers import Use
 from federated.plan import Plan, Question, Words
-from federated.rounds import words_to_bytes, write_ciphertexts
+from federated.rounds import encrypt_words, words_to_bytes
 from federated.tasks import Task
 from ledger.encoding import b64decode
 from ledger.errors import EncodingError
 from ledger.keys import SigningKey
-from privacy.paillier import PublicKey, encrypt
+from privacy.paillier import PublicKey
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Work(Attempt):
         plain, sealed = None, None
         if self.task.encrypted:
             public = PublicKey.from_json(self.permit.job.encryption_key)
-            sealed = write_ciphertexts(encrypt(public, masked), public)
+            sealed = encrypt_words(public, masked, request.mask_keys)
         else:
             plain = words_to_bytes(masked)
         return Contribution(

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from federated.plan import Question, Words
+from federated.rounds import decrypt_sum
 from federated.session import Completed, Failed
 from federated.tasks import encode_answer, find_task, replay
 from privacy import paillier
@@ -158,8 +159,7 @@ def test_an_encrypted_sum_is_that_of_those_who_stayed():
     bench.lose = {ASSETS[1]: "1"}
     outcome = bench.run()
     assert isinstance(outcome, Completed)
-    sums = paillier.ciphertexts_from_bytes(secret.public, b"".join(outcome.ciphertexts or ()))
-    words = paillier.decrypt_words(secret, sums, parties=4)
+    words = decrypt_sum(outcome.rounds[0], outcome.ciphertexts or (), secret)
     stayed = [asset for asset in ASSETS if asset != ASSETS[1]]
     assert replay(find_task("encrypted_sum"), bench.plan, lambda _: words) == over(bench, stayed)
 

@@ -15,9 +15,9 @@ from federated import server_app
 from federated.node import masks, work
 from federated.node.rows import prepare
 from federated.planning import plan_of
-from federated.rounds import RoundRecord, correction_of, write_ciphertexts
+from federated.rounds import RoundRecord, correction_of, encrypt_words, packing_for
 from ledger.statements import Asset, Job
-from privacy.paillier import PublicKey, SecretKey, encrypt
+from privacy.paillier import PublicKey, SecretKey
 from tests.searcher import Searcher, folder_bytes
 from tests.stage import Play, open_stage, terms
 
@@ -126,10 +126,6 @@ def test_the_sum_is_exact_and_nobody_but_the_researcher_can_read_it(
 def test_without_encryption_the_total_is_caught(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    def masked_only(_: PublicKey, words: np.ndarray) -> list[int]:
-        # The masks stand, so each contribution is noise; their sum is not.
-        return [int(word) + 2**64 for word in words]
-
     less: list[np.ndarray] = []
 
     def heard(record: RoundRecord, contributions: Any, public: PublicKey) -> Any:
@@ -140,16 +136,24 @@ def test_without_encryption_the_total_is_caught(
     honest = server_app.add_ciphertexts
     monkeypatch.setattr(server_app, "add_ciphertexts", heard)
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(work, "encrypt", masked_only)
+    # The masks stand, so each contribution is noise; their sum is not.
+    monkeypatch.setattr(work, "encrypt_words", packed_only)
     job = play.job("encrypted_sum", parameters={"columns": COLUMNS})
     play.market.decide()
     view = play.stage.wait(job)
     assert view["state"] in ("failed", "released")
     replies = _sent_words(play, len(TABLES))
-    total = sum(replies[1:], start=replies[0]) - less[0]
+    total = sum(replies[1:], start=replies[0])[: len(less[0])] - less[0]
     play.researcher.log.sync()
     found = secrets_of(play, job).found([total.astype("<u8").tobytes()])
     assert any("little-endian" in hit for hit in found)
+
+
+def packed_only(public: PublicKey, words: np.ndarray, parties: Any) -> tuple[bytes, ...]:
+    """Packs words as a node does, and leaves it at that."""
+    # Zero would pass for no ciphertext; with n added, every plaintext looks like one.
+    plaintexts = packing_for(parties).pack(public, words)
+    return tuple((public.n + each).to_bytes(public.ciphertext_bytes, "big") for each in plaintexts)
 
 
 def _sent_words(play: Play, parties: int) -> list[np.ndarray]:
@@ -159,12 +163,14 @@ def _sent_words(play: Play, parties: int) -> list[np.ndarray]:
     from federated.messages import Contribution, read_reply
 
     found = {}
+    public, packing = play.researcher.home.encryption_key().public, packing_for(range(parties))
+    length = packing.slots(public)
     for _, _, data in play.crossed:
-        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v3","words":null\}', data):
+        for match in re.finditer(rb'\{"asset":.*?"type":"contribution/v4","words":null\}', data):
             reply = read_reply(match[0])
             if isinstance(reply, Contribution) and reply.ciphertexts:
-                numbers = [int.from_bytes(each, "big") % 2**64 for each in reply.ciphertexts]
-                found[reply.asset] = np.array(numbers, dtype=np.uint64)
+                (number,) = (int.from_bytes(each, "big") % public.n for each in reply.ciphertexts)
+                found[reply.asset] = packing.unpack(public, [number], length)
     assert len(found) == parties
     return list(found.values())
 
@@ -173,9 +179,8 @@ def test_without_masks_and_encryption_each_party_is_caught(
     play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     caplog.set_level(logging.DEBUG)
-    # Zero would pass for no ciphertext; a carry above the word makes every word one.
     monkeypatch.setattr(masks, "mask", lambda words, **_: words)
-    monkeypatch.setattr(work, "encrypt", lambda _, words: [int(word) + 2**64 for word in words])
+    monkeypatch.setattr(work, "encrypt_words", packed_only)
     job = play.job("encrypted_sum", parameters={"columns": COLUMNS})
     play.market.decide()
     play.stage.wait(job)
@@ -185,9 +190,25 @@ def test_without_masks_and_encryption_each_party_is_caught(
 
 
 def test_a_ciphertext_says_nothing_twice(secret: SecretKey):
-    words = np.array([7, 7], dtype=np.uint64)
-    first, second = write_ciphertexts(encrypt(secret.public, words), secret.public)
+    words = np.array([7] * 60, dtype=np.uint64)
+    first, second = encrypt_words(secret.public, words, range(4))
     assert first != second
+    assert {first, second}.isdisjoint(encrypt_words(secret.public, words, range(4)))
+
+
+def test_a_job_signed_before_keys_claimed_a_form_still_opens(
+    play: Play, secret: SecretKey, monkeypatch: pytest.MonkeyPatch
+):
+    silent = SecretKey(PublicKey(secret.public.n), *secret.raw_primes())
+    with monkeypatch.context() as patch:
+        patch.setattr(type(play.researcher.home), "encryption_key", lambda _: silent)
+        job = play.run("encrypted_sum", columns=["small", "big"])
+    # From its file the key is one that claims the form; the job does not say so.
+    assert play.researcher.home.encryption_key().public.blum
+    play.researcher.log.sync()
+    assert "primes" not in (play.researcher.log.history.get(job, Job).encryption_key or {})
+    sums = play.researcher.result(job)["sums"]
+    assert sums == {"small": pooled("small"), "big": pooled("big")}
 
 
 def test_another_researchers_key_opens_nothing(play: Play, tmp_path: Path):

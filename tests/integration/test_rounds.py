@@ -189,7 +189,7 @@ def test_all_nodes_compute_at_the_same_time(bench: Bench):
 
 def _contributions(bench: Bench) -> Iterator[bytes]:
     for direction, _, data in bench.crossed:
-        if direction == TO_SERVER and b"contribution/v3" in data:
+        if direction == TO_SERVER and b"contribution/v4" in data:
             yield data
 
 
@@ -254,7 +254,7 @@ def test_a_node_that_says_the_same_through_the_hook_is_accepted(bench: Bench):
         ({"attempt": 2}, "wrong_attempt"),
         ({"round": 7}, "wrong_round"),
         ({"words": bytes(8)}, "wrong_length"),
-        ({"words": None, "ciphertexts": (b"x",)}, "wrong_length"),
+        ({"words": None, "ciphertexts": (b"x",)}, "wrong_form"),
         ({"next_mask_key": b"{}"}, "bad_mask_key"),
     ],
 )
