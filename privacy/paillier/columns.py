@@ -194,7 +194,7 @@ def fold(column: PackedColumn) -> PackedColumn:
 
 
 def rerandomise_column(encryptor: Encryptor, column: PackedColumn) -> PackedColumn:
-    """Hides how a column was computed; it opens to the same words.
+    """Hides from all but the key's holder how a column was computed; it opens to the same words.
 
     Raises:
         CiphertextError: If the encryptor is of another key.

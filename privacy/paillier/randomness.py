@@ -190,8 +190,10 @@ class Encryptor:
     ) -> tuple[int, ...]:
         """Hides how ciphertexts were made: each gets fresh randomness on top, and opens as before.
 
-        What is computed from ciphertexts follows from them and from public weights, so who knows
-        the inputs could try weights until the output fits. After this nobody can.
+        What is computed from ciphertexts follows from them and from the weights, so who saw both
+        sides could try weights until they fit. After this nobody can who lacks the secret key. From
+        its holder nothing is hidden: he sees slots before they are reduced, and may have chosen
+        primes under which exponents can be found.
 
         Args:
             ciphertexts: Of this key, checked before.
