@@ -28,6 +28,7 @@ from privacy.paillier import (
     seal_for_total,
 )
 from privacy.paillier.interop import raw_phe_key
+from privacy.paillier.randomness import encryptor_of_many
 
 VALUES = 10_000
 TRIES = 5
@@ -137,7 +138,7 @@ def _encrypt(secret: SecretKey, sample: int, ciphertexts: int) -> Row:
             seal(pool, packing, words)
             two = min(two, time.perf_counter() - start)
             theirs.encrypt(part.tolist())
-    encryptor = Encryptor(public)
+    encryptor = encryptor_of_many(public)
     one = _seconds(lambda: seal(encryptor, packing, words))
     plain = rate(words.copy, count=len(words))
     return Row(

@@ -7,8 +7,9 @@ process, and none could (`SecretKey` cannot be pickled).
         column = seal(pool, packing, words, progress=show)
 
 Processes are spawned, not forked: a fork would copy whatever secrets this process holds, and locks
-that its threads hold. Each has the table of its key made before its first work, with an h of its
-own, and is kept until the pool is closed. Plaintexts reach them through pipes of this machine.
+that its threads hold. Each makes a large table before its first work, with an h of its own, and is
+kept until the pool is closed: a pool is for thousands of ciphertexts. Plaintexts reach it through
+pipes of this machine.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Final, Self
 
 from privacy.errors import EncryptionPoolError
 from privacy.paillier.keys import PublicKey
-from privacy.paillier.randomness import Progress, encryptor_for
+from privacy.paillier.randomness import Progress, encryptor_of_many
 
 MAX_PROCESSES: Final = 64
 
@@ -50,7 +51,7 @@ class EncryptionPool:
         self._executor = ProcessPoolExecutor(
             processes,
             mp_context=get_context("spawn"),
-            initializer=encryptor_for,
+            initializer=encryptor_of_many,
             initargs=(public,),
         )
 
@@ -94,4 +95,4 @@ class EncryptionPool:
 
 def _encrypt(public: PublicKey, plaintexts: Sequence[int]) -> tuple[int, ...]:
     """What a process does; the table of the key is there from its start."""
-    return encryptor_for(public).encrypt(plaintexts)
+    return encryptor_of_many(public).encrypt(plaintexts)

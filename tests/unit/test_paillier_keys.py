@@ -15,6 +15,7 @@ from privacy.paillier.cipher import decrypt, multiply
 from privacy.paillier.keys import SECRET_NAMESPACE
 from privacy.paillier.randomness import (
     BLOCKS,
+    MANY_TEETH,
     TEETH,
     FullRandomness,
     ShortRandomness,
@@ -127,28 +128,30 @@ def base_of(source: ShortRandomness) -> int:
     return int(low + high * source._n)
 
 
+@pytest.mark.parametrize(("teeth", "length"), [(TEETH, 1024), (MANY_TEETH, 1056)])
 def test_the_comb_is_the_power_that_its_digits_say(
-    secret: SecretKey, monkeypatch: pytest.MonkeyPatch
+    secret: SecretKey, monkeypatch: pytest.MonkeyPatch, teeth: int, length: int
 ):
-    source, square = ShortRandomness(secret.public), secret.public.n**2
+    source, square = ShortRandomness(secret.public, teeth), secret.public.n**2
     columns = source._columns
-    digits = bytes(np.random.default_rng(5).integers(0, 256, columns * BLOCKS, np.uint8))
-    monkeypatch.setattr(randomness, "random_bytes", lambda _: digits)
+    drawn = np.random.default_rng(5).integers(0, 2**16, columns * BLOCKS, np.uint16)
+    monkeypatch.setattr(randomness, "random_bytes", lambda _: drawn.astype("<u2").tobytes())
     exponent = 0
-    for place, digit in enumerate(digits):
+    for place, digit in enumerate(drawn.tolist()):
         column, block = divmod(place, BLOCKS)
-        for tooth in range(TEETH):
+        for tooth in range(teeth):
             bit = (tooth * BLOCKS + block) * columns + columns - 1 - column
             exponent |= (digit >> tooth & 1) << bit
     assert source.draw() == pow(base_of(source), exponent, square)
     # Every exponent of this length has one row of digits: none is more likely than another.
-    assert TEETH * BLOCKS * columns == 1024
+    assert exponent.bit_length() <= teeth * BLOCKS * columns == length
 
 
+@pytest.mark.parametrize("teeth", [TEETH, MANY_TEETH])
 @pytest.mark.parametrize("bits", [2048, 2050, 2304, 3072, 8192])
-def test_exponents_have_at_least_half_the_length_of_the_modulus(bits: int):
-    length = TEETH * BLOCKS * comb_columns(bits)
-    assert bits / 2 <= length < bits / 2 + TEETH * BLOCKS
+def test_exponents_have_at_least_half_the_length_of_the_modulus(bits: int, teeth: int):
+    length = teeth * BLOCKS * comb_columns(bits, teeth)
+    assert bits / 2 <= length < bits / 2 + teeth * BLOCKS
 
 
 def test_the_base_of_short_exponents_is_a_root_of_jacobi_symbol_one_and_no_square(
