@@ -26,6 +26,16 @@
     ├── CertificateError     a TLS certificate that cannot be made or read
     ├── SuperLinkError       Flower's SuperLink does not start, answer or know a run
     │   └── KeyRefusedError  a node's key that it does not take
+    ├── SidecarError         the sidecar cannot be installed or used
+    │   ├── SidecarMissingError  it is not there, or not whole
+    │   ├── SidecarLockError     the list of what it is made from cannot be trusted
+    │   ├── SidecarPythonError   there is none for this Python
+    │   ├── SidecarVersionError  it, or the other party's, is another version
+    │   ├── SidecarTimeoutError  an intersection took too long
+    │   ├── PeerMissingError     the other party's sidecar is not there, or left
+    │   ├── PeerDisagreesError   the two parties do not mean the same intersection
+    │   ├── WorkerDiedError      its program ended without an answer
+    │   └── IdsError             ids that make no set
     └── GridError            a Grid used against its rules
 
 No message holds a cell of the data: at most a file's name, a line, a column or a party.
@@ -182,6 +192,46 @@ class SuperLinkError(FederatedError):
 
 class KeyRefusedError(SuperLinkError):
     """A SuperLink does not take a node's key: it is none, or was let in before and is no more."""
+
+
+class SidecarError(FederatedError):
+    """The sidecar cannot be installed or used."""
+
+
+class SidecarMissingError(SidecarError):
+    """The sidecar is not installed here; `rongshu sidecar spu install` does it."""
+
+
+class SidecarLockError(SidecarError):
+    """The list of packages that the sidecar is made from is damaged; install Rongshu again."""
+
+
+class SidecarPythonError(SidecarError):
+    """The sidecar has no build for this version of Python."""
+
+
+class SidecarVersionError(SidecarError):
+    """The two parties' sidecars are of different versions."""
+
+
+class SidecarTimeoutError(SidecarError):
+    """The intersection took longer than the settings allow."""
+
+
+class PeerMissingError(SidecarError):
+    """The other party's sidecar was not there in time, left, or is not the one expected."""
+
+
+class PeerDisagreesError(SidecarError):
+    """The other party means another intersection: other context, or other receivers."""
+
+
+class WorkerDiedError(SidecarError):
+    """The sidecar's program ended without an answer; perhaps it ran out of memory."""
+
+
+class IdsError(SidecarError):
+    """These ids make no set: at least one, none empty, none twice, each on one line."""
 
 
 class GridError(FederatedError):
