@@ -57,6 +57,7 @@ DIGEST_BYTES: Final = 18
 _TEXT_BYTES: Final = 24
 
 MOST_IDS: Final = 100_000_000
+_GRACE_SECONDS: Final = 5
 _PORTS: Final = range(1024, 65536)
 # SPU hands this path to a shell, unquoted.
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/._-]+")
@@ -184,9 +185,13 @@ class Sidecar:
             _write(folder / "ids.csv", as_csv(digests))
             _expect(worker.read(settings.peer_seconds, PeerMissingError), "linked")
             worker.write("go")
-            done = _expect(worker.read(), "done")
-            found = (folder / "found.csv").read_bytes() if meeting.receives else None
-        places = None if found is None else read_places(digests, found)
+            last = worker.read()
+            received = meeting.receives and last.get("event") == "done"
+            places = read_places(digests, _read(folder / "found.csv")) if received else None
+            # Whatever the outcome: the other party's program may still need the last words of
+            # this one, and would wait for them until its time is over.
+            worker.finish(_GRACE_SECONDS)
+        done = _expect(last, "done")
         return Intersection(places, len(ids), _count(done), version)
 
 
@@ -249,10 +254,11 @@ def read_places(digests: Digests, found: bytes) -> tuple[int, ...]:
     Raises:
         WorkerDiedError: its answer is no part of what it was asked.
     """
-    header, *lines = found.replace(b'"', b"").split()
+    header, _, body = found.replace(b'"', b"").partition(b"\n")
+    lines = body.split()
+    if header != b"id" or any(len(line) != _TEXT_BYTES for line in lines):
+        raise WorkerDiedError("the sidecar's answer cannot be read")
     try:
-        if header != b"id" or any(len(line) != _TEXT_BYTES for line in lines):
-            raise WorkerDiedError
         raw = a2b_base64(b"".join(lines), strict_mode=bool(lines))
     except ValueError as error:
         raise WorkerDiedError from error
@@ -315,6 +321,13 @@ def _count(done: dict[str, object]) -> int:
     if type(count) is not int or not 0 < count <= MOST_IDS:
         raise PeerDisagreesError("the other party says no number of ids that can be meant")
     return count
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkerDiedError("the sidecar says that it is done, and left no answer") from error
 
 
 def _write(path: Path, data: bytes) -> None:

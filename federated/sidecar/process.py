@@ -116,6 +116,11 @@ class WorkerProcess:
             raise WorkerDiedError
         return event
 
+    def finish(self, seconds: float) -> None:
+        """Let it end by itself, for so long; whether it did makes no difference to the answer."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
     def _fill(self, until: float, late: type[SidecarError]) -> None:
         if self._process.stdout is None:
             raise WorkerDiedError

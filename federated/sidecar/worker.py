@@ -32,6 +32,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,9 @@ IDS = "ids.csv"
 FOUND = "found.csv"
 LOG = "worker.log"
 CONNECT_INTERVAL_MS = 100
+LINGER_SECONDS = 0.1
+"""Answers to the other party's last words may still be on their way."""
+
 # The library writes its trace there whatever TMPDIR says: times of its phases.
 _TRACE = re.compile(rb"Trace has been written to (/tmp/psi_[A-Za-z0-9_-]+\.trace)")
 
@@ -118,17 +122,14 @@ def intersect(
     task: dict[str, Any],
     lines: queue.SimpleQueue[str],
     tell: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Meet the other party's worker and intersect.
-
-    Returns:
-        The last event.
-    """
+) -> None:
+    """Meet the other party's worker and intersect; the outcome is one last event."""
     spu, psi, version = modules
     try:
         context = spu.link.create_brpc(describe_link(spu.link, task), task["rank"])
     except RuntimeError:
-        return {"event": "failed", "reason": "peer_missing"}
+        tell({"event": "failed", "reason": "peer_missing"})
+        return
     tell({"event": "linked"})
     lines.get()
     agreed = {name: task[name] for name in ("context", "receiver", "both", "ids")}
@@ -139,13 +140,18 @@ def intersect(
         reason = disagreement(own, peer)
         if reason is None:
             psi.psi_execute(describe_intersection(psi, task), context)
-        # What is on its way is sent before the link ends: the other party still needs it.
-        context.stop_link()
     except (RuntimeError, ValueError, AttributeError):
-        return {"event": "failed", "reason": "peer_lost"}
-    if reason is not None:
-        return {"event": "failed", "reason": reason}
-    return {"event": "done", "ids": task["ids"], "peer_ids": peer.get("ids")}
+        tell({"event": "failed", "reason": "peer_lost"})
+        return
+    remove_trace(Path.cwd())
+    if reason is None:
+        tell({"event": "done", "ids": task["ids"], "peer_ids": peer.get("ids")})
+    else:
+        tell({"event": "failed", "reason": reason})
+    # The link is ended after the last event: the library aborts the process here when the other
+    # party's is gone already, and by now nothing depends on it.
+    context.stop_link()
+    time.sleep(LINGER_SECONDS)
 
 
 def hold_leash(folder: Path) -> queue.SimpleQueue[str]:
@@ -201,10 +207,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     # A dump of this process would hold the ids.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    last = intersect(load_spu(), task, lines, tell)
-    # Whoever hears the last event ends this process.
-    remove_trace(folder)
-    tell(last)
+    intersect(load_spu(), task, lines, tell)
     return 0
 
 
