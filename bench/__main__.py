@@ -31,6 +31,7 @@ HARNESS = {
     "privacy_ckks",
     "privacy_intersection",
     "privacy_paillier",
+    "privacy_sidecar",
     "resuming",
     "table",
 }
