@@ -139,6 +139,9 @@ def test_two_processes_compute_what_one_does():
         bad = masked.points[:-32] + bytes(32)
         with pytest.raises(PointError, match=f"point {CHUNK + 4} is not canonical"):
             double(bad, Exponent.generate(), workers, count=len(many))
+        bad = masked.points[:-32] + SMALL_ORDER[0].to_bytes(32, "little")
+        with pytest.raises(PointError, match=f"point {CHUNK + 4} is of small order"):
+            double(bad, Exponent.generate(), workers, count=len(many))
     assert mask(many, Exponent(secret), DOMAIN, ALONE).points == masked.points
     assert double(masked.points, Exponent(bytes(32)), ALONE, count=len(many)) == twice
 
