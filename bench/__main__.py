@@ -39,6 +39,7 @@ EXAMPLES = """examples:
   ./run bench ledger --entries 20000
   ./run bench federated --quick
   ./run bench federated --json > federated.json
+  ./run bench privacy
 """
 
 

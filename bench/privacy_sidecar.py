@@ -2,25 +2,21 @@
 
 Two parties, each a process with a sidecar of its own, half of each one's ids shared. The time is
 from the ids in memory to the places of the shared ones in memory at both parties; what it takes to
-start the sidecar's program once stands apart. openmined-psi pins its own versions of libraries, so
-it runs in another environment: `openmined` is that one's Python, or RONGSHU_OPENMINED_PYTHON names
-it. Its time grows with the number of ids, so it is measured on fewer; it runs in one process, one
-party's part after the other's.
+start the sidecar's program once stands apart. openmined-psi is measured as in
+`bench.privacy_intersection`; its time grows with the number of ids, so it is measured on fewer.
 """
 
-import json
 import multiprocessing
-import os
 import resource
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from pathlib import Path
 
+from bench.environment import NoEnvironmentError
+from bench.privacy_intersection import openmined
 from bench.table import Row
 from federated.errors import SidecarError
 from federated.sidecar.intersection import Meeting, Sidecar
@@ -32,20 +28,6 @@ QUICK_IDS = 20_000
 SAMPLE = 20_000
 QUICK_SAMPLE = 1_000
 UNIT = "ids/s"
-# Setup by the server, request, answer, intersection: what both parties compute, and no network.
-OPENMINED = """
-import json, sys, time
-import private_set_intersection.python as psi
-count = int(sys.argv[1])
-ours = [f"{n:018d}" for n in range(count)]
-theirs = [f"{n:018d}" for n in range(count // 2, count // 2 + count)]
-start = time.perf_counter()
-client, server = psi.client.CreateWithNewKey(True), psi.server.CreateWithNewKey(True)
-setup = server.CreateSetupMessage(0.0, count, theirs, psi.DataStructure.RAW)
-answer = server.ProcessRequest(client.CreateRequest(ours))
-found = client.GetIntersection(setup, answer)
-print(json.dumps([time.perf_counter() - start, time.process_time(), len(found)]))
-"""
 
 
 @dataclass(frozen=True)
@@ -65,14 +47,8 @@ class Measured:
     peak_mb: float
 
 
-def rows(*, quick: bool = False, openmined: Path | None = None) -> list[Row]:
-    """One row: ids of one party in a second, beside openmined-psi.
-
-    Args:
-        quick: few ids.
-        openmined: the Python of an environment with openmined-psi; without one there is no
-            baseline.
-    """
+def rows(*, quick: bool = False) -> list[Row]:
+    """One row: ids of one party in a second, beside openmined-psi."""
     count = QUICK_IDS if quick else IDS
     name = f"intersection {count} sidecar"
     sidecar = Sidecar(SidecarSettings.load())
@@ -80,12 +56,12 @@ def rows(*, quick: bool = False, openmined: Path | None = None) -> list[Row]:
     version = sidecar.available()
     if version is None:
         missing = "the sidecar is not installed; `rongshu sidecar spu install` does it"
-        return [Row(name, None, UNIT, details={"why": missing})]
+        return [Row(name, None, UNIT, details={"not available": missing})]
     started = time.perf_counter() - start
     try:
         both = intersect_both(sidecar.settings, count)
     except SidecarError as error:
-        return [Row(name, None, UNIT, details={"why": str(error)})]
+        return [Row(name, None, UNIT, details={"not available": str(error)})]
     seconds = max(each.seconds for each in both)
     plain = _plain_seconds(count)
     details: dict[str, float | str] = {
@@ -98,19 +74,18 @@ def rows(*, quick: bool = False, openmined: Path | None = None) -> list[Row]:
         "in the clear ids/s": count / plain,
         "times slower than in the clear": seconds / plain,
     }
-    named = os.environ.get("RONGSHU_OPENMINED_PYTHON", "")
-    python = openmined or (Path(named) if named else None)
-    if python is None:
-        details["no baseline"] = "no environment with openmined-psi was named"
-        return [Row(name, count / seconds, UNIT, details=details)]
     sample = QUICK_SAMPLE if quick else SAMPLE
-    other, processor = _openmined_seconds(python, sample)
+    try:
+        other = openmined(sample)
+    except NoEnvironmentError as error:
+        details["not available"] = f"openmined-psi: {error}"
+        return [Row(name, count / seconds, UNIT, details=details)]
     details |= {
         "baseline": f"openmined-psi, measured on {sample} ids",
-        "baseline s": other,
-        "baseline processor s": processor,
+        "baseline s": other.seconds,
+        "baseline processor s": other.processor,
     }
-    return [Row(name, count / seconds, UNIT, sample / other, details)]
+    return [Row(name, count / seconds, UNIT, sample / other.seconds, details)]
 
 
 def intersect_both(settings: SidecarSettings, count: int) -> list[Measured]:
@@ -179,16 +154,6 @@ def _plain_seconds(count: int) -> float:
     if len(places) != count - count // 2:
         raise SidecarError("the plain intersection is wrong")
     return seconds
-
-
-def _openmined_seconds(python: Path, count: int) -> tuple[float, float]:
-    ran = subprocess.run(  # noqa: S603 - the interpreter that the caller named
-        [str(python), "-c", OPENMINED, str(count)], capture_output=True, text=True, check=True
-    )
-    seconds, processor, shared = json.loads(ran.stdout)
-    if shared != count - count // 2:
-        raise SidecarError("openmined-psi found another number of ids")
-    return float(seconds), float(processor)
 
 
 def _free_addresses() -> tuple[str, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from bench import __main__ as harness
 from bench import privacy_sidecar
+from bench.environment import NoEnvironmentError
 from federated.sidecar.intersection import Sidecar
 from federated.sidecar.settings import SidecarSettings
 
@@ -17,7 +18,7 @@ def test_without_a_sidecar_there_is_no_figure_and_a_reason(
     (row,) = privacy_sidecar.rows()
     assert row.name == "intersection 1000000 sidecar"
     assert row.value is row.ratio is None
-    assert "rongshu sidecar spu install" in str(row.details["why"])
+    assert "rongshu sidecar spu install" in str(row.details["not available"])
 
 
 def test_it_is_a_part_and_no_bench_of_its_own():
@@ -28,10 +29,14 @@ def test_it_is_a_part_and_no_bench_of_its_own():
 def test_with_a_sidecar_half_of_the_ids_are_found(monkeypatch: pytest.MonkeyPatch):
     if not Sidecar(SidecarSettings.load()).available():
         pytest.skip("no sidecar is installed where the settings say")
-    monkeypatch.delenv("RONGSHU_OPENMINED_PYTHON", raising=False)
+
+    def nowhere(_count: int) -> None:
+        raise NoEnvironmentError("no index")
+
+    monkeypatch.setattr(privacy_sidecar, "openmined", nowhere)
     (row,) = privacy_sidecar.rows(quick=True)
     assert row.details["shared"] == privacy_sidecar.QUICK_IDS // 2
     assert row.value is not None
     assert row.value > 0
     assert row.baseline is None
-    assert row.details["no baseline"]
+    assert row.details["not available"] == "openmined-psi: no index"
