@@ -31,7 +31,7 @@ MONTH_DAYS = 30
 SMALLEST = 2
 """A set of one member has nothing to hide behind."""
 
-_KEYS = ("columns", "collapse", "minimum_size", "minimum_intersection", "monthly")
+_KEYS = ("columns", "collapse", "minimum_size", "minimum_intersection", "monthly", "sidecar")
 _DEFAULTS = {"minimum_size": 100, "minimum_intersection": 10, "monthly": 4}
 _MOST = 1 << 31
 
@@ -46,6 +46,9 @@ class Matching:
         minimum_size: Fewest identifiers that a party may take part with.
         minimum_intersection: Fewest in common of which anything is told.
         monthly: Most joint jobs on the asset in any 30 days, over all researchers.
+        sidecar: Whether two nodes that have the sidecar may intersect through it: fast, over a
+            connection of their own. Who is to learn the rows in common then learns them before the
+            other can see whether they are too few.
     """
 
     columns: tuple[str, ...]
@@ -53,6 +56,7 @@ class Matching:
     minimum_size: int
     minimum_intersection: int
     monthly: int
+    sidecar: bool = False
 
     @classmethod
     def parse(cls, given: Any) -> "Matching":
@@ -67,6 +71,9 @@ class Matching:
             if key not in _KEYS:
                 raise PreparationError(f"match.{key}", f"unknown key{suggestion(str(key), _KEYS)}")
         columns, collapse = given.get("columns"), given.get("collapse", False)
+        sidecar = given.get("sidecar", False)
+        if type(sidecar) is not bool:
+            raise PreparationError("match.sidecar", "true or false is needed")
         if not isinstance(columns, Mapping) or not columns:
             raise PreparationError(
                 "match.columns", 'a table of columns and their steps is needed: { id = ["strip"] }'
@@ -81,7 +88,7 @@ class Matching:
             key: _whole(key, given.get(key, default), SMALLEST if key != "monthly" else 0)
             for key, default in _DEFAULTS.items()
         }
-        return cls(names, rules, **limits)
+        return cls(names, rules, **limits, sidecar=sidecar)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON, every key present; `parse` reads it back."""
@@ -92,6 +99,7 @@ class Matching:
             "minimum_size": self.minimum_size,
             "minimum_intersection": self.minimum_intersection,
             "monthly": self.monthly,
+            "sidecar": self.sidecar,
         }
 
 

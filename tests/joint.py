@@ -15,7 +15,7 @@ from federated.node.rows import Rows, prepare
 from federated.node.table import ReadingSpec, read_table
 from federated.plan import Party, Plan
 from federated.preparation import Preparation
-from federated.tasks.joint import JointTask, Part, Place
+from federated.tasks.joint import Faster, JointTask, Part, Place
 
 BINDING = bytes(range(32))
 Meddle = Callable[[int, str, dict[str, bytes]], dict[str, bytes]]
@@ -49,9 +49,13 @@ def converse(
     rows: Mapping[str, Rows],
     meddle: Meddle = lambda _number, _asset, parcels: parcels,
     heard: list[bytes] | None = None,
+    faster: Faster | None = None,
 ) -> dict[str, Part]:
     """Run every party's part; `meddle` may change what one is handed in a round."""
-    talks = {asset: task.take_part(plan, Place(asset, BINDING), rows[asset]) for asset in rows}
+    talks = {
+        asset: task.take_part(plan, Place(asset, BINDING, faster=faster), rows[asset])
+        for asset in rows
+    }
     sent = {asset: dict(next(talk)) for asset, talk in talks.items()}
     parts: dict[str, Part] = {}
     for number in range(2, task.most_rounds + 1):

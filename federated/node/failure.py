@@ -8,7 +8,7 @@ A sentence may name a line or a file, or come from a library that quotes what it
 
 from __future__ import annotations
 
-from federated.errors import RowsError, TableError, TaskError, VaultError
+from federated.errors import RowsError, SidecarError, TableError, TaskError, VaultError
 from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
 from privacy.errors import (
     IdentifierError,
@@ -18,20 +18,24 @@ from privacy.errors import (
 )
 
 _OF_TASKS = ("isolating_parameters", "out_of_bounds", "too_few")
+# The first that fits: a set that is too small is an intersection's error as well.
+_WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    ((TableError, RowsError, IdentifierError), "bad_data"),
+    ((SetSizeError, SmallIntersectionError), "too_few"),
+    (IntersectionError, "bad_parcel"),
+    (SidecarError, "sidecar_failed"),
+)
 
 
 def failure_word(error: Exception) -> str:
     """Return the one word that may leave the node for an error; its sentence stays here."""
     if isinstance(error, VaultError):
         return "data_changed" if error.reason == "data_changed" else "bad_data"
-    if isinstance(error, TableError | RowsError | IdentifierError):
-        return "bad_data"
-    if isinstance(error, SetSizeError | SmallIntersectionError):
-        return "too_few"
-    if isinstance(error, IntersectionError):
-        return "bad_parcel"
     if isinstance(error, TaskError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
+    for kinds, word in _WORDS:
+        if isinstance(error, kinds):
+            return word
     return "internal"
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,12 @@ from federated.node.profile import measure
 from federated.node.runner import Node
 from federated.node.service import HttpService
 from federated.node.table import ReadingSpec, Table
+from federated.node.talk import Means
 from federated.node.threads import keep_to_plan
 from federated.node.vault import MOST_BYTES, Listing, Vault
+from federated.sidecar.intersection import Sidecar
+from federated.sidecar.meeting import SidecarEnd
+from federated.sidecar.settings import SidecarSettings
 from ledger import durable
 from ledger.client import LogClient
 from ledger.errors import LedgerError
@@ -328,7 +333,7 @@ class NodeHome:
             ),
             service=HttpService(http),
             vault=self.vault(),
-            folder=self.folder,
+            means=Means(self.folder, _sidecar()),
             journal=journal,
             clock=clock,
             limits=Limits(row_selections=settings.row_selections),
@@ -338,3 +343,9 @@ class NodeHome:
     def _save(self) -> None:
         text = json.dumps(asdict(self.settings), indent=2, sort_keys=True) + "\n"
         durable.replace(self.folder / SETTINGS, text.encode())
+
+
+def _sidecar() -> Callable[[], SidecarEnd]:
+    """Return what makes this node's end of a meeting of sidecars, installed or not."""
+    sidecar = Sidecar(SidecarSettings.load())
+    return lambda: SidecarEnd(sidecar, lambda: datetime.now(UTC))

@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from federated.code import code_of
 from federated.errors import (
@@ -60,7 +59,7 @@ from federated.node.leases import Leases
 from federated.node.row_sets import open_rows
 from federated.node.rows import Rows
 from federated.node.service import Service
-from federated.node.talk import Talk
+from federated.node.talk import Means, Talk
 from federated.node.vault import Vault
 from federated.node.work import Asked, Attempt, Work, read_earlier
 from federated.plan import Question
@@ -85,7 +84,7 @@ class Node:
         log: reads and verifies the log.
         service: where grants and receipts go.
         vault: knows the asset by its id, with the digest it was listed with.
-        folder: the node's own, for what jobs leave for its provider.
+        means: what the node has for joint jobs.
         journal: this node's own.
         clock: returns Unix milliseconds.
         limits: what the guard permits beyond the terms.
@@ -99,7 +98,7 @@ class Node:
         log: LogClient,
         service: Service,
         vault: Vault,
-        folder: Path,
+        means: Means,
         journal: Journal,
         clock: Callable[[], int],
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -109,7 +108,7 @@ class Node:
         self._log = log
         self._service = service
         self._vault = vault
-        self._folder = folder
+        self._means = means
         self._journal = journal
         self._clock = clock
         self._limits = limits
@@ -383,7 +382,7 @@ class Node:
         self._decide_again(talk, asked)
         if asked.digest not in talk.last:
             talk.hear(request, asked.digest, lambda: self._open_rows(talk))
-            talk.keep_result(self._folder)
+            talk.keep_result()
         reply = self._record(request, asked.digest, talk.last[asked.digest])
         talk.answered()
         return reply
@@ -446,7 +445,9 @@ class Node:
     def _begun(self, permit: Permit, attempt: int) -> Work | Talk:
         task, plan = plan_of(permit.job, permit.assets)
         place = (self.asset, self._identity.node_key, permit, attempt, plan)
-        return Talk(*place, task) if isinstance(task, JointTask) else Work(*place, task)
+        if isinstance(task, JointTask):
+            return Talk(*place, task, self._means)
+        return Work(*place, task)
 
     def _end(self, job_id: str) -> None:
         """End a job that was launched here as failed, with what was sent."""

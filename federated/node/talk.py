@@ -16,9 +16,24 @@ from federated.messages import KeysRequest, RelayReply, RelayRequest
 from federated.node import results
 from federated.node.rows import Rows
 from federated.node.work import Attempt
-from federated.tasks.joint import JointTask, Part, Place
+from federated.tasks.joint import Faster, JointTask, Part, Place
 from federated.tasks.joint import Talk as Conversation
 from ledger.encoding import canonical
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a node has for joint jobs.
+
+    Attributes:
+        folder: its own, for what a job leaves for its provider.
+        sidecar: makes its end of a meeting with another node's sidecar; None without one.
+        processes: how many a computation may use.
+    """
+
+    folder: Path
+    sidecar: Callable[[], Faster] | None = None
+    processes: int = 1
 
 
 @dataclass
@@ -31,7 +46,7 @@ class Talk(Attempt):
     """
 
     task: JointTask
-    processes: int = 1
+    means: Means
     part: Part | None = None
     rows: Rows | None = field(default=None, repr=False)
     _channel: Channel | None = field(default=None, repr=False)
@@ -97,7 +112,8 @@ class Talk(Attempt):
             return {}
         try:
             if self._conversation is None:
-                place = Place(self.asset, channel.binding, self.processes)
+                faster = None if self.means.sidecar is None else self.means.sidecar()
+                place = Place(self.asset, channel.binding, self.means.processes, faster)
                 self.rows = open_rows()
                 self._conversation = self.task.take_part(self.plan, place, self.rows)
                 return dict(next(self._conversation))
@@ -106,13 +122,13 @@ class Talk(Attempt):
             self.part = stop.value
             return {}
 
-    def keep_result(self, folder: Path) -> None:
+    def keep_result(self) -> None:
         """Write the list of rows that this node's provider learned, if it did."""
         match = self.permit.preparation.match
         if self.part is None or self.part.kept is None or self.rows is None or match is None:
             return
         (which,) = self.task.row_choices(self.plan)
-        path = results.file_of(folder, self.permit.job_id)
+        path = results.file_of(self.means.folder, self.permit.job_id)
         results.keep(path, self.rows, which, self.part.kept, match.columns)
 
     def answered(self) -> None:

@@ -2,6 +2,7 @@
 
 RONGSHU_SIDECAR_FOLDER      its folder (default: rongshu/sidecar/spu below $XDG_DATA_HOME)
 RONGSHU_SIDECAR_HOSTS       IPv4 addresses at which two sidecars may meet (default: 127.0.0.1)
+RONGSHU_SIDECAR_ADDRESS     where it listens (default: a free port of 127.0.0.1)
 RONGSHU_SIDECAR_SECONDS     longest time of one intersection
 RONGSHU_SIDECAR_PEER_SECONDS  longest wait for the other party's sidecar
 RONGSHU_SIDECAR_MEMORY_MB   most address space of the worker
@@ -36,6 +37,8 @@ class SidecarSettings:
         folder: what `rongshu sidecar spu install` fills.
         hosts: IPv4 addresses, its own and others', at which sidecars may meet; the operator names
             them, and no message does.
+        address: IPv4 address and port where it listens while it works; empty for a free port of
+            this machine's loopback.
         seconds: longest time of one intersection.
         peer_seconds: longest wait for the other party's sidecar to be there.
         memory_mb: most address space of the worker, in 2^20 bytes.
@@ -46,6 +49,7 @@ class SidecarSettings:
 
     folder: Path
     hosts: tuple[str, ...] = (LOOPBACK,)
+    address: str = ""
     seconds: int = 600
     peer_seconds: int = 60
     memory_mb: int = 8192
@@ -53,6 +57,8 @@ class SidecarSettings:
     def __post_init__(self) -> None:
         for host in self.hosts:
             _check_host(host)
+        if self.address and self.address.rpartition(":")[0] not in self.hosts:
+            raise SidecarError(f"{PREFIX}ADDRESS: not at one of {PREFIX}HOSTS")
         for name, least in _NUMBERS:
             value = getattr(self, name)
             if type(value) is not int or value < least:
@@ -72,7 +78,8 @@ class SidecarSettings:
         }
         hosts = os.environ.get(PREFIX + "HOSTS", "")
         named = tuple(host.strip() for host in hosts.split(",")) if hosts else (LOOPBACK,)
-        return cls(folder=folder or _folder(), hosts=named, **given)
+        address = os.environ.get(PREFIX + "ADDRESS", "")
+        return cls(folder=folder or _folder(), hosts=named, address=address, **given)
 
 
 def _folder() -> Path:

@@ -48,6 +48,7 @@ BY_REASON: Mapping[str, str] = {
     "wrong_report": f"its node's report cannot be read; {ASK}",
     "bad_parcel": "what the other node sent it does not fit the agreement; ask both providers",
     "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
+    "sidecar_failed": "its sidecar did not do its part; its provider sees why in the node's log",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "
     "it can read the log, and tell the operator",
     "stale_lease": "its node follows another coordinator of this job; submit the job again, and "

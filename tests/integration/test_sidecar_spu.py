@@ -35,6 +35,7 @@ from federated.sidecar.link_key import LinkKey
 from federated.sidecar.lock import Lock
 from federated.sidecar.process import WorkerProcess
 from federated.sidecar.settings import LOOPBACK, SidecarSettings
+from tests.sidecars import ready_sidecar
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "psi_ids"
 NOW = datetime.now(UTC)
@@ -42,25 +43,10 @@ NOW = datetime.now(UTC)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def install(folder: Path, lock: Lock) -> Installation:
-    made = Installation(folder, lock)
-    made.install(say=lambda _: None)
-    return made
-
-
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    ready = Sidecar(SidecarSettings.load())
-    if ready.available():
+    with ready_sidecar(tmp_path_factory.mktemp("sidecar")) as ready:
         yield ready
-        return
-    folder = tmp_path_factory.mktemp("sidecar") / "spu"
-    try:
-        made = install(folder, Lock.shipped())
-    except SidecarError as error:
-        pytest.skip(f"SPU cannot be installed here: {error}")
-    yield Sidecar(SidecarSettings(folder))
-    made.remove()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from federated.errors import PreparationError, RowsError, TaskError
 from federated.preparation import Preparation
-from federated.tasks import JointTask, find_task
+from federated.tasks import JointTask, find_task, intersection
 from federated.tasks.joint import frames, read_frames
 from privacy.errors import IdentifierError, PointError, SetSizeError, SmallIntersectionError
 from tests.joint import converse, csv_text, staged
@@ -113,8 +113,8 @@ def test_under_another_binding_the_points_are_others():
         {data[at : at + 32] for data in seen for at in range(0, len(data), 32)}
         for seen in (first, again)
     ]
-    # Only the sizes are alike: exponents are fresh.
-    assert {len(point) for point in points[0] & points[1]} == {8}
+    # Only what announces the sizes is alike: exponents are fresh.
+    assert {len(point) for point in points[0] & points[1]} == {24}
 
 
 def test_a_smaller_set_than_agreed_is_refused_before_anything_is_sent():
@@ -307,3 +307,89 @@ def test_an_agreement_on_identifiers_reads_back_and_changes_the_digest():
     assert agreed.digest() != Preparation().digest()
     # Agreements from before have no such key, and keep their digests.
     assert "match" not in Preparation().to_json()
+
+
+class Meeting:
+    """Two ends of a faster way, in one process: what a sidecar does, without one."""
+
+    def __init__(self, version: bytes = b"1") -> None:
+        self.version, self.sets, self.met = version, {}, []
+
+    def offer(self) -> bytes:
+        return self.version
+
+    def meets(self, offer: bytes) -> bool:
+        return bool(self.version) and offer == self.version
+
+    def intersect(
+        self, ids: Any, rank: int, offer: bytes, binding: bytes, receivers: Any
+    ) -> tuple[int, ...] | None:
+        del offer, binding
+        self.met.append((rank, receivers))
+        theirs = {0: self.sets[B], 1: self.sets[A]}[rank]
+        places = tuple(at for at, each in enumerate(ids) if each in theirs)
+        return places if receivers in ("both", rank) else None
+
+
+def through(faster: Meeting, monkeypatch: Any, **parameters: Any) -> Any:
+    """An intersection whose nodes have a faster way, however few rows they have."""
+    monkeypatch.setattr(intersection, "FASTER_FROM", 2)
+    plan, rows = ready(match=MATCH | {"sidecar": True}, **parameters)
+    for asset in (A, B):
+        names = intersection._identifiers(plan, rows[asset])
+        faster.sets[asset] = {name.hex() for name in names.members}
+    return plan, converse(task(), plan, rows, faster=faster)
+
+
+@pytest.mark.parametrize("outcome", ["one", "both"])
+def test_a_faster_way_comes_to_the_same(outcome: str, monkeypatch: pytest.MonkeyPatch):
+    faster = Meeting()
+    plan, parts = through(faster, monkeypatch, outcome=outcome)
+    plain, rows = ready(outcome=outcome)
+    expected = converse(task(), plain, rows)
+    assert result(plan, parts) == result(plain, expected)
+    for asset in (A, B):
+        kept, wanted = parts[asset].kept, expected[asset].kept
+        assert (None if kept is None else kept.tolist()) == (
+            None if wanted is None else wanted.tolist()
+        )
+    assert sorted(faster.met) == [(0, "both" if outcome == "both" else 0), (1, faster.met[0][1])]
+
+
+def test_a_faster_way_is_not_taken_where_it_tells_too_much_or_is_not_agreed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for parameters in ({"outcome": "size"}, {"outcome": "sum", "value": "days"}):
+        faster = Meeting()
+        through(faster, monkeypatch, **parameters)
+        assert faster.met == []
+    faster = Meeting()
+    monkeypatch.setattr(intersection, "FASTER_FROM", 2)
+    plan, rows = ready(outcome="one")
+    converse(task(), plan, rows, faster=faster)
+    assert faster.met == []
+
+
+def test_a_faster_way_that_only_one_has_or_that_is_too_small_for_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    faster = Meeting(version=b"")
+    through(faster, monkeypatch, outcome="one")
+    assert faster.met == []
+    plan, rows = ready(match=MATCH | {"sidecar": True}, outcome="one")
+    monkeypatch.setattr(intersection, "FASTER_FROM", 13)
+    other = Meeting()
+    converse(task(), plan, rows, faster=other)
+    assert other.met == []
+
+
+def test_too_few_in_common_are_not_kept_after_a_faster_way(monkeypatch: pytest.MonkeyPatch):
+    few = MATCH | {"sidecar": True, "minimum_intersection": COMMON + 1}
+    monkeypatch.setattr(intersection, "FASTER_FROM", 2)
+    plan, rows = ready(match=few, outcome="both")
+    faster = Meeting()
+    for asset in (A, B):
+        names = intersection._identifiers(plan, rows[asset])
+        faster.sets[asset] = {name.hex() for name in names.members}
+    with pytest.raises(SmallIntersectionError, match="nothing is kept"):
+        converse(task(), plan, rows, faster=faster)
