@@ -19,6 +19,7 @@ import httpx
 from federated.address import reach
 from federated.code import code_digest
 from federated.errors import FederatedError, NodeError, RefusedError
+from federated.node import results
 from federated.node.enrol import enrol
 from federated.node.home import APPROVALS, NodeHome, NodeSettings
 from federated.node.runner import Node
@@ -35,6 +36,10 @@ APPROVAL = "rongshu node approval nodes/hearts hand"
 REQUESTS = "rongshu node requests nodes/hearts"
 APPROVE = "rongshu node approve nodes/hearts job:5d3a90c1b2f4"
 JOURNAL = "rongshu node journal nodes/hearts --out hearts.journal"
+RESULTS = "rongshu node results nodes/hearts"
+RESULTS_MORE = """\
+Each is a CSV file of the node's own rows: the line in its data file, and what identified the row.
+It is for the provider alone, and never leaves the node."""
 REJECT = "rongshu node reject nodes/hearts job:5d3a90c1b2f4 --reason purpose_not_allowed"
 RUN = "rongshu node run nodes/hearts"
 RUN_MORE = """\
@@ -90,6 +95,8 @@ def command(argv: list[str]) -> int:
     journal = _add(into, "journal", _journal, about, JOURNAL, JOURNAL_MORE)
     journal.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     _json(journal)
+    about = "list what jobs left for the provider: rows in common with another register"
+    _json(_add(into, "results", _results, about, RESULTS, RESULTS_MORE))
     enrol_ = _add(into, "enrol", _enrol, "enrol with a one-time code", ENROL, ENROL_MORE)
     enrol_.add_argument("--code", required=True, help="the one-time code")
     enrol_.add_argument("--again", action="store_true", help="give up the place it has for another")
@@ -243,6 +250,22 @@ def _show(arguments: argparse.Namespace) -> int:
         return 0
     for name in ("name", "file", "approval", "policy", "asset", "digest", "service", "key"):
         _say(f"{name + ':':10}{value[name] or '-'}")
+    return 0
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    home = NodeHome.load(arguments.node)
+    found = [
+        {"job": f"job:{path.stem}", "rows": results.count(path), "file": str(path)}
+        for path in results.files(home.folder)
+    ]
+    if arguments.json:
+        _print_json(found)
+        return 0
+    for each in found:
+        _say(f"{each['job'][:16]}  {each['rows']:,} rows  {each['file']}")
+    if not found:
+        _say("no job has left anything here")
     return 0
 
 

@@ -48,3 +48,14 @@ def keep(path: Path, rows: Rows, which: str, kept: Positions, columns: Sequence[
 def file_of(folder: Path, job_id: str) -> Path:
     """Return the file of a job's list, in a node's folder."""
     return folder / FOLDER / f"{job_id.rpartition(':')[2]}.csv"
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the lists in a node's folder, the newest first."""
+    return sorted((folder / FOLDER).glob("*.csv"), key=lambda path: path.stat().st_mtime)[::-1]
+
+
+def count(path: Path) -> int:
+    """Return how many rows a list has."""
+    with path.open(newline="") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
