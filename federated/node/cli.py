@@ -255,15 +255,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _results(arguments: argparse.Namespace) -> int:
     home = NodeHome.load(arguments.node)
-    found = [
-        {"job": f"job:{path.stem}", "rows": results.count(path), "file": str(path)}
-        for path in results.files(home.folder)
-    ]
+    found = [(f"job:{path.stem}", results.count(path), path) for path in results.files(home.folder)]
     if arguments.json:
-        _print_json(found)
+        _print_json([{"job": job, "rows": rows, "file": str(path)} for job, rows, path in found])
         return 0
-    for each in found:
-        _say(f"{each['job'][:16]}  {each['rows']:,} rows  {each['file']}")
+    for job, rows, path in found:
+        _say(f"{job[:16]}  {rows:,} rows  {path}")
     if not found:
         _say("no job has left anything here")
     return 0
