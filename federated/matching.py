@@ -85,7 +85,7 @@ class Matching:
         except IdentifierError as error:
             raise PreparationError("match", str(error)) from error
         limits = {
-            key: _whole(key, given.get(key, default), SMALLEST if key != "monthly" else 0)
+            key: whole(f"match.{key}", given.get(key, default), SMALLEST if key != "monthly" else 0)
             for key, default in _DEFAULTS.items()
         }
         return cls(names, rules, **limits, sidecar=sidecar)
@@ -103,7 +103,12 @@ class Matching:
         }
 
 
-def _whole(key: str, value: Any, least: int) -> int:
+def whole(field: str, value: Any, least: int) -> int:
+    """Returns a whole number of an agreement.
+
+    Raises:
+        PreparationError: It is none, or below `least`.
+    """
     if type(value) is not int or not least <= value <= _MOST:
-        raise PreparationError(f"match.{key}", f"a whole number from {least} up is needed")
+        raise PreparationError(field, f"a whole number from {least} up is needed")
     return value

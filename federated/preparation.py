@@ -26,6 +26,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from federated.errors import PreparationError, suggestion
+from federated.linking import Linking
 from federated.matching import Matching
 from ledger.encoding import canonical, digest
 
@@ -33,7 +34,7 @@ NAMESPACE = "rongshu/preparation/v1"
 
 Level = int | str
 
-_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match")
+_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match", "link")
 _LABEL_KEYS = ("column", "above")
 _SPLIT_KEYS = ("train", "seed", "stratify", "unless_class_at_most")
 _MAX_SEED = (1 << 32) - 1
@@ -74,7 +75,8 @@ class Preparation:
         one_hot: Per column its declared levels, in order; the first has no feature.
         label: What is predicted, if anything is.
         split: How rows are divided; without it every row is a training row.
-        match: How rows of two providers are told to be of the same person, if they are.
+        match: How rows of two providers are told to be of the same person, by equal identifiers.
+        link: The same where names are dirty, by how alike they are.
     """
 
     drop: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ class Preparation:
     label: Label | None = None
     split: Split | None = None
     match: Matching | None = None
+    link: Linking | None = None
 
     @classmethod
     def parse(cls, given: Any) -> "Preparation":
@@ -108,16 +111,18 @@ class Preparation:
         if split and split.stratify and not label:
             raise PreparationError("split.stratify", "stratifying needs a label")
         complete = _boolean("complete_rows", table.get("complete_rows", False))
-        return cls(drop, complete, one_hot, label, split, match)
+        link = Linking.parse(table["link"]) if table.get("link") is not None else None
+        return cls(drop, complete, one_hot, label, split, match, link)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON without floats; `parse` reads it back.
 
-        Every key is present but `match`, which agreements from before it do not have.
+        Every key is present but `match` and `link`, which agreements from before do not have.
         """
         split = self.split
-        matched = {} if self.match is None else {"match": self.match.to_json()}
-        return matched | {
+        joint = {} if self.match is None else {"match": self.match.to_json()}
+        joint |= {} if self.link is None else {"link": self.link.to_json()}
+        return joint | {
             "drop": list(self.drop),
             "complete_rows": self.complete_rows,
             "one_hot": {column: list(levels) for column, levels in self.one_hot},
@@ -137,6 +142,12 @@ class Preparation:
     def digest(self) -> str:
         """Returns "sha256:" and 64 hex digits over the canonical JSON."""
         return "sha256:" + digest(NAMESPACE, canonical(self.to_json())).hex()
+
+    @property
+    def monthly(self) -> int | None:
+        """The most joint jobs a month that this agreement permits; None where it fixes none."""
+        limits = [each.monthly for each in (self.match, self.link) if each is not None]
+        return min(limits, default=None)
 
     def levels(self, column: str) -> tuple[Level, ...] | None:
         """Returns the declared levels of a one-hot column, or None for any other."""

@@ -13,6 +13,7 @@ from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLog
 from privacy.errors import (
     IdentifierError,
     IntersectionError,
+    LinkageError,
     SetSizeError,
     SmallIntersectionError,
 )
@@ -22,7 +23,7 @@ _OF_TASKS = ("isolating_parameters", "out_of_bounds", "too_few")
 _WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     ((TableError, RowsError, IdentifierError), "bad_data"),
     ((SetSizeError, SmallIntersectionError), "too_few"),
-    (IntersectionError, "bad_parcel"),
+    ((IntersectionError, LinkageError), "bad_parcel"),
     (SidecarError, "sidecar_failed"),
 )
 

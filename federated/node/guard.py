@@ -228,6 +228,7 @@ def _row_key(preparation: Preparation) -> str:
     """Return what decides which rows are chosen: features and labels do not, splits by them do."""
     chosen: dict[str, Any] = preparation.to_json()
     chosen.pop("match", None)
+    chosen.pop("link", None)
     if not preparation.complete_rows:
         chosen.pop("drop", None)
     chosen.pop("one_hot", None)
@@ -272,7 +273,8 @@ def _matched_seldom(
     Whoever may ask for intersections again and again may guess who is in the data. So all count,
     whoever asked and however they ended, by this node's journal and by the log.
     """
-    if preparation.match is None or not _is_joint(history, ask.job):
+    monthly = preparation.monthly
+    if monthly is None or not _is_joint(history, ask.job):
         return
     since = now - MONTH_DAYS * _DAY
     others = (granted | _receipted_jobs(history, ask.asset)) - {ask.job}
@@ -283,7 +285,7 @@ def _matched_seldom(
         and history.entries[history.by_id[job].index].time > since
         and _is_joint(history, job)
     }
-    if len(recent) >= preparation.match.monthly:
+    if len(recent) >= monthly:
         raise RefusedError(
             "quota_used_up", f"{len(recent)} joint jobs used this asset in {MONTH_DAYS} days"
         )

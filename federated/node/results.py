@@ -36,7 +36,7 @@ def keep(path: Path, rows: Rows, which: str, kept: Positions, columns: Sequence[
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["line", *columns])
-    cells = [rows.texts(name, which) for name in columns]
+    cells = [rows.texts(name, which, gaps=True) for name in columns]
     lines = rows.file_lines(kept, which)
     writer.writerows(
         [line, *(column[at] for column in cells)] for line, at in zip(lines, kept, strict=True)

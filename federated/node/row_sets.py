@@ -12,7 +12,7 @@ from federated.node.table import Table
 from federated.node.talk import Talk
 from federated.node.work import Work
 from federated.plan import Plan
-from federated.tasks import AnyTask
+from federated.tasks import AnyTask, JointTask
 
 
 def row_sets(task: AnyTask, plan: Plan, rows: Rows) -> list[bytes]:
@@ -63,7 +63,10 @@ def open_rows(table: Table, work: Work | Talk, journal: Journal, minimum_rows: i
         RefusedError: `row_selection_not_allowed`.
     """
     rows = prepare(table, work.permit.preparation)
-    wanted = row_sets(work.task, work.plan, rows)
+    only_computes = isinstance(work.task, JointTask) and not work.task.has_rows(
+        work.plan, work.asset
+    )
+    wanted = [] if only_computes else row_sets(work.task, work.plan, rows)
     with journal.write() as book:
         refuse_close_rows(wanted, book.row_sets(work.asset), minimum_rows)
         book.answer_rows(work.permit.job_id, work.asset, wanted, rows_in(wanted))

@@ -11,6 +11,7 @@ only those, else all rows. Without a split every such row is for training.
 The split is that of `federated.node.split`, the same as scikit-learn's `train_test_split`.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -21,6 +22,8 @@ from federated.errors import RowsError, suggestion
 from federated.node.split import divide
 from federated.node.table import Column, Table
 from federated.preparation import Label, Preparation, Split, feature_name
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,1000}")
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
@@ -97,10 +100,16 @@ class Rows:
             )
         return labels
 
-    def texts(self, name: str, which: str) -> list[str]:
+    def texts(self, name: str, which: str, *, gaps: bool = False) -> list[str]:
         """Returns the cells of a raw column over the chosen rows, as an identifier is made of them.
 
-        A whole number is its decimal digits, whatever zeros or signs the file writes before it.
+        A whole number is its decimal digits, whatever zeros or signs the file writes before it, in
+        a column of text too: whether other cells are numbers must not matter.
+
+        Args:
+            name: The column.
+            which: The choice of rows.
+            gaps: Whether a missing value is an empty text; otherwise it is refused.
 
         Returns:
             n texts.
@@ -110,7 +119,8 @@ class Rows:
                 with a point may be written in many ways.
         """
         column, chosen = _column(self._table, name), self._chosen(which)
-        if column.missing[chosen].any():
+        missing = column.missing[chosen]
+        if missing.any() and not gaps:
             raise RowsError(
                 "missing_values",
                 name,
@@ -124,7 +134,9 @@ class Rows:
                 f"column {name!r} holds numbers that are not whole; they identify nobody",
             )
         cells = column.values[chosen].tolist()
-        return cells if column.type == "text" else [str(int(cell)) for cell in cells]
+        return [
+            "" if absent else _digits(cell) for cell, absent in zip(cells, missing, strict=True)
+        ]
 
     def file_lines(self, positions: Positions, which: str) -> list[int]:
         """Returns the file's line of each of the chosen rows' `positions`."""
@@ -197,6 +209,13 @@ def row_set_distance(first: bytes, second: bytes) -> int:
     if len(first) != len(second):
         raise RowsError("row_set_mismatch", None, "these row sets are not of the same asset")
     return (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_count()
+
+
+def _digits(cell: str | float) -> str:
+    """Returns a cell as text, a whole number without zeros or sign before it."""
+    if isinstance(cell, str) and not _WHOLE.fullmatch(cell):
+        return cell
+    return str(int(cell))
 
 
 def _column(table: Table, name: str) -> Column:

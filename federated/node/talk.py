@@ -124,12 +124,13 @@ class Talk(Attempt):
 
     def keep_result(self) -> None:
         """Write the list of rows that this node's provider learned, if it did."""
-        match = self.permit.preparation.match
-        if self.part is None or self.part.kept is None or self.rows is None or match is None:
+        agreed = self.permit.preparation
+        named = agreed.link or agreed.match
+        if self.part is None or self.part.kept is None or self.rows is None or named is None:
             return
         (which,) = self.task.row_choices(self.plan)
         path = results.file_of(self.means.folder, self.permit.job_id)
-        results.keep(path, self.rows, which, self.part.kept, match.columns)
+        results.keep(path, self.rows, which, self.part.kept, named.columns)
 
     def answered(self) -> None:
         """Count the round."""

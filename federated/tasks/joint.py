@@ -131,6 +131,10 @@ class JointTask(ABC):
     def row_choices(self, plan: Plan) -> tuple[str, ...]:
         """Returns which of `ROW_CHOICES` the computation covers."""
 
+    def has_rows(self, plan: Plan, asset: str) -> bool:
+        """Says whether a party's rows take part; not those of a party that only computes."""
+        return any(party.asset_id == asset for party in plan.cohort)
+
     @abstractmethod
     def check_rows(self, plan: Plan, asset: str, rows: PreparedRows) -> None:
         """Raises TaskError if a party's rows cannot take part, before anything is sent."""

@@ -53,8 +53,8 @@ class PreparedRows(Protocol):
     def labels(self, which: str) -> Floats:
         """Returns float64[n] of zeros and ones."""
 
-    def texts(self, name: str, which: str) -> list[str]:
-        """Returns the cells of a raw column as texts, without missing ones."""
+    def texts(self, name: str, which: str, *, gaps: bool = False) -> list[str]:
+        """Returns the cells of a raw column as texts; missing ones are empty, or refused."""
 
 
 class Task(Protocol):

@@ -4,6 +4,7 @@ from federated.errors import TaskError, suggestion
 from federated.tasks.encrypted_sum import EncryptedSum
 from federated.tasks.intersection import IntersectionTask
 from federated.tasks.joint import JointTask
+from federated.tasks.linkage import Linkage
 from federated.tasks.logistic import Logistic
 from federated.tasks.question import Task
 from federated.tasks.statistics import Statistics
@@ -13,7 +14,13 @@ AnyTask = Task | JointTask
 
 def known_tasks() -> dict[str, AnyTask]:
     """Returns a new mapping of name to task."""
-    tasks: tuple[AnyTask, ...] = (Statistics(), Logistic(), EncryptedSum(), IntersectionTask())
+    tasks: tuple[AnyTask, ...] = (
+        Statistics(),
+        Logistic(),
+        EncryptedSum(),
+        IntersectionTask(),
+        Linkage(),
+    )
     return {task.name: task for task in tasks}
 
 

@@ -70,6 +70,8 @@ def _submit_arguments(submit: argparse.ArgumentParser) -> None:
     submit.add_argument("--outcome", help="of an intersection: size, one, both or sum")
     submit.add_argument("--receiver", help="who asks in it: the first asset or the second")
     submit.add_argument("--value", metavar="COLUMN", help="what is added up over it")
+    submit.add_argument("--compares", help="who only compares, of a linkage: first, second, third")
+    submit.add_argument("--learns", help="who gets its list: none, first, second or both")
     submit.add_argument("--parameters", type=Path, metavar="FILE", help="the same, in TOML")
     submit.add_argument(
         "--agreement", action="append", metavar="ID", help="run under this one; repeat"
@@ -93,6 +95,8 @@ def _submit(arguments: argparse.Namespace) -> int:
         "outcome": arguments.outcome,
         "receiver": arguments.receiver,
         "value": arguments.value,
+        "compares": arguments.compares,
+        "learns": arguments.learns,
     }
     parameters |= {key: value for key, value in given.items() if value is not None}
     chosen = _agreements(client, arguments)

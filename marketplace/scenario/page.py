@@ -103,6 +103,9 @@ def _answer(job: Played) -> Iterator[str]:
             ("column", "sum"),
             [(column, _number(value)) for column, value in job.result["sums"].items()],
         )
+    elif job.task == "linkage":
+        first, second = job.result["sizes"]
+        yield f"  {job.result['links']:,} pairs, of {first:,} rows and {second:,}"
     elif job.task == "intersection":
         yield from _intersection(job.result)
     else:

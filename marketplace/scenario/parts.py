@@ -15,7 +15,16 @@ from federated.node.table import ReadingSpec
 from federated.preparation import Preparation
 from ledger.terms import Terms
 
-PARAMETERS = ("columns", "rows", "ridge", "outcome", "receiver", "value")
+PARAMETERS = (
+    "columns",
+    "rows",
+    "ridge",
+    "outcome",
+    "receiver",
+    "value",
+    "compares",
+    "learns",
+)
 """What a job's table may say to its task."""
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -34,7 +43,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "provider": ("name", "file", "price", "cost", "description", "rights", "terms", "data"),
     "terms": ("tasks", "purposes", "uses", "until", "exact", "minimum_parties"),
     "data": ("format", "header", "columns", "missing", "delimiter"),
-    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match"),
+    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match", "link"),
     "job": ("name", "task", *PARAMETERS, "purpose"),
     "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
     "refuse": ("name", "what", "reason"),

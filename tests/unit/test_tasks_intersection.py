@@ -153,6 +153,15 @@ def test_missing_and_fractional_identifiers_are_refused_naming_the_column():
     assert refused.value.reason == "not_whole"
 
 
+def test_whole_numbers_are_the_same_in_a_column_where_another_cell_is_none():
+    plan, rows = ready(
+        [{"id": text, "days": 1} for text in ("007", "008", "9")],
+        [{"id": text, "days": 1} for text in ("007", "8", "A-12")],
+        outcome="one",
+    )
+    assert converse(task(), plan, rows)[A].kept.tolist() == [0, 1]
+
+
 def test_whole_numbers_are_compared_by_their_digits_however_they_are_written():
     plan, rows = ready(
         [{"id": at, "days": 1} for at in (7, 8, 9)],

@@ -10,6 +10,7 @@ def test_the_known_tasks():
         "logistic": False,
         "encrypted_sum": True,
         "intersection": False,
+        "linkage": False,
     }
 
 
