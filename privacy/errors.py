@@ -17,6 +17,9 @@
     ├── WeakKeyError                a Paillier modulus too small or of the wrong form
     ├── KeyFileError                a secret key's file that must not be trusted
     ├── CiphertextError             not a ciphertext under this key, or not the sum it claims to be
+    ├── SharingError                values that three parties cannot share or compute with
+    │   ├── SharedRangeError        a value or a result that the ring of the shares cannot carry
+    │   └── SharedParcelError       a parcel that is missing, too many, or of another length
     ├── IdentifierError             rows or rules that give no identifiers to compare
     ├── LinkageError                records that cannot be encoded or compared
     ├── IntersectionError           two sets that cannot be intersected under what was agreed
@@ -118,6 +121,18 @@ class KeyFileError(PrivacyError):
 
 class CiphertextError(PrivacyError):
     """This is not a ciphertext under this key, or not the sum that it claims to be."""
+
+
+class SharingError(PrivacyError):
+    """Three parties cannot share these values, or not compute this with them."""
+
+
+class SharedRangeError(SharingError):
+    """A value, or a bound on a result, is beyond what shares carry without overflow."""
+
+
+class SharedParcelError(SharingError):
+    """A parcel of shares is missing, came out of turn, or has another length than its step."""
 
 
 class IdentifierError(PrivacyError):
