@@ -249,8 +249,16 @@ class Party:
         )
         return (yield from self._product(local, bits, bound, fraction_bits, plus))
 
-    def matmul(self, left: Matrix, right: Shared, *, fraction_bits: int) -> Rounds[Shared]:
-        """Returns left @ right, [n, d] by [d, k], cut to `fraction_bits`: two rounds.
+    def matmul(
+        self, left: Matrix, right: Shared, *, fraction_bits: int, plus: Shared | None = None
+    ) -> Rounds[Shared]:
+        """Returns left @ right + plus, [n, d] by [d, k], cut to `fraction_bits`: two rounds.
+
+        Args:
+            left: [n, d].
+            right: [d, k].
+            fraction_bits: Of the result.
+            plus: As in `multiply`.
 
         Raises:
             SharedRangeError: As `multiply`.
@@ -261,7 +269,7 @@ class Party:
         require_room(bits, bound)
         both = ring.add(right.first, right.second)
         local = ring.add(ring.matmul(left.first, both), ring.matmul(left.second, right.first))
-        return (yield from self._product(local, bits, bound, fraction_bits, None))
+        return (yield from self._product(local, bits, bound, fraction_bits, plus))
 
     def matmul_transposed(
         self,

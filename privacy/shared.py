@@ -102,6 +102,10 @@ class Shared:
         """Returns a part along the first axis."""
         return replace(self, first=self.first[start:stop], second=self.second[start:stop])
 
+    def columns(self, start: int, stop: int) -> "Shared":
+        """Returns a part along the second axis."""
+        return replace(self, first=self.first[:, start:stop], second=self.second[:, start:stop])
+
     def reshaped(self, *shape: int) -> "Shared":
         """Returns the same numbers in another shape."""
         return replace(

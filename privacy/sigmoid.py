@@ -16,7 +16,7 @@ from numpy.polynomial import chebyshev, polynomial
 from privacy.comparison import ROUNDS as COMPARISON_ROUNDS
 from privacy.comparison import negative, select
 from privacy.errors import SharingError
-from privacy.replicated import Party, Rounds
+from privacy.replicated import Party, Rounds, truncation_doubt
 from privacy.ring import Floats
 from privacy.shared import Shared, joined
 
@@ -87,6 +87,18 @@ def centred_sigmoid(party: Party, scores: Shared) -> Rounds[Shared]:
     side = one.minus(below).minus(not_above).within(1.0)
     outer = side.times(1 << (bits - 1), more_bits=bits)
     return inner.plus(outer).within(0.5 + largest_error() + _SLACK)
+
+
+def doubt(count: int, bits: int) -> float:
+    """Returns what the truncations of `centred_sigmoid` go wrong with at most, a probability.
+
+    Args:
+        count: How many scores.
+        bits: Their fraction bits.
+    """
+    size = 2.0 * float(np.abs(odd_coefficients()).sum())
+    # Five products, of numbers within `size` and at most so many fraction bits before the cut.
+    return 5 * truncation_doubt(2 * bits + COEFFICIENT_BITS, size, count)
 
 
 def _polynomial(party: Party, s: Shared, bits: int) -> Rounds[Shared]:
