@@ -109,6 +109,27 @@ def read_frames(parcel: bytes, count: int) -> list[bytes]:
     return parts
 
 
+def only(incoming: Parcels, peer: str) -> bytes:
+    """Returns the one parcel of a round.
+
+    Raises:
+        TaskError: out_of_order: it is missing, or others came.
+    """
+    if set(incoming) != {peer}:
+        raise TaskError("out_of_order", "the other party's parcel is missing")
+    return incoming[peer]
+
+
+def nothing(incoming: Parcels) -> None:
+    """Checks that a round brought no parcel.
+
+    Raises:
+        TaskError: out_of_order.
+    """
+    if incoming:
+        raise TaskError("out_of_order", "the other party spoke out of turn")
+
+
 class JointTask(ABC):
     """A named, versioned computation among nodes; without I/O of its own and without Flower."""
 
