@@ -8,6 +8,7 @@ from federated.tasks.linkage import Linkage
 from federated.tasks.logistic import Logistic
 from federated.tasks.question import Task
 from federated.tasks.statistics import Statistics
+from federated.tasks.vertical import Vertical
 
 AnyTask = Task | JointTask
 
@@ -20,6 +21,7 @@ def known_tasks() -> dict[str, AnyTask]:
         EncryptedSum(),
         IntersectionTask(),
         Linkage(),
+        Vertical(),
     )
     return {task.name: task for task in tasks}
 

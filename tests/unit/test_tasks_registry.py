@@ -11,6 +11,7 @@ def test_the_known_tasks():
         "encrypted_sum": True,
         "intersection": False,
         "linkage": False,
+        "vertical": False,
     }
 
 
