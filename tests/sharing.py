@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from privacy.replicated import Party
+from privacy.replicated.party import Party
 
 NAMES = ("a", "b", "c")
 BINDING = bytes(range(32))

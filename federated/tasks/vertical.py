@@ -5,7 +5,7 @@ Nobody sees another's columns, or anything of a single row but that it is in com
 1. the owners intersect their identifiers (`federated.tasks.alignment`): each learns which of its
    rows all have, and keeps that list; a node that only computes learns their number;
 2. each owner scales its columns over these rows, by means and deviations that stay with it;
-3. all three nodes hold shares of all columns and of the label, and fit (`privacy.replicated`,
+3. all three nodes hold shares of all columns and of the label, and fit (`privacy.replicated.party`,
    `federated.tasks.vertical_fit`). One node alone sees random numbers; **two that put theirs
    together see everything**;
 4. each owner is shown the coefficients of its own columns, and how far the last step moved them,
@@ -36,8 +36,8 @@ from federated.tasks.vertical_fit import Fitted, Share, fit
 from federated.tasks.vertical_layout import Layout
 from federated.tasks.vertical_metrics import metrics
 from federated.tasks.vertical_parameters import PARTIES, Roles
-from privacy import sigmoid
-from privacy.replicated import Party
+from privacy.replicated import sigmoid
+from privacy.replicated.party import Party
 
 WHICH = "train"
 """The rows that take part: without a split, all that the preparation keeps."""

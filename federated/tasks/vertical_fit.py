@@ -4,10 +4,10 @@
     fitted.coefficients                  # this owner's, of its block's matrix; nobody sees others'
 
 Logistic: full-batch gradient steps, with momentum where blocks are turned (Polyak, "Some methods
-of speeding up the convergence of iteration methods", 1964), the sigmoid as `privacy.sigmoid` makes
-it. Linear: the products of all columns with each other and the label are computed once, and stay
-shared, as does their inverse. Nothing is opened before the last step, and then to each owner its
-own coefficients alone.
+of speeding up the convergence of iteration methods", 1964), and the logistic function of
+`privacy.replicated.sigmoid`. Linear: the products of all columns with each other and the label are
+computed once, and stay shared, as does their inverse. Nothing is opened before the last step, and
+then to each owner its own coefficients alone.
 """
 
 import math
@@ -23,9 +23,9 @@ from federated.tasks.vertical_layout import (
     STEP_BITS,
     Layout,
 )
-from privacy.replicated import Party, Rounds
-from privacy.shared import Matrix, Shared, joined
-from privacy.sigmoid import centred_sigmoid
+from privacy.replicated.party import Party, Rounds
+from privacy.replicated.shared import Matrix, Shared, joined
+from privacy.replicated.sigmoid import centred_sigmoid
 
 _LAST_BITS = 2.0**-10
 """More than the truncations add to a bound."""

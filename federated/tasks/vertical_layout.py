@@ -20,11 +20,11 @@ import math
 from dataclasses import dataclass
 
 from federated.errors import TaskError
-from privacy import sigmoid
 from privacy.errors import SharedRangeError
-from privacy.replicated import MOST_DOUBT, truncation_doubt
-from privacy.ring import MOST_TERMS
-from privacy.shared import require_room
+from privacy.replicated import sigmoid
+from privacy.replicated.party import MOST_DOUBT, truncation_doubt
+from privacy.replicated.ring import MOST_TERMS
+from privacy.replicated.shared import require_room
 
 LOGISTIC_BITS = 24
 """Fraction bits of what a logistic fit shares."""

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy import comparison, sigmoid
-from privacy.comparison import negative
 from privacy.errors import SharedRangeError, SharingError
-from privacy.replicated import Party
-from privacy.sigmoid import approximation, centred_sigmoid, largest_error
+from privacy.replicated import comparison, sigmoid
+from privacy.replicated.comparison import negative
+from privacy.replicated.party import Party
+from privacy.replicated.sigmoid import approximation, centred_sigmoid, largest_error
 from tests.sharing import NAMES, own, share_out
 
 BITS = 24

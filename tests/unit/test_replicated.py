@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from privacy import ring
 from privacy.errors import SharedParcelError, SharedRangeError, SharingError
-from privacy.replicated import MOST_DOUBT, Party, truncation_doubt
-from privacy.ring import Elements
-from privacy.shared import Matrix, Shared, joined, require_room
+from privacy.replicated import ring
+from privacy.replicated.party import MOST_DOUBT, Party, truncation_doubt
+from privacy.replicated.ring import Elements
+from privacy.replicated.shared import Matrix, Shared, joined, require_room
 from tests.sharing import BINDING, NAMES, own, share_out
 
 BITS = 24

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy import ring
 from privacy.errors import SharedRangeError, SharingError
+from privacy.replicated import ring
 
 MODULUS = 1 << 128
 ELEMENTS = st.one_of(

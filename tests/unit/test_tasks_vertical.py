@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from federated.errors import RowsError, TaskError
 from federated.tasks import vertical_layout
 from federated.tasks.vertical import rounds
-from privacy.replicated import Party
+from privacy.replicated.party import Party
 from tests.joint import converse
 from tests.verticals import (
     COMMON,

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from federated.tasks.joint import Place
-from privacy import ring
-from privacy.replicated import Party
-from privacy.shared import Shared
+from privacy.replicated import ring
+from privacy.replicated.party import Party
+from privacy.replicated.shared import Shared
 from tests.joint import BINDING, csv_text, staged
 from tests.verticals import A, B, C, task
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from privacy import ring
 from privacy.errors import SharedRangeError
-from privacy.replicated import PARTIES, Party, Rounds
-from privacy.shared import Shared
+from privacy.replicated import ring
+from privacy.replicated.party import PARTIES, Party, Rounds
+from privacy.replicated.shared import Shared
 
 ROUNDS = 10
 """How many rounds `negative` takes."""

@@ -13,7 +13,7 @@ three, and one alone holds nothing. The component that a party lacks hides the v
 All three run the same program; each `yield` inside is one round: what goes to whom, by name. The
 protocol is that of Araki, Furukawa, Lindell, Nof and Ohara, "High-Throughput Semi-Honest Secure
 Three-Party Computation with an Honest Majority" (CCS 2016), the truncation that of Mohassel and
-Rindal, "ABY3" (CCS 2018, section 5.1), in the ring of `privacy.ring`.
+Rindal, "ABY3" (CCS 2018, section 5.1), in the ring of `privacy.replicated.ring`.
 
 Component i and key i belong to the two parties at places i and i - 1. What is sent is masked by a
 stream of a key that its receiver lacks.
@@ -32,12 +32,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from privacy import ring
 from privacy.derivation import KEY_BYTES, derive_key, keystream, prefixed
 from privacy.errors import SharedParcelError, SharedRangeError, SharingError
-from privacy.ring import ELEMENT_BYTES, RING_BITS, Elements, Floats
+from privacy.replicated import ring
+from privacy.replicated.ring import ELEMENT_BYTES, RING_BITS, Elements, Floats
+from privacy.replicated.shared import Matrix, Shared, require_room
 from privacy.secure_random import random_bytes
-from privacy.shared import Matrix, Shared, require_room
 
 SHARE_NAMESPACE = "rongshu/replicated-share/v1"
 

@@ -5,8 +5,8 @@
     half = weighted.halved(1)            # another reading of the same elements
 
 What it decides: which bound a result has, and that it has room (`require_room`). What it does not
-do: hold keys or send anything; that is `privacy.replicated`. A bound is public. It says what no
-magnitude of the shared numbers exceeds, and never comes from the numbers themselves.
+do: hold keys or send anything, which is for `privacy.replicated.party`. A bound is public. It says
+what no magnitude of the shared numbers exceeds, and never comes from the numbers themselves.
 """
 
 import math
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from privacy import ring
 from privacy.errors import SharedRangeError, SharingError
-from privacy.ring import RING_BITS, Elements, Floats
+from privacy.replicated import ring
+from privacy.replicated.ring import RING_BITS, Elements, Floats
 
 
 @dataclass(frozen=True, eq=False)

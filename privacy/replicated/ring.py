@@ -9,7 +9,7 @@ of elements is uint64[*s, 2]. Read as two's complement, an element is a whole nu
 
 What it decides: how numbers become elements and back. `encode` refuses what is not finite or
 beyond the bound it is given. What it does not do: notice that a sum or product wraps. Whoever
-computes here bounds each result beforehand (`privacy.replicated`).
+computes here bounds each result beforehand (`privacy.replicated.party`).
 
 A matrix product splits each element into eight limbs of 16 bits and multiplies those in float64,
 where the linear algebra of the machine is at its fastest: a product of limbs is below 2^32, and

@@ -13,12 +13,12 @@ Evaluated in s = u / RADIUS as s (c0 + c1 v + c2 v^2 + v^3 (c3 + c4 v + c5 v^2 +
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
 
-from privacy.comparison import ROUNDS as COMPARISON_ROUNDS
-from privacy.comparison import negative, select
 from privacy.errors import SharingError
-from privacy.replicated import Party, Rounds, truncation_doubt
-from privacy.ring import Floats
-from privacy.shared import Shared, joined
+from privacy.replicated.comparison import ROUNDS as COMPARISON_ROUNDS
+from privacy.replicated.comparison import negative, select
+from privacy.replicated.party import Party, Rounds, truncation_doubt
+from privacy.replicated.ring import Floats
+from privacy.replicated.shared import Shared, joined
 
 RADIUS_BITS = 3
 RADIUS = float(1 << RADIUS_BITS)
