@@ -132,11 +132,11 @@ def _met(plan: Plan, place: Place, owners: Sequence[str], members: list[bytes]) 
             return _left(members, only((yield {}), second))
         # The second brings only those whom the first meeting left.
         least = max(SMALLEST, matching.minimum_intersection)
-        common = yield from _meet(plan, place, (second, others[0]), members, workers, least)
-        kept = set(common)
+        everywhere = yield from _meet(plan, place, (second, others[0]), members, workers, least)
+        kept = set(everywhere)
         flags = {first: bytes(name in kept for name in members)}
         nothing((yield flags if place.asset == second else {}))
-        return common
+        return everywhere
 
 
 def _left(members: list[bytes], flags: bytes) -> list[bytes]:

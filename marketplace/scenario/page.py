@@ -96,6 +96,8 @@ def _answer(job: Played) -> Iterator[str]:
         yield from _prose(job.error, "  ")
         refused = [each for each in job.receipts if each["reason"]]
         yield from (f"  {each['provider']}: {each['reason']}" for each in refused)
+    elif job.task == "vertical":
+        yield from _vertical(job.result)
     elif "coefficients" in job.result:
         yield from _regression(job.result)
     elif "sums" in job.result:
@@ -131,9 +133,30 @@ def _regression(result: dict[str, Any]) -> Iterator[str]:
         f"  right on {metrics['correct']:,} of {metrics['rows']:,} {metrics['metrics_rows']} rows, "
         f"a share of {metrics['accuracy']:.4f}"
     )
+    yield from _prose(
+        f"strongest coefficients, on standardised columns: {_strongest(result)}", "  "
+    )
+
+
+def _vertical(result: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"  {result['model']} model, fitted on {result['rows']:,} rows in common in "
+        f"{result['iterations']} steps"
+    )
+    metrics = result["metrics"] or {}
+    if "auc" in metrics:
+        yield f"  area under the ROC curve on these rows {metrics['auc']:.4f}"
+    elif "r2" in metrics:
+        yield f"  explains a share of {metrics['r2']:.4f} of the label's variance on these rows"
+    yield from _prose(
+        f"strongest coefficients, on columns as scaled ({result['scaling']}): {_strongest(result)}",
+        "  ",
+    )
+
+
+def _strongest(result: dict[str, Any]) -> str:
     largest = sorted(result["coefficients"].items(), key=lambda item: -abs(item[1]))[:STRONGEST]
-    named = ", ".join(f"{name} {value:+.3f}" for name, value in largest)
-    yield from _prose(f"strongest coefficients, on standardised columns: {named}", "  ")
+    return ", ".join(f"{name} {value:+.3f}" for name, value in largest)
 
 
 def _intersection(result: dict[str, Any]) -> Iterator[str]:

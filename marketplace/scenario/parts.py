@@ -24,6 +24,14 @@ PARAMETERS = (
     "value",
     "compares",
     "learns",
+    "model",
+    "label",
+    "above",
+    "scaling",
+    "steps",
+    "step",
+    "computes",
+    "scores",
 )
 """What a job's table may say to its task."""
 
