@@ -27,9 +27,11 @@ import numpy as np
 
 from federated.errors import TaskError
 from federated.plan import Floats, Plan
+from federated.tasks import newton
 from federated.tasks import vertical_parameters as parameters
 from federated.tasks.alignment import MOST_ROUNDS, align, identifiers
 from federated.tasks.joint import JointTask, Part, Place, Positions, Talk
+from federated.tasks.logistic import FEWEST_EFFECTIVE_ROWS
 from federated.tasks.question import PreparedRows
 from federated.tasks.vertical_block import INTERCEPT, Block
 from federated.tasks.vertical_fit import Fitted, Share, fit
@@ -106,8 +108,8 @@ class Vertical(JointTask):
         """Runs this node's side.
 
         Raises:
-            TaskError: out_of_order; too_few, constant_column, collinear, one_class or
-                out_of_bounds, once it is known which rows are in common.
+            TaskError: out_of_order; too_few, constant_column, collinear, one_class,
+                isolating_parameters or out_of_bounds, once it is known which rows are in common.
             IntersectionError: What a peer sent does not fit, or too few are in common.
             SharingError: Likewise of shares.
         """
@@ -123,6 +125,7 @@ class Vertical(JointTask):
         if place.asset == roles.label_owner and aligned.positions is not None:
             labels = _labels(plan, rows, aligned.positions)
             _require_two_values(plan, labels)
+            _require_many_rows(plan.parameters["label"], labels)
         party = Party([each.asset_id for each in plan.cohort], place.asset, place.binding)
         share = Share(None if block is None else block.matrix, labels)
         wanted = plan.parameters["scores"] == "label"
@@ -211,13 +214,17 @@ def _block(
     positions: Positions,
 ) -> Block:
     """Returns an owner's columns of the common rows, as they are shared."""
-    return Block.of(
-        roles.columns[asset],
-        _features(plan, asset, rows, positions),
+    names, values = roles.columns[asset], _features(plan, asset, rows, positions)
+    block = Block.of(
+        names,
+        values,
         scaling=plan.parameters["scaling"],
         intercept=asset == roles.label_owner,
         whiten=layout.turned,
     )
+    for name, column in zip(names, values.T, strict=True):
+        _require_many_rows(name, column)
+    return block
 
 
 def _features(plan: Plan, asset: str, rows: PreparedRows, positions: Positions) -> Floats:
@@ -257,4 +264,18 @@ def _require_two_values(plan: Plan, labels: Floats) -> None:
             "one_class",
             f"label {plan.parameters['label']!r} is the same in all rows in common; there is "
             "nothing to tell apart",
+        )
+
+
+def _require_many_rows(name: str, values: Floats) -> None:
+    """Checks that no few rows make up a column: its products with others would be theirs.
+
+    Raises:
+        TaskError: isolating_parameters: fewer than `FEWEST_EFFECTIVE_ROWS` carry its variance.
+    """
+    if newton.effective_rows((values - values.mean()) ** 2) < FEWEST_EFFECTIVE_ROWS:
+        raise TaskError(
+            "isolating_parameters",
+            f"column {name!r} differs from its mean in a few of the rows in common only: the "
+            "coefficients would show these rows; leave it out, or choose another limit",
         )

@@ -32,6 +32,10 @@ ROWS_PER_COEFFICIENT = 5
 """Fewest rows in common for each coefficient. With as many coefficients as rows a fit repeats the
 labels, and who has all columns of a row could read its label off the coefficients."""
 
+FEWEST_SCORED_COLUMNS = 2
+"""Of other owners, where the label's owner is shown scores: less its own part, one column's scores
+are that column."""
+
 _KEYS = ("model", "columns", "label", "above", "scaling", "steps", "step", "computes", "scores")
 _LABEL_BITS = 60
 
@@ -200,6 +204,12 @@ def check(plan: Plan) -> Roles:
                 "too_few",
                 f"{party.name} has {party.rows} rows, and {matching.minimum_size} are agreed",
             )
+    others = [len(names) for owner, names in roles.columns.items() if owner != roles.label_owner]
+    if plan.parameters["scores"] == "label" and sum(others) < FEWEST_SCORED_COLUMNS:
+        raise TaskError(
+            "bad_parameter",
+            "scores of one column of another owner are that column, for each person",
+        )
     most = min(party.rows for party in owners)
     layout = roles.layout(plan, most)
     require_rows(layout)

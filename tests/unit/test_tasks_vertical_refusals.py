@@ -116,6 +116,14 @@ def test_a_column_or_a_label_at_two_owners_is_refused():
     ready(given)
 
 
+def test_scores_that_are_one_column_of_another_owner_are_refused():
+    ready(columns=["age", "rent"], scores="label")
+    ready(columns=["age", "loans"])
+    with pytest.raises(TaskError, match="scores of one column") as refused:
+        ready(columns=["age", "loans"], scores="label")
+    assert refused.value.reason == "bad_parameter"
+
+
 def test_a_text_column_is_refused():
     given = tables()
     given[A][3]["rent"] = "much"

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from federated.errors import TaskError
+from federated.tasks import vertical
 from federated.tasks.joint import Place
 from privacy.replicated import ring
 from privacy.replicated.party import Party
 from privacy.replicated.shared import Shared
-from tests.joint import BINDING, csv_text, staged
-from tests.verticals import A, B, C, task
+from tests.joint import BINDING, converse, csv_text, staged
+from tests.verticals import COMMON, A, B, C, people, pooled, ready, result, tables, task
 
 COUNT = 1200
 """Rows: half of them to learn from, some five for each number that is seen of a row."""
@@ -175,3 +177,60 @@ def test_two_parties_that_join_what_they_see_have_the_column(first: str, second:
 
 def _components(shared: Shared) -> tuple[Any, Any]:
     return shared.first, shared.second
+
+
+# --- what the answer itself shows
+
+
+def one_step(monkeypatch: pytest.MonkeyPatch | None, given: Any, **parameters: Any) -> Any:
+    """The coefficients after one step; with a patch, the check of few rows is off."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(vertical, "FEWEST_EFFECTIVE_ROWS", 0.0)
+    plan, rows = ready(given, steps=1, step="1", **parameters)
+    return result(plan, converse(task(), plan, rows))["coefficients"]
+
+
+def test_a_limit_that_one_person_exceeds_shows_that_persons_columns_and_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    debts = people()["debt"]
+    top = max(COMMON, key=lambda at: debts[at])
+    limit = str(sorted(debts[list(COMMON)])[-2])
+    with pytest.raises(TaskError, match="'debt' differs from its mean in a few") as refused:
+        one_step(None, None, label="debt", above=limit)
+    assert refused.value.reason == "isolating_parameters"
+    # The twin, without the check: one step from zero is the sum over those above the limit.
+    shown = one_step(monkeypatch, None, label="debt", above=limit)
+    row = pooled(["age", "rent"])[top - COMMON.start, 1:]
+    assert np.abs(np.array([shown["age"], shown["rent"]]) * len(COMMON) - row).max() < 0.05
+
+
+def test_a_column_that_marks_one_person_shows_that_persons_label_and_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for marked in (30, 31):
+        given = tables(age=(np.arange(120) == marked) * 1.0)
+        with pytest.raises(TaskError, match="'age' differs from its mean in a few"):
+            one_step(None, given)
+    # The twin: whose label is 1 has a positive coefficient, by far.
+    late = people()["late"]
+    for marked in COMMON[:6]:
+        given = tables(age=(np.arange(120) == marked) * 1.0)
+        assert (one_step(monkeypatch, given)["age"] > 0) == bool(late[marked])
+
+
+def test_scores_less_ones_own_part_are_the_others_weighted_sum_for_each_person():
+    """What the job's parameter `scores` says is shown; without it there are none."""
+    plan, rows = ready(steps=2, step="1", scores="label")
+    seen: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vertical, "metrics", lambda _model, scores, _labels: seen.append(scores))
+        parts = converse(task(), plan, rows)
+    own, others = (parts[asset].report["coefficients"] for asset in (B, A))
+    # In the common order of the identifiers, which both owners have.
+    names = [rows[B].texts("id", "train")[at] for at in parts[B].kept]
+    order = [int(name[1:]) - COMMON.start for name in names]
+    x = pooled(["age", "rent", "loans"])[order]
+    rest = seen[0] - own["intercept"] - x[:, 3] * own["loans"]
+    assert np.abs(rest - x[:, 1:3] @ list(others.values())).max() < 1e-5
+    assert abs(np.corrcoef(rest, x[:, 1])[0, 1]) < 0.999
