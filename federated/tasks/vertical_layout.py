@@ -62,6 +62,7 @@ class Layout:
         steps: How many are taken: gradient steps, or doublings.
         step: Their length; None where the blocks are turned and the length follows.
         largest: What no entry of the matrix exceeds before the blocks are turned.
+        root_mean_square: What that of no column exceeds, before the blocks are turned.
         label_bits: |label| is at most 2 to this power, for a linear fit.
     """
 
@@ -73,6 +74,7 @@ class Layout:
     steps: int
     step: float | None
     largest: float
+    root_mean_square: float
     label_bits: int = 0
 
     @property
@@ -93,7 +95,7 @@ class Layout:
     @property
     def column_bound(self) -> float:
         """What no column's root mean square exceeds."""
-        return min(self.entry_bound, 1.0 if self.turned else self.largest) * _SLACK
+        return (1.0 if self.turned else self.root_mean_square) * _SLACK
 
     @property
     def length(self) -> float:

@@ -153,10 +153,11 @@ class Roles:
         """
         step, columns = plan.parameters["step"], plan.parameters["columns"]
         label = _magnitude(plan, self, [plan.parameters["label"]])
-        largest = {
-            "standard": rows**0.5,
-            "minmax": 1.0,
-            "none": 2.0 ** max(0, _magnitude(plan, self, columns)),
+        unscaled = 2.0 ** max(0, _magnitude(plan, self, columns))
+        largest, root_mean_square = {
+            "standard": (rows**0.5, 1.0),
+            "minmax": (1.0, 1.0),
+            "none": (unscaled, unscaled),
         }[plan.parameters["scaling"]]
         return Layout(
             model=plan.parameters["model"],
@@ -169,6 +170,7 @@ class Roles:
             steps=plan.parameters["steps"],
             step=None if step is None else float(step),
             largest=largest,
+            root_mean_square=root_mean_square,
             label_bits=max(-_LABEL_BITS, label),
         )
 
