@@ -28,29 +28,28 @@ ROUNDS = 10
 
 _WIDTH = 64
 
-BitArray = npt.NDArray[np.uint8]
-"""Zeros and ones, one to a byte."""
+Planes = npt.NDArray[np.uint8]
+"""Bits of many numbers, [w, b]: row i holds bit i of each of them, eight numbers to a byte."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bits:
-    """One party's two components, by exclusive or, of an array of bits; as `Shared`."""
+    """One party's two components, by exclusive or, of the bits of many numbers; as `Shared`."""
 
-    first: BitArray = field(repr=False)
-    second: BitArray = field(repr=False)
+    first: Planes = field(repr=False)
+    second: Planes = field(repr=False)
 
     def __xor__(self, other: "Bits") -> "Bits":
         return Bits(self.first ^ other.first, self.second ^ other.second)
 
-    def columns(self, chosen: slice) -> "Bits":
-        """Returns some of the places in each number."""
-        return Bits(self.first[:, chosen], self.second[:, chosen])
+    def __getitem__(self, chosen: slice) -> "Bits":
+        return Bits(self.first[chosen], self.second[chosen])
 
-    def beside(self, other: "Bits") -> "Bits":
-        """Returns both, the other's columns after one's own."""
+    def above(self, other: "Bits") -> "Bits":
+        """Returns both, the other's bits after one's own."""
         return Bits(
-            np.hstack([self.first, other.first]),
-            np.hstack([self.second, other.second]),
+            np.concatenate([self.first, other.first]),
+            np.concatenate([self.second, other.second]),
         )
 
 
@@ -72,82 +71,76 @@ def negative(party: Party, shared: Shared) -> Rounds[Shared]:
         raise SharedRangeError("numbers so large cannot be compared")
     low, rest = shared.first[..., 0], shared.second[..., 0]
     # Place 0 alone knows components 0 and 1; component 2 stands second at place 1, first at 2.
-    pair = _unpacked(low + rest) if party.place == 0 else None
-    summed = yield from _deal(party, pair, (shared.count, _WIDTH))
+    pair = _planes(low + rest) if party.place == 0 else None
+    summed = yield from _deal(party, pair, (_WIDTH, -(-shared.count // 8)))
     third = _third_component(party, low, rest)
     carries = yield from _conjunction(party, summed, third)
     sign = yield from _carried(party, carries, summed ^ third)
-    return (yield from _counted(party, sign))
+    return (yield from _counted(party, sign, shared.count))
 
 
 def _third_component(
     party: Party, low: npt.NDArray[np.uint64], rest: npt.NDArray[np.uint64]
 ) -> Bits:
     """Component 2's bits as a shared array of their own, which needs no talk."""
-    nothing = np.zeros((low.size, _WIDTH), dtype=np.uint8)
+    nothing = np.zeros((_WIDTH, -(-low.size // 8)), dtype=np.uint8)
     if party.place == 1:
-        return Bits(nothing, _unpacked(rest))
-    return Bits(_unpacked(low), nothing) if party.place == 2 else Bits(nothing, nothing)
+        return Bits(nothing, _planes(rest))
+    return Bits(_planes(low), nothing) if party.place == 2 else Bits(nothing, nothing)
 
 
 def _carried(party: Party, carries: Bits, differ: Bits) -> Rounds[Bits]:
-    """Returns the highest bit of a sum, [n, 1].
+    """Returns the highest bit of a sum, one row.
 
     Args:
         party: This one.
         carries: Where both summands have a 1: there a carry is made.
         differ: Where one has: there a carry is passed on.
     """
-    top = differ.columns(slice(_WIDTH - 1, _WIDTH))
-    # Bits 0 to 62 under an empty one make 64 pairs, which a tree joins two by two.
+    top = differ[_WIDTH - 1 :]
+    # Bits 0 to 62 under an empty one make 64 places, which a tree joins two by two.
     made, passed = _moved_up(carries), _moved_up(differ)
-    while made.first.shape[1] > 1:
+    while len(made.first) > 1:
         upper, lower = slice(1, None, 2), slice(0, None, 2)
-        both = passed.columns(upper).beside(passed.columns(upper))
-        joint = yield from _conjunction(
-            party, both, made.columns(lower).beside(passed.columns(lower))
-        )
-        half = joint.first.shape[1] // 2
-        made = made.columns(upper) ^ joint.columns(slice(None, half))
-        passed = joint.columns(slice(half, None))
+        both = passed[upper].above(passed[upper])
+        joint = yield from _conjunction(party, both, made[lower].above(passed[lower]))
+        half = len(joint.first) // 2
+        made, passed = made[upper] ^ joint[:half], joint[half:]
     return top ^ made
 
 
 def _moved_up(bits: Bits) -> Bits:
     """Moves every bit one place up; the lowest becomes 0, the highest is lost."""
-
-    def moved(component: BitArray) -> BitArray:
-        return np.hstack([np.zeros_like(component[:, :1]), component[:, :-1]])
-
-    return Bits(moved(bits.first), moved(bits.second))
+    nothing = np.zeros_like(bits.first[:1])
+    return Bits(nothing, nothing).above(bits[: _WIDTH - 1])
 
 
-def _counted(party: Party, sign: Bits) -> Rounds[Shared]:
-    """Turns shared bits [n, 1] into shared whole numbers [n]: a xor b = a + b - 2ab."""
-    shape = (sign.first.shape[0],)
-    pair = _whole(sign.first ^ sign.second) if party.place == 0 else None
+def _counted(party: Party, sign: Bits, count: int) -> Rounds[Shared]:
+    """Turns one row of shared bits into shared whole numbers [n]: a xor b = a + b - 2ab."""
+    shape = (count,)
+    pair = _whole(sign.first ^ sign.second, count) if party.place == 0 else None
     one = yield from party.deal_elements(party.names[0], pair, shape, 0, 1.0)
     third = {0: None, 1: sign.second, 2: sign.first}[party.place]
-    known = None if third is None else _whole(third)
+    known = None if third is None else _whole(third, count)
     other = party.from_component(2, known, shape, 0).within(1.0)
     product = yield from party.multiply(one, other)
     return one.plus(other).minus(product.times(2)).within(1.0)
 
 
-def _deal(party: Party, bits: BitArray | None, shape: tuple[int, int]) -> Rounds[Bits]:
+def _deal(party: Party, planes: Planes | None, shape: tuple[int, int]) -> Rounds[Bits]:
     """Shares bits that place 0 has; as `Party.deal_elements`."""
     party.next_step()
-    nothing, length = np.zeros(shape, dtype=np.uint8), _packed_length(shape)
+    nothing = np.zeros(shape, dtype=np.uint8)
     owner, receiver = party.names[0], party.names[1]
     if party.place == 2:
         yield from party.exchange({}, {})
         return Bits(nothing, _noise(party, 0, shape))
-    if bits is None:
-        incoming = yield from party.exchange({}, {owner: length})
+    if planes is None:
+        incoming = yield from party.exchange({}, {owner: shape[0] * shape[1]})
         return Bits(_read(incoming[owner], shape), nothing)
     hidden = _noise(party, 0, shape)
-    yield from party.exchange({receiver: _packed(bits ^ hidden)}, {})
-    return Bits(hidden, bits ^ hidden)
+    yield from party.exchange({receiver: (planes ^ hidden).tobytes()}, {})
+    return Bits(hidden, planes ^ hidden)
 
 
 def _conjunction(party: Party, left: Bits, right: Bits) -> Rounds[Bits]:
@@ -158,37 +151,31 @@ def _conjunction(party: Party, left: Bits, right: Bits) -> Rounds[Bits]:
     local = left.first & (right.first ^ right.second) ^ left.second & right.first
     masked = local ^ _noise(party, here, shape) ^ _noise(party, there, shape)
     before, after = party.names[here - 1], party.names[there]
-    expected = {after: _packed_length(shape)}
-    incoming = yield from party.exchange({before: _packed(masked)}, expected)
+    incoming = yield from party.exchange({before: masked.tobytes()}, {after: masked.size})
     return Bits(masked, _read(incoming[after], shape))
 
 
-def _noise(party: Party, component: int, shape: tuple[int, int]) -> BitArray:
-    words = party.noise(component, -(-shape[0] * shape[1] // _WIDTH))
-    return _read(words.astype("<u8").tobytes(), shape)
+def _noise(party: Party, component: int, shape: tuple[int, int]) -> Planes:
+    count = shape[0] * shape[1]
+    words = party.noise(component, -(-count // 8))
+    return words.astype("<u8", copy=False).view(np.uint8)[:count].reshape(shape)
 
 
-def _packed_length(shape: tuple[int, int]) -> int:
-    return -(-shape[0] * shape[1] // 8)
+def _read(data: bytes, shape: tuple[int, int]) -> Planes:
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
-def _packed(bits: BitArray) -> bytes:
-    return np.packbits(bits, bitorder="little").tobytes()
+def _planes(words: npt.NDArray[np.uint64]) -> Planes:
+    """Returns the bits of n words, lowest first: uint8[64, n / 8], filled up with zeros."""
+    data = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
+    bits = np.unpackbits(data.reshape(words.size, 8), axis=1, bitorder="little")
+    return np.packbits(bits.T, axis=1, bitorder="little")
 
 
-def _read(data: bytes, shape: tuple[int, int]) -> BitArray:
-    packed = np.frombuffer(data, dtype=np.uint8)
-    return np.unpackbits(packed, count=shape[0] * shape[1], bitorder="little").reshape(shape)
-
-
-def _unpacked(words: npt.NDArray[np.uint64]) -> BitArray:
-    """Returns the bits of each word, lowest first: uint8[n, 64]."""
-    return _read(words.astype("<u8").tobytes(), (words.size, _WIDTH))
-
-
-def _whole(bits: BitArray) -> ring.Elements:
-    """Returns bits [n, 1] as elements [n]."""
-    return ring.widen(bits[:, 0].astype(np.int64))
+def _whole(row: Planes, count: int) -> ring.Elements:
+    """Returns one row of bits as elements [n]."""
+    bits = np.unpackbits(row[0], count=count, bitorder="little")
+    return ring.widen(bits.astype(np.int64))
 
 
 def select(party: Party, shared: Shared, chosen: Shared) -> Rounds[Shared]:

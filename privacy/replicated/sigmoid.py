@@ -10,6 +10,8 @@ from the logistic function that is; it is computed from the coefficients, and a 
 Evaluated in s = u / RADIUS as s (c0 + c1 v + c2 v^2 + v^3 (c3 + c4 v + c5 v^2 + c6 v^3)), v = s^2.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
 
@@ -50,6 +52,7 @@ def approximation(scores: Floats) -> Floats:
     return np.where(np.abs(s) < 1.0, value, np.where(s < 0.0, -0.5, 0.5))
 
 
+@lru_cache(maxsize=1)
 def largest_error() -> float:
     """Returns the largest distance from the logistic function, over all scores: about 0.003."""
     # Few extrema on so fine a grid: what is missed between two points is a millionth of it.

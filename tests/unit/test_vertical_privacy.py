@@ -42,23 +42,32 @@ class Seen:
 
     def row_by_row(self, party: str) -> Any:
         """Every number that is one of a row, float64[COUNT, m]."""
-        found = [self._numbers(data) for data in self.parcels[party]]
+        found = []
+        for data in self.parcels[party]:
+            found += [*_as_elements(data), *_as_bits(data)]
         for shared in self.dealt[party]:
             found += [_readings(part) for part in (shared.first, shared.second)]
-        return np.hstack([each for each in found if each is not None])
+        return np.hstack(found)
 
-    def _numbers(self, data: bytes) -> Any:
-        """A parcel's numbers by rows, or None for one that is not of rows."""
-        for blocks in (1, 2):
-            if len(data) % (blocks * COUNT) == 0 and data:
-                rows = np.frombuffer(data, np.uint8).reshape(blocks, COUNT, -1)
-                width = rows.shape[2]
-                if width % ring.ELEMENT_BYTES == 0:
-                    shape = (blocks, COUNT, width // ring.ELEMENT_BYTES)
-                    return np.hstack([_readings(part) for part in ring.from_bytes(data, shape)])
-                powers = 256.0 ** -np.arange(width)
-                return np.hstack([(part @ powers)[:, None] for part in rows])
-        return None
+
+def _as_elements(data: bytes) -> list[Any]:
+    """A parcel's elements by rows, once or twice as many as rows; nothing if it has others."""
+    for blocks in (1, 2):
+        width, rest = divmod(len(data), blocks * COUNT * ring.ELEMENT_BYTES)
+        if width and not rest:
+            return [_readings(part) for part in ring.from_bytes(data, (blocks, COUNT, width))]
+    return []
+
+
+def _as_bits(data: bytes) -> list[Any]:
+    """A parcel's bits of twice as many numbers as rows, as numbers; nothing if it has others."""
+    width, rest = divmod(len(data), 2 * COUNT // 8)
+    if rest or not 0 < width <= 64:
+        return []
+    planes = np.frombuffer(data, np.uint8).reshape(width, -1)
+    bits = np.unpackbits(planes, axis=1, bitorder="little").astype(np.float64)
+    numbers = 2.0 ** -np.arange(width)[::-1] @ bits
+    return [numbers[:COUNT, None], numbers[COUNT:, None]]
 
 
 def _readings(elements: Any) -> Any:
