@@ -23,11 +23,11 @@ from privacy.replicated.shared import Shared
 from tests.joint import BINDING, converse, csv_text, staged
 from tests.verticals import COMMON, A, B, C, people, pooled, ready, result, tables, task
 
-COUNT = 1200
-"""Rows: half of them to learn from, some five for each number that is seen of a row."""
+COUNT = 800
+"""Rows: half of them to learn from, three or more for each number that is seen of a row."""
 
-CHANCE = 0.15
-"""Correlation on 600 rows that chance exceeds once in 10^4."""
+CHANCE = 0.2
+"""Correlation on 400 rows that chance exceeds once in 10^4."""
 
 COLUMN = np.random.default_rng(11).normal(size=COUNT)
 """What B has and nobody else is to find."""
