@@ -6,10 +6,22 @@ installed (`rongshu sidecar spu install`); the rows of intersections install ope
 environment of its own. What cannot be had here has no figure and says why.
 """
 
-from bench import privacy_ckks, privacy_intersection, privacy_paillier, privacy_sidecar
+from bench import (
+    privacy_ckks,
+    privacy_intersection,
+    privacy_paillier,
+    privacy_sidecar,
+    privacy_vertical,
+)
 from bench.table import Row
 
-PARTS = (privacy_paillier, privacy_ckks, privacy_intersection, privacy_sidecar)
+PARTS = (
+    privacy_paillier,
+    privacy_ckks,
+    privacy_intersection,
+    privacy_sidecar,
+    privacy_vertical,
+)
 
 
 def rows(*, quick: bool = False) -> list[Row]:

@@ -87,6 +87,10 @@ class Vertical(JointTask):
         del plan
         return (WHICH,)
 
+    def has_rows(self, plan: Plan, asset: str) -> bool:
+        """Says whether a party owns columns of the job."""
+        return asset in Roles.of(plan).owners
+
     def check_rows(self, plan: Plan, asset: str, rows: PreparedRows) -> None:
         """Checks that a party's rows can be matched and hold numbers within their card's bounds.
 

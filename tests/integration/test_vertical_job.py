@@ -98,6 +98,10 @@ def test_every_round_of_each_node_is_receipted(play: Play):
     assert len(receipts) == 3
     assert len(rounds) == 1
     assert 60 < rounds.pop() < 100
+    # Of the node that only computes no row took part, though it has a file of its own.
+    used = {each.asset: each.rows for each in receipts if isinstance(each, Receipt)}
+    by_name = {seat.part.name: used[seat.asset] for seat in play.seats}
+    assert by_name == {"bank": 40, "clinic": 36, "weather": 0}
 
 
 def test_an_operator_who_changes_a_coefficient_is_noticed(play: Play):
