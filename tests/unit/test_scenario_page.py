@@ -1,5 +1,6 @@
 """The page and the bars: what a person reads, for every kind of outcome."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -107,3 +108,30 @@ def test_bars_show_rounds_and_end_full(shown: bool):  # noqa: FBT001
         bars.done("released")
     assert ("Providers enrol" in text.getvalue()) is shown
     assert ("✓" in text.getvalue()) is shown
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (None, "  strongest coefficients, on columns as scaled (standard): debt -2.500"),
+        ({"auc": 0.72431}, "  area under the ROC curve on these rows 0.7243"),
+        ({"r2": 0.5, "rmse": 3.0}, "  explains a share of 0.5000 of the label's variance"),
+    ],
+)
+def test_the_page_shows_a_vertical_fit(tmp_path: Path, metrics: object, says: str):
+    fit = {
+        "model": "logistic",
+        "coefficients": {"age": 0.5, "debt": -2.5},
+        "intercept": 0.0,
+        "scaling": "standard",
+        "rows": 30000,
+        "iterations": 20,
+        "last_step": 0.001,
+        "metrics": metrics,
+    }
+    job = Played("fit", "vertical", "released", 1.0, fit, (), held=True)
+    page = as_text(replace(outcome(tmp_path, held=True), jobs=(job,)))
+    assert "  logistic model, fitted on 30,000 rows in common in 20 steps" in page
+    words = " ".join(page.split())
+    assert says.strip() in words
+    assert "debt -2.500, age +0.500" in words

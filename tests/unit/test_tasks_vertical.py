@@ -122,6 +122,20 @@ def test_each_owner_learns_the_coefficients_of_its_own_columns_alone():
     assert "coefficients" not in parts[C].report
 
 
+def test_a_column_that_two_owners_have_under_two_names_is_shared_between_them():
+    """No inverse exists then: the doublings leave what they cannot tell apart as it is."""
+    given = tables()
+    ages = {row["id"]: row["age"] for row in given[A]}
+    given[B] = [row | {"years": ages.get(row["id"], 0)} for row in given[B]]
+    found = fitted(given, columns=[*NAMES, "years"], model="linear", label="debt")
+    x, debt = pooled(NAMES), people()["debt"][list(COMMON)]
+    expected = np.linalg.lstsq(x, debt, rcond=None)[0]
+    merged = dict(found["coefficients"])
+    merged["age"] += merged.pop("years")
+    scores = x @ np.array([found["intercept"], *merged.values()])
+    assert np.abs(scores - x @ expected).max() < 0.01
+
+
 def test_scores_are_shown_to_the_labels_owner_where_the_job_says_so_and_not_elsewhere():
     plan, rows = ready(scores="label", steps=3)
     parts = converse(task(), plan, rows)
