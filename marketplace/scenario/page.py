@@ -16,6 +16,8 @@ WIDTH = 78
 STRONGEST = 5
 MOST_FINDINGS = 10
 RESEARCHER_FOLDER = "parties/researcher"
+OPTIONS = {"columns", "rows", "ridge", "outcome", "receiver", "value", "compares", "learns"}
+"""Parameters for which `rongshu job submit` has an option; others go into a file."""
 
 SEEN = (
     ("a provider", "its own rows and who asked for what", "any row of another"),
@@ -269,10 +271,11 @@ def _next_commands(outcome: Outcome, program: str, example: str | None) -> Itera
 
 
 def _uses_are_left(outcome: Outcome) -> bool:
-    """Say whether one more job is permitted, and its columns can be named on a command line."""
+    """Say whether one more job is permitted, and can be asked for on a command line."""
     used = sum(job.state == "released" for job in outcome.jobs)
     parameters = outcome.scenario.jobs[0].parameters
     plain = not any("," in column for column in parameters.get("columns", ()))
+    plain = plain and set(parameters) <= OPTIONS
     least = min(provider.terms.uses for provider in outcome.scenario.providers)
     return plain and outcome.jobs[0].state == "released" and used < least
 

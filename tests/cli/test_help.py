@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from marketplace.cli import job
+from marketplace.scenario import page
 from tests.served import COMMANDS, run_here
 
 OURS = sorted(set(COMMANDS) - {"audit", "scenario"})
@@ -96,3 +98,11 @@ def test_a_typed_error_is_one_line(words: tuple[str, ...], message: str, tmp_pat
     assert message in complaint
     assert complaint.startswith("rongshu: ")
     assert complaint.count("\n") == 1
+
+
+def test_the_page_suggests_only_options_that_submitting_has(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        job.command(["submit", "--help"])
+    shown = capsys.readouterr().out
+    for option in page.OPTIONS:
+        assert f"--{option} " in shown, option
