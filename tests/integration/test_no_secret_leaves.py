@@ -139,6 +139,7 @@ def test_no_secret_key_is_in_anything_that_is_said_or_written(
             assert secrets.searcher().found([b"key " + careless + b"."]), kind
 
 
+@pytest.mark.slow
 def test_a_node_that_tells_its_exponent_is_caught(
     tmp_path: Path,
     secrets: Secrets,
