@@ -7,6 +7,7 @@
     ├── TableError           a data file that cannot be read; `.file`, `.line`, `.column`
     ├── RowsError            a table that the preparation does not fit; `.reason`, `.column`
     ├── VaultError           a data file that must not be used; `.reason`
+    ├── InputError           what a researcher handed in for a job cannot be used; `.reason`
     ├── MessageError         bytes that are no message of this protocol
     ├── PeerKeyError         a mask key that its node did not sign, or signed for another use
     ├── ChannelError         a channel key or a parcel that is not what its node sent
@@ -72,7 +73,7 @@ class TaskError(FederatedError):
     `reason` is one of: unknown_task unknown_step unknown_parameter bad_parameter unknown_column
     not_numeric one_party one_class constant_column collinear separation not_converged no_rows
     overflow out_of_bounds layout_mismatch out_of_order isolating_parameters too_few
-    reports_differ.
+    reports_differ bad_model other_features too_many_rows.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -118,6 +119,19 @@ class VaultError(FederatedError):
 
     def __init__(self, reason: str, message: str) -> None:
         """Takes the fixed word and a message that names the asset and what to do."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class InputError(FederatedError):
+    """What the researcher handed in for a job cannot be used.
+
+    `reason` is `no_input`: it is not to be had; or `bad_input`: it is not what the job names, or
+    cannot be computed on.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Takes the fixed word and a message without any of the bytes."""
         super().__init__(message)
         self.reason = reason
 

@@ -28,13 +28,14 @@ from typing import Any
 from federated.errors import PreparationError, suggestion
 from federated.linking import Linking
 from federated.matching import Matching
+from federated.scoring_limits import ScoringLimits
 from ledger.encoding import canonical, digest
 
 NAMESPACE = "rongshu/preparation/v1"
 
 Level = int | str
 
-_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match", "link")
+_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match", "link", "score")
 _LABEL_KEYS = ("column", "above")
 _SPLIT_KEYS = ("train", "seed", "stratify", "unless_class_at_most")
 _MAX_SEED = (1 << 32) - 1
@@ -77,6 +78,7 @@ class Preparation:
         split: How rows are divided; without it every row is a training row.
         match: How rows of two providers are told to be of the same person, by equal identifiers.
         link: The same where names are dirty, by how alike they are.
+        score: How many rows one use of a model may score, where the asset is a model.
     """
 
     drop: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class Preparation:
     split: Split | None = None
     match: Matching | None = None
     link: Linking | None = None
+    score: ScoringLimits | None = None
 
     @classmethod
     def parse(cls, given: Any) -> "Preparation":
@@ -103,6 +106,7 @@ class Preparation:
         label = _label(table["label"]) if table.get("label") is not None else None
         split = _split(table["split"]) if table.get("split") is not None else None
         match = Matching.parse(table["match"]) if table.get("match") is not None else None
+        score = ScoringLimits.parse(table["score"]) if table.get("score") is not None else None
         for column, _ in one_hot:
             if column in drop:
                 raise PreparationError(f"one_hot.{column}", "this column is dropped")
@@ -112,17 +116,16 @@ class Preparation:
             raise PreparationError("split.stratify", "stratifying needs a label")
         complete = _boolean("complete_rows", table.get("complete_rows", False))
         link = Linking.parse(table["link"]) if table.get("link") is not None else None
-        return cls(drop, complete, one_hot, label, split, match, link)
+        return cls(drop, complete, one_hot, label, split, match, link, score)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON without floats; `parse` reads it back.
 
-        Every key is present but `match` and `link`, which agreements from before do not have.
+        Every key is present but `match`, `link` and `score`, which older agreements do not have.
         """
         split = self.split
-        joint = {} if self.match is None else {"match": self.match.to_json()}
-        joint |= {} if self.link is None else {"link": self.link.to_json()}
-        return joint | {
+        later = {"match": self.match, "link": self.link, "score": self.score}
+        return {key: value.to_json() for key, value in later.items() if value is not None} | {
             "drop": list(self.drop),
             "complete_rows": self.complete_rows,
             "one_hot": {column: list(levels) for column, levels in self.one_hot},

@@ -8,7 +8,14 @@ A sentence may name a line or a file, or come from a library that quotes what it
 
 from __future__ import annotations
 
-from federated.errors import RowsError, SidecarError, TableError, TaskError, VaultError
+from federated.errors import (
+    InputError,
+    RowsError,
+    SidecarError,
+    TableError,
+    TaskError,
+    VaultError,
+)
 from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
 from privacy.errors import (
     IdentifierError,
@@ -18,7 +25,15 @@ from privacy.errors import (
     SmallIntersectionError,
 )
 
-_OF_TASKS = ("isolating_parameters", "out_of_bounds", "too_few")
+_OF_TASKS = (
+    "isolating_parameters",
+    "out_of_bounds",
+    "too_few",
+    "bad_model",
+    "other_features",
+    "no_input",
+    "bad_input",
+)
 # The first that fits: a set that is too small is an intersection's error as well.
 _WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     ((TableError, RowsError, IdentifierError), "bad_data"),
@@ -32,7 +47,7 @@ def failure_word(error: Exception) -> str:
     """Return the one word that may leave the node for an error; its sentence stays here."""
     if isinstance(error, VaultError):
         return "data_changed" if error.reason == "data_changed" else "bad_data"
-    if isinstance(error, TaskError):
+    if isinstance(error, TaskError | InputError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
     for kinds, word in _WORDS:
         if isinstance(error, kinds):

@@ -31,6 +31,7 @@ from federated.errors import PreparationError, RefusedError
 from federated.matching import MONTH_DAYS
 from federated.preparation import Preparation
 from federated.tasks import JointTask, known_tasks
+from federated.tasks.scoring import ScoringTask
 from ledger.history import History
 from ledger.keys import VerifyKey
 from ledger.statements import Agreement, Asset, Grant, Job, Receipt, Statement
@@ -209,7 +210,20 @@ def _row_selection(job: Job, agreement: Agreement, spent: Spent, limits: Limits)
         raise RefusedError(
             "row_selection_not_allowed", f"{len(others)} row selections were answered already"
         )
+    _scores_few(job, wanted)
     return wanted
+
+
+def _scores_few(job: Job, preparation: Preparation) -> None:
+    """Refuse to score more rows in one use than the agreement says, or any where it says none."""
+    if job.task != ScoringTask.name:
+        return
+    most = 0 if preparation.score is None else preparation.score.most_rows
+    rows = job.parameters.get("rows")
+    if type(rows) is not int or not 1 <= rows <= most:
+        raise RefusedError(
+            "row_selection_not_allowed", f"a use of this model scores at most {most} rows"
+        )
 
 
 def _splits_differently(one: Preparation, other: Preparation) -> bool:
@@ -229,6 +243,7 @@ def _row_key(preparation: Preparation) -> str:
     chosen: dict[str, Any] = preparation.to_json()
     chosen.pop("match", None)
     chosen.pop("link", None)
+    chosen.pop("score", None)
     if not preparation.complete_rows:
         chosen.pop("drop", None)
     chosen.pop("one_hot", None)

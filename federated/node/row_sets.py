@@ -69,5 +69,11 @@ def open_rows(table: Table, work: Work | Talk, journal: Journal, minimum_rows: i
     wanted = [] if only_computes else row_sets(work.task, work.plan, rows)
     with journal.write() as book:
         refuse_close_rows(wanted, book.row_sets(work.asset), minimum_rows)
-        book.answer_rows(work.permit.job_id, work.asset, wanted, rows_in(wanted))
+        counted = _billed(work.task, work.plan)
+        counted = rows_in(wanted) if counted is None else counted
+        book.answer_rows(work.permit.job_id, work.asset, wanted, counted)
     return rows
+
+
+def _billed(task: AnyTask, plan: Plan) -> int | None:
+    return task.billed_rows(plan) if isinstance(task, JointTask) else None

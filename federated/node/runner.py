@@ -446,7 +446,7 @@ class Node:
         task, plan = plan_of(permit.job, permit.assets)
         place = (self.asset, self._identity.node_key, permit, attempt, plan)
         if isinstance(task, JointTask):
-            return Talk(*place, task, self._means)
+            return Talk(*place, task, self._means, self._service.fetch)
         return Work(*place, task)
 
     def _end(self, job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The marketplace as a node reaches it: two calls over HTTP, outward only."""
+"""The marketplace as a node reaches it: a few calls over HTTP, outward only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Protocol
 
 import httpx
 
-from federated.errors import NodeError, NotTakenError, TooEarlyError
+from federated.errors import InputError, NodeError, NotTakenError, TooEarlyError
+from federated.scoring_limits import MOST_INPUT_BYTES
 from ledger.encoding import parse
 
 PATHS = {"grant": "/v1/grants", "receipt": "/v1/receipts", "epoch": "/v1/closes"}
@@ -28,6 +29,9 @@ class Service(Protocol):
 
     def has_ended(self, job: str) -> bool:
         """Say whether the marketplace goes on with a job no more."""
+
+    def fetch(self, job: str, digest: str) -> bytes:
+        """Return what the researcher handed in for a job under a digest; not verified."""
 
 
 class HttpService:
@@ -71,6 +75,26 @@ class HttpService:
         """
         found = self._call("GET", f"/v1/jobs/{job}")
         return isinstance(found, dict) and found.get("state") in ENDED
+
+    def fetch(self, job: str, digest: str) -> bytes:
+        """Return what the researcher handed in for a job under a digest; not verified.
+
+        Raises:
+            InputError: `no_input`: the marketplace does not have it, cannot be reached, or sends
+                more than an input may have; no more than that is read.
+        """
+        path, data = f"/v1/jobs/{job}/inputs/{digest}", bytearray()
+        try:
+            with self._http.stream("GET", path) as answer:
+                if answer.is_error:
+                    raise InputError("no_input", f"{path}: {answer.status_code}")
+                for chunk in answer.iter_bytes():
+                    data += chunk
+                    if len(data) > MOST_INPUT_BYTES:
+                        raise InputError("no_input", f"{path}: more than {MOST_INPUT_BYTES} bytes")
+        except httpx.HTTPError as error:
+            raise InputError("no_input", f"{path}: cannot be fetched: {error}") from error
+        return bytes(data)
 
     def _call(self, method: str, path: str, body: object = None) -> object:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from federated.channel import Channel
@@ -41,12 +42,14 @@ class Talk(Attempt):
     """An attempt in which the nodes talk to each other.
 
     Attributes:
+        fetch: returns what the researcher handed in for a job, by the job's id and its digest.
         part: what came of it, once it is over.
         rows: this node's, once they were opened.
     """
 
     task: JointTask
     means: Means
+    fetch: Callable[[str, str], bytes] | None = field(default=None, repr=False)
     part: Part | None = None
     rows: Rows | None = field(default=None, repr=False)
     _channel: Channel | None = field(default=None, repr=False)
@@ -112,8 +115,10 @@ class Talk(Attempt):
             return {}
         try:
             if self._conversation is None:
+                fetch = self.fetch and partial(self.fetch, self.permit.job_id)
                 faster = None if self.means.sidecar is None else self.means.sidecar()
-                place = Place(self.asset, channel.binding, self.means.processes, faster)
+                processes = self.means.processes
+                place = Place(self.asset, channel.binding, processes, faster, fetch)
                 self.rows = open_rows()
                 self._conversation = self.task.take_part(self.plan, place, self.rows)
                 return dict(next(self._conversation))

@@ -14,7 +14,7 @@ them, and the receipts hold the digest of each.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -62,12 +62,16 @@ class Place:
             no other: what is computed for one job is useless in another.
         processes: how many the computation may use.
         faster: this node's end of a faster way, if it has one.
+        fetch: returns what the researcher handed in for this job, by its digest ("sha256:…"), and
+            raises InputError where it is not to be had; the bytes are not verified. None where a
+            task takes no input.
     """
 
     asset: str
     binding: bytes
     processes: int = 1
     faster: Faster | None = None
+    fetch: Callable[[str], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,20 @@ class JointTask(ABC):
     def has_rows(self, plan: Plan, asset: str) -> bool:
         """Says whether a party's rows take part; not those of a party that only computes."""
         return any(party.asset_id == asset for party in plan.cohort)
+
+    def inputs(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the digests of what the researcher hands in before the job; most tasks: none.
+
+        Args:
+            parameters: of a signed job, not yet parsed.
+        """
+        del parameters
+        return ()
+
+    def billed_rows(self, plan: Plan) -> int | None:
+        """Returns how many rows a receipt counts; None: those of the asset that were used."""
+        del plan
+        return None
 
     @abstractmethod
     def check_rows(self, plan: Plan, asset: str, rows: PreparedRows) -> None:

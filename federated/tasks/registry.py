@@ -7,6 +7,7 @@ from federated.tasks.joint import JointTask
 from federated.tasks.linkage import Linkage
 from federated.tasks.logistic import Logistic
 from federated.tasks.question import Task
+from federated.tasks.scoring import ScoringTask
 from federated.tasks.statistics import Statistics
 from federated.tasks.vertical import Vertical
 
@@ -22,6 +23,7 @@ def known_tasks() -> dict[str, AnyTask]:
         IntersectionTask(),
         Linkage(),
         Vertical(),
+        ScoringTask(),
     )
     return {task.name: task for task in tasks}
 

@@ -51,7 +51,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "provider": ("name", "file", "price", "cost", "description", "rights", "terms", "data"),
     "terms": ("tasks", "purposes", "uses", "until", "exact", "minimum_parties"),
     "data": ("format", "header", "columns", "missing", "delimiter"),
-    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match", "link"),
+    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match", "link", "score"),
     "job": ("name", "task", *PARAMETERS, "purpose"),
     "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
     "refuse": ("name", "what", "reason"),

@@ -47,6 +47,9 @@ class Market:
     def has_ended(self, job: str) -> bool:
         return job in self.over
 
+    def fetch(self, job: str, digest: str) -> bytes:
+        raise NotImplementedError
+
     def submit(self, kind: str, envelope: bytes) -> None:
         found = read(envelope)
         assert kind == found.statement.kind

@@ -12,6 +12,7 @@ def test_the_known_tasks():
         "intersection": False,
         "linkage": False,
         "vertical": False,
+        "scoring": False,
     }
 
 
