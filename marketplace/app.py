@@ -30,6 +30,7 @@ from pydantic import BaseModel
 
 from federated.errors import SuperLinkError
 from federated.presence import Presence
+from federated.scoring_limits import MOST_INPUT_BYTES
 from ledger.cosigning import Cosigner
 from ledger.errors import LogError
 from ledger.log import Log
@@ -50,6 +51,7 @@ from marketplace.jobs import events
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.deadlines import Deadlines
 from marketplace.jobs.engine import JobEngine
+from marketplace.jobs.inputs import Leftovers
 from marketplace.jobs.worker import Worker
 from marketplace.participants import bootstrap
 from marketplace.participants import routes as participants
@@ -133,7 +135,8 @@ def create_app(
     ):
         app.include_router(router, prefix=PREFIX)
     problems.install(app)
-    app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes)
+    larger = {f"{PREFIX}/inputs": MOST_INPUT_BYTES}
+    app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes, larger=larger)
     return app
 
 
@@ -190,7 +193,7 @@ def running(
         epochs_service.begin(context)
         context.log.start()
         worker = Worker(context, engine, settle) if engine is not None else None
-        indexer, deadlines = Indexer(context), Deadlines(context)
+        indexer, deadlines, leftovers = Indexer(context), Deadlines(context), Leftovers(context)
         try:
             _await_operator(context)
             prepare(context)
@@ -198,9 +201,11 @@ def running(
                 worker.start()
             indexer.start()
             deadlines.start()
+            leftovers.start()
             with kept_fresh(context.log, settings.cosign_seconds) if cosign else nullcontext():
                 yield context
         finally:
+            leftovers.stop()
             deadlines.stop()
             indexer.stop()
             if worker is not None:

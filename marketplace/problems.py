@@ -10,6 +10,7 @@ from __future__ import annotations
 import http
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -128,11 +129,18 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 class BodyLimit:
-    """ASGI middleware that refuses request bodies over a limit, announced or streamed."""
+    """ASGI middleware that refuses request bodies over a limit, announced or streamed.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Args:
+        app: what answers the others.
+        limit: most bytes.
+        larger: by path, another limit.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._limit = limit
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the body on its way to the app."""
@@ -141,8 +149,9 @@ class BodyLimit:
             return
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced[:20]) > self._limit:
-            await self._refuse(scope, receive, send)
+        limit = self._larger.get(scope["path"], self._limit)
+        if not announced.isdigit() or int(announced[:20]) > limit:
+            await self._refuse(limit, scope, receive, send)
             return
         seen = 0
 
@@ -150,13 +159,13 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._limit:
+            if seen > limit:
                 # FastAPI passes its own exception on and would turn any other into a 400.
                 raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"a request body has at most {self._limit} bytes"
+    async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"a request body here has at most {limit} bytes"
         await problem(413, "too_large", detail)(scope, receive, send)

@@ -15,7 +15,7 @@ from ledger.statements import Revocation
 from marketplace.agreements import uses
 from marketplace.context import Context
 from marketplace.errors import LeaseLostError
-from marketplace.jobs import states
+from marketplace.jobs import inputs, states
 from marketplace.jobs.tables import Job, JobParty
 from marketplace.participants.tables import Participant
 
@@ -37,6 +37,7 @@ def move(session: Session, job: Job, state: states.State, now: int) -> None:
     if state in states.TERMINAL:
         # Of a released job, what those had reserved who dropped out.
         uses.give_back(session, job.id, now)
+        inputs.drop(session, job)
 
 
 def end(

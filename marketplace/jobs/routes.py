@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from ledger.statements import Grant, Job, Receipt, Revocation
 from marketplace.context import Ctx
-from marketplace.jobs import answers, events, revocations, schemas, service
+from marketplace.jobs import answers, events, inputs, revocations, schemas, service
 from marketplace.participants import access
 from marketplace.schemas import Recorded, StatementBody, StatementId
 
 router = APIRouter(tags=["jobs"])
+
+Digest = Annotated[str, Path(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 @router.get("/tasks", summary="List the computations that can be asked for")
 def get_tasks() -> list[schemas.TaskView]:
     """Return name, version and whether contributions travel encrypted under the buyer's key."""
     return service.tasks()
+
+
+@router.post(
+    "/inputs", status_code=201, summary="Hand in what a job computes on", openapi_extra=inputs.BODY
+)
+async def post_input(
+    request: Request, caller: access.Researcher, context: Ctx
+) -> schemas.InputView:
+    """Keep bytes, encrypted rows or a public key, until the job that names their digest ends."""
+    media_type = request.headers.get("content-type", "")
+    content = await inputs.received(media_type, request.stream())
+    return await run_in_threadpool(inputs.keep, context, caller, content)
 
 
 @router.post("/jobs", status_code=201, summary="Submit a job")
@@ -90,6 +104,21 @@ def get_result(job_id: StatementId, caller: access.Researcher, context: Ctx) -> 
         release_id, document = service.released(session, caller, job_id)
     context.logged(release_id)
     return Response(document, media_type="application/json")
+
+
+@router.get(
+    "/jobs/{job_id}/inputs/{digest}",
+    summary="Get what a job computes on",
+    response_class=Response,
+    responses={200: {"content": {inputs.MEDIA_TYPE: {}}}},
+)
+def get_input(
+    job_id: StatementId, digest: Digest, caller: access.NodeOrProvider, context: Ctx
+) -> Response:
+    """Return bytes that the researcher handed in, for the nodes of the job; they verify them."""
+    with context.reading() as session:
+        content = service.job_input(session, caller, job_id, digest)
+    return Response(content, media_type=inputs.MEDIA_TYPE)
 
 
 @router.get("/jobs/{job_id}/contributions", summary="Get the contributions behind a result")

@@ -24,6 +24,13 @@ class Submitted(BaseModel):
     state: str
 
 
+class InputView(BaseModel):
+    """What was handed in for a job to come; the job names its digest."""
+
+    digest: str
+    size: int
+
+
 class PartyView(BaseModel):
     """How far one party of a job is."""
 

@@ -9,7 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from federated.code import code_digest
 from federated.planning import plan_of
-from federated.tasks import AnyTask, known_tasks
+from federated.tasks import AnyTask, JointTask, known_tasks
 from ledger.encoding import b64encode
 from ledger.statements import Agreement as AgreementStatement
 from ledger.statements import Asset as AssetStatement
@@ -25,7 +25,7 @@ from marketplace.errors import (
     NotFoundError,
     TermsError,
 )
-from marketplace.jobs import moves, queue, schemas, states
+from marketplace.jobs import inputs, moves, queue, schemas, states
 from marketplace.jobs.tables import Job, JobContribution, JobOpening, JobParty, Result
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.participants.service import names
@@ -87,6 +87,7 @@ def submit(
     Raises:
         ForbiddenError: the job is another researcher's.
         LimitError: the researcher has as many open jobs as one may have.
+        InvalidError: an input that the job names was not handed in.
         TermsError: the terms of an agreement do not permit it; `code` is the reason.
     """
     statement, now = verified.statement, context.clock()
@@ -128,8 +129,27 @@ def submit(
             )
         )
     session.flush()
+    inputs.claim(session, job, _named(statement), lenient=context.insecure_skip_checks)
     context.submit(session, verified.envelope)
     return job
+
+
+def _named(job: JobStatement) -> tuple[str, ...]:
+    """Return the digests of what a job's researcher hands in for it."""
+    task = known_tasks().get(job.task)
+    return task.inputs(job.parameters) if isinstance(task, JointTask) else ()
+
+
+def job_input(session: Session, caller: Caller, job_id: str, digest: str) -> bytes:
+    """Return an input of a job that the caller sees; deleted when the job has ended.
+
+    Raises:
+        NotFoundError: no such job or input.
+    """
+    content = inputs.content_of(session, _readable(session, caller, job_id), digest)
+    if content is None:
+        raise NotFoundError("the job has no such input, or has ended")
+    return content
 
 
 def cancel(session: Session, context: Context, caller: Caller, job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Rows of jobs, their parties, their results and their contributions."""
+"""Rows of jobs, their parties, inputs, results and contributions."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Index
 from sqlmodel import Field, SQLModel
@@ -52,6 +52,29 @@ class JobParty(SQLModel, table=True):
     reason: str | None = Field(default=None, max_length=64)
     grant_id: str | None = Field(default=None, unique=True, max_length=128)
     receipt_id: str | None = Field(default=None, unique=True, max_length=128)
+
+
+class Input(SQLModel, table=True):
+    """Bytes that a researcher handed in for a job to come."""
+
+    __tablename__ = "input"
+
+    researcher_id: str = Field(primary_key=True, foreign_key="participant.id", max_length=128)
+    digest: str = Field(primary_key=True, max_length=71)
+    """`sha256:` and 64 hex digits over the content."""
+    size: int = Field(sa_type=BigInteger)
+    content: bytes = Field(repr=False)
+    created: int = Field(sa_type=BigInteger)
+    """When it was last handed in, Unix milliseconds."""
+
+
+class JobInput(SQLModel, table=True):
+    """An input of its researcher's that a job names; gone when the job has ended."""
+
+    __tablename__ = "job_input"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    digest: str = Field(primary_key=True, max_length=71)
 
 
 class Result(SQLModel, table=True):
