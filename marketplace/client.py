@@ -49,6 +49,7 @@ from ledger.use_index import KEY_BYTES, commit
 from marketplace import tag_keys
 from marketplace.errors import MarketplaceError
 from marketplace.recompute import Evidence, Exchanges, ResultError, read_exchanges, recompute
+from marketplace.scoring import opened
 from privacy.paillier import SecretKey
 from privacy.secure_random import random_bytes
 
@@ -442,6 +443,7 @@ class Researcher(Client):
 
         Raises:
             ResultError: the result is not theirs.
+            ScoresError: scores that this party's key does not open.
             ClientError: there is none yet.
         """
         released = self.call("GET", f"/jobs/{job_id}/result")
@@ -451,7 +453,8 @@ class Researcher(Client):
         )
         evidence = self._evidence(job_id, exchanges)
         secret = self.home.encryption_key() if evidence.job.encryption_key else None
-        return recompute(evidence, released, secret)
+        verified = recompute(evidence, released, secret)
+        return opened(self.home.folder, evidence.job, verified)
 
     def _evidence(self, job_id: str, exchanges: Exchanges) -> Evidence:
         """Read the log and return the statements that a job's result rests on."""
