@@ -47,6 +47,13 @@ BY_REASON: Mapping[str, str] = {
     "wrong_place": f"its node's answer belongs to another job or round; {ASK}",
     "wrong_report": f"its node's report cannot be read; {ASK}",
     "bad_parcel": "what the other node sent it does not fit the agreement; ask both providers",
+    "bad_model": "its file is no model, with columns feature and weight and a row (intercept); "
+    "ask its provider",
+    "other_features": "the model takes other features; name those that its provider describes",
+    "no_input": "what you handed in did not come to its node, or was kept no more; hand it in and "
+    "submit the job again",
+    "bad_input": "its node got something else than the job names, or what cannot be computed on; "
+    "submit it again, and tell the operator if it stays so",
     "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
     "sidecar_failed": "its sidecar did not do its part; its provider sees why in the node's log",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "

@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from federated.tasks.scoring import ScoringTask
+from marketplace.buyer import Buyer
 from marketplace.cli import arguments as args
+from marketplace.cli import scoring
 from marketplace.cli.arguments import ArgumentError
 from marketplace.cli.endings import advice
 from marketplace.cli.following import shown
 from marketplace.cli.parties import client_of, pick
-from marketplace.cli.show import money, print_json, rows, say, short, when
+from marketplace.cli.show import aside, money, print_json, rows, say, short, when
 from marketplace.client import Client, Researcher, now_ms
 from marketplace.watch import changes
 
@@ -28,6 +31,10 @@ WAIT = "rongshu job wait --home lab overview --timeout 600"
 RESULT = "rongshu job result --home lab overview"
 CANCEL = "rongshu job cancel --home lab overview"
 CHECKED = "checked here: the sum of the contributions that {} nodes receipted leads to this result"
+CHECKED_SCORES = (
+    "checked here: these scores are those that the model's node receipted. They are for you alone: "
+    "round what you pass on"
+)
 
 
 def command(argv: list[str]) -> int:
@@ -42,6 +49,23 @@ def command(argv: list[str]) -> int:
         "Without --agreement it runs under all your agreements that permit it.",
     )
     _submit_arguments(submit)
+    score = args.subcommand(
+        into,
+        "score",
+        _score,
+        "have rows of yours scored by a provider's model, encrypted",
+        scoring.SCORE,
+        "Seen by others: how many rows, and a power of two above each column's magnitudes.",
+    )
+    scoring.add_score_arguments(score)
+    _timeout(score)
+    args.as_json(score)
+    model = args.subcommand(
+        into, "model", _model, "write a released regression as a model to list", scoring.MODEL
+    )
+    args.of_party(model)
+    model.add_argument("--out", required=True, type=Path, metavar="FILE", help="a new CSV file")
+    model.add_argument("job", metavar="JOB", help="its id, the beginning of it, or its name")
     for name, run, summary, example in (
         ("list", _list, "list your jobs, or those on your assets", LIST),
         ("show", _show, "show one job: state, progress, and each party's answer", SHOW),
@@ -99,7 +123,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         "learns": arguments.learns,
     }
     parameters |= {key: value for key, value in given.items() if value is not None}
-    chosen = _agreements(client, arguments)
+    chosen = _agreements(client, arguments, arguments.task, arguments.agreement)
     job = client.submit_job(
         name=arguments.name,
         task=arguments.task,
@@ -108,36 +132,82 @@ def _submit(arguments: argparse.Namespace) -> int:
         purpose=arguments.purpose,
         agreements={each["asset"]: each["id"] for each in chosen},
     )
+    view = _ended(client, job, arguments)
+    if view is None or view["state"] != "released":
+        return 0 if view is None else 1
+    return _checked(client, view, as_json=arguments.json)
+
+
+def _ended(client: Client, job: str, arguments: argparse.Namespace) -> Mapping[str, Any] | None:
+    """Wait for a new job's end where that is asked for; print where it stands without a result."""
     if not arguments.wait:
         if arguments.json:
             print_json({"job": job, "state": "requested"})
         else:
             say(job)
-        return 0
+        return None
     view = _until_end(client, job, arguments)
     if view["state"] != "released":
         if arguments.json:
             print_json(view)
         else:
             _print(view)
-        return 1
-    return _checked(client, view, as_json=arguments.json)
+    return view
 
 
-def _agreements(client: Researcher, arguments: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
+def _score(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Buyer)
+    features, given = scoring.read_rows(arguments.rows, args.words(arguments.features))
+    named = [arguments.agreement] if arguments.agreement else None
+    chosen = _agreements(client, arguments, ScoringTask.name, named)
+    if len(chosen) > 1:
+        ids = ", ".join(short(each["id"]) for each in chosen)
+        raise ArgumentError(f"--agreement: one model scores, so name one of: {ids}")
+    job = client.score(
+        given,
+        features,
+        agreement=chosen[0],
+        purpose=arguments.purpose,
+        name=arguments.name,
+        answer=arguments.answer,
+    )
+    view = _ended(client, job, arguments)
+    if view is None or view["state"] != "released":
+        return 0 if view is None else 1
+    if arguments.json:
+        return _checked(client, view, as_json=True)
+    sys.stdout.write(scoring.scores_text(client.result(job), arguments.answer))
+    aside(CHECKED_SCORES)
+    return 0
+
+
+def _model(arguments: argparse.Namespace) -> int:
+    client = client_of(arguments, Researcher)
+    view = _find(client, arguments.job)
+    if view["task"] != scoring.FROM_FIT:
+        raise ArgumentError(f"a job of {view['task']} has no model; one of {scoring.FROM_FIT} does")
+    count = scoring.write_model(arguments.out, client.result(str(view["job"])))
+    say(f"{arguments.out} holds the weights of {count} features, and the intercept.")
+    say("Whether you may list it, or sell its scores, is what the agreements of that job say.")
+    return 0
+
+
+def _agreements(
+    client: Researcher, arguments: argparse.Namespace, task: str, named: Sequence[str] | None
+) -> Sequence[Mapping[str, Any]]:
     """Return the agreements of a new job: those named, or all that permit it.
 
     Raises:
         ArgumentError: none does, or it takes a person to choose.
     """
     own = client.call("GET", "/agreements")
-    if arguments.agreement:
-        chosen = [pick(own, text) for text in arguments.agreement]
+    if named:
+        chosen = [pick(own, text) for text in named]
     else:
-        chosen = [each for each in own if _permits(each, arguments.task, arguments.purpose)]
+        chosen = [each for each in own if _permits(each, task, arguments.purpose)]
     if not chosen:
         raise ArgumentError(
-            f"none of your {len(own)} agreements permits {arguments.task} for "
+            f"none of your {len(own)} agreements permits {task} for "
             f"{arguments.purpose!r} and has a use left; see `rongshu negotiate list`"
         )
     assets = {each["asset"] for each in chosen}
@@ -265,7 +335,8 @@ def _checked(client: Researcher, view: Mapping[str, Any], *, as_json: bool) -> i
         return 0
     json.dump(result, sys.stdout, indent=2, ensure_ascii=True)
     say()
-    say(CHECKED.format(len(view["parties"])))
+    is_scored = view["task"] == ScoringTask.name
+    say(CHECKED_SCORES if is_scored else CHECKED.format(len(view["parties"])))
     bills = [bill for bill in client.call("GET", "/settlements") if bill["job"] == view["job"]]
     for bill in bills:
         say(f"billed: {money(bill['total_cents'])}")

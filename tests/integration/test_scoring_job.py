@@ -14,6 +14,7 @@ import pytest
 from federated.messages import RelayReply
 from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.statements import Receipt
+from marketplace.cli.scoring import write_model
 from marketplace.client import ClientError
 from marketplace.recompute import ResultError, read_exchanges, recompute
 from marketplace.scoring import KEY
@@ -21,6 +22,7 @@ from privacy.ckks.keys import SecretContext
 from privacy.ckks.sigmoid import sigmoid
 from tests.models import FEATURES, MODEL, ROWS, Desk, model_text, open_model
 from tests.searcher import Searcher, folder_bytes
+from tests.stage import LABEL, open_stage
 
 
 @pytest.fixture(scope="module", name="desk")
@@ -58,6 +60,32 @@ def test_the_secret_key_is_for_its_owner_alone(desk: Desk):
     with pytest.raises(Exception, match="only its owner can read"):
         desk.ask(ROWS[:1])
     path.chmod(0o600)
+
+
+@pytest.mark.slow
+def test_a_model_that_was_fitted_by_a_job_scores_as_it_is(tmp_path: Path):
+    numbers = np.random.default_rng(3)
+    tables = {}
+    for name in ("north", "south", "west"):
+        rows = np.column_stack([numbers.uniform(30, 80, 40), numbers.uniform(150, 350, 40)])
+        risk = sigmoid((rows[:, 0] - 55) / 10 + (rows[:, 1] - 250) / 80)
+        sick = (numbers.uniform(size=40) < risk).astype(int)
+        lines = [
+            f"{age!r},{chol!r},{ill}" for (age, chol), ill in zip(rows.tolist(), sick, strict=True)
+        ]
+        tables[name] = "\n".join(["age,chol,sick", *lines, ""])
+    for name in ("fit", "sale"):
+        (tmp_path / name).mkdir()
+    with open_stage(tmp_path / "fit", tables, preparation={"label": LABEL}) as play:
+        fitted = play.researcher.result(play.run("logistic", columns=["age", "chol"]))
+    assert write_model(tmp_path / "model.csv", fitted) == 2
+    rows = np.array([[41.0, 200.0], [66.5, 310.25]])
+    with open_model(tmp_path / "sale", text=(tmp_path / "model.csv").read_text()) as desk:
+        job = desk.run(rows, features=("age", "chol"), answer="probability")
+        scores = desk.buyer.result(job)["scores"]
+    found = fitted["coefficients_original"]
+    expected = sigmoid(rows @ np.array([found["age"], found["chol"]]) + found["intercept"])
+    assert np.abs(np.array(scores) - expected).max() < 1e-5
 
 
 # --- what others see

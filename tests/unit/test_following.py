@@ -200,11 +200,16 @@ def test_every_reason_word_has_its_sentence():
     }
     assert {"no_reply", "bad_receipt", "bad_shares"} <= coordinator
     own = {states.NO_ANSWER, states.NO_RECEIPT, "release_refused"}
-    known = (
-        coordinator
-        | {*REFUSAL_REASONS, *FAILURE_REASONS, "too_few", "bad_parcel", "sidecar_failed"}
-        | own
-    )
+    of_joint_jobs = {
+        "too_few",
+        "bad_parcel",
+        "sidecar_failed",
+        "bad_model",
+        "other_features",
+        "no_input",
+        "bad_input",
+    }
+    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS} | of_joint_jobs | own
     assert known - set(SILENT) <= set(BY_REASON)
     assert states.STOPPED in SILENT
 
