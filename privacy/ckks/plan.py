@@ -1,8 +1,9 @@
 """From a model and the bounds of columns to numbers that an engine multiplies with.
 
 What it decides: everything is scaled so that values, predictors and scores lie in [-1, 1], so no
-slot of any ciphertext can overflow as long as the owner keeps to the bounds; and that a polynomial
-in place of the sigmoid is used only where the bounds keep its argument within its range.
+slot of any ciphertext can overflow as long as the owner keeps to the bounds; that what scores are
+scaled by, which travels in the clear, is a power of two; and that a polynomial in place of the
+sigmoid is used only where the bounds keep its argument within its range.
 What it does not do: touch a ciphertext.
 """
 
@@ -32,7 +33,7 @@ class Plan:
         details: What else the method needs, as JSON.
         answer: What comes out.
         link: What a linear predictor stands for.
-        factor: Decrypted slots times this are the scores.
+        factor: Decrypted slots times this are the scores; a power of two.
     """
 
     method: str
@@ -72,7 +73,7 @@ def plan_scores(model: Model, columns: EncryptedColumns, *, probabilities: bool)
         return _plan_squares(model, bounds, parameters)
     if probabilities:
         return _plan_sigmoid(model, bounds, parameters)
-    reach = _finite(_reach(model, bounds))
+    reach = _rounded(_reach(model, bounds))
     return Plan(
         method="predictor",
         weights=np.array([model.weights]) * np.array(bounds) / reach,
@@ -123,7 +124,7 @@ def _plan_squares(model: SquareNetwork, bounds: tuple[float, ...], parameters: P
         if not any(unit)
     )
     spans = [float(np.abs(unit) @ np.array(bounds)) + abs(offset) for unit, offset, _ in kept]
-    reach = _finite(
+    reach = _rounded(
         sum(abs(weight) * span**2 for (_, _, weight), span in zip(kept, spans, strict=True))
         + abs(intercept)
     )
@@ -147,6 +148,16 @@ def _plan_squares(model: SquareNetwork, bounds: tuple[float, ...], parameters: P
 def _reach(model: LinearModel, bounds: tuple[float, ...]) -> float:
     spans = np.abs(np.array(model.weights)) @ np.array(bounds)
     return float(spans) + abs(model.intercept)
+
+
+def _rounded(reach: float) -> float:
+    """The smallest power of two that a finite reach does not exceed.
+
+    The reach itself is a sum over all weights times bounds that the owner chose: as many of those
+    as there are weights would give whoever sees them every weight's magnitude.
+    """
+    mantissa, exponent = math.frexp(_finite(reach))
+    return 2.0 ** (exponent - (mantissa == 0.5))
 
 
 def _finite(reach: float) -> float:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from privacy.ckks import plan as ckks_plan
 from privacy.ckks.batches import Packing
 from privacy.ckks.encrypted import Answer, EncryptedColumns
 from privacy.ckks.model import LinearModel, Link, Model, SquareNetwork, model_from_json
@@ -107,11 +108,37 @@ def test_predictions_in_the_clear_are_the_formulas():
 def test_a_plan_keeps_every_score_in_the_unit_range():
     bounds = (10.0, 0.5, 1e6)
     made = plan(LOGISTIC, bounds, LINEAR, probabilities=False)
-    assert np.isclose(np.abs(made.weights).sum() + abs(made.offsets).sum(), 1)
-    assert made.factor == pytest.approx(1.0 + 1.0 + 0.1 + 0.25)
+    reach = 1.0 + 1.0 + 0.1 + 0.25
+    assert np.isclose(np.abs(made.weights).sum() + abs(made.offsets).sum(), reach / 4)
+    assert made.factor == 4.0
     net = plan(NETWORK, (1.0, 2.0), SQUARE, probabilities=False)
     spans = np.abs(net.weights).sum(axis=1) + np.abs(net.offsets)
-    assert (spans**2).sum() + abs(net.details["intercept"]) == pytest.approx(1)
+    assert 0.5 < (spans**2).sum() + abs(net.details["intercept"]) <= 1
+
+
+def magnitudes_from(factors: list[float], bounds: list[tuple[float, ...]]) -> np.ndarray:
+    """What whoever sees bounds and factors of several uses makes of them: weights and intercept."""
+    return np.linalg.solve(np.array([[*each, 1.0] for each in bounds]), np.array(factors))
+
+
+def test_the_factors_of_many_uses_do_not_give_the_weights_and_exact_bounds_would(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    bounds = [(1.0, 2.0, 4e6), (8.0, 1.0, 1e6), (64.0, 4.0, 2e6), (2.0, 16.0, 8e6)]
+    truth = np.abs([*LOGISTIC.weights, LOGISTIC.intercept])
+    factors = [plan(LOGISTIC, each, LINEAR, probabilities=False).factor for each in bounds]
+    assert all(math.frexp(each)[0] == 0.5 for each in factors)
+    assert np.abs(magnitudes_from(factors, bounds) - truth).max() > 0.1
+    # The twin: the bound of a score as it is.
+    monkeypatch.setattr(ckks_plan, "_rounded", lambda reach: reach)
+    exact = [plan(LOGISTIC, each, LINEAR, probabilities=False).factor for each in bounds]
+    assert np.allclose(magnitudes_from(exact, bounds), truth)
+
+
+@pytest.mark.parametrize(("reach", "bound"), [(1.0, 1.0), (1.0001, 2.0), (4.0, 4.0), (0.3, 0.5)])
+def test_a_factor_is_the_smallest_power_of_two(reach: float, bound: float):
+    model = LinearModel((reach,), 0.0, Link.IDENTITY)
+    assert plan(model, (1.0,), LINEAR, probabilities=False).factor == bound
 
 
 def test_a_unit_without_weights_is_a_constant_and_one_without_output_is_dropped():
