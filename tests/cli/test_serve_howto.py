@@ -1,5 +1,7 @@
 """The pages of docs/how-to are run as they stand, one role after the other, on a real service."""
 
+import json
+import math
 import re
 import shlex
 import subprocess
@@ -90,12 +92,16 @@ def test_every_page_can_be_followed(shell: Callable[[str], str], tmp_path: Path)
         for heading in before:
             follow("provider.md", heading)
             follow("provider.md", heading, basel="zurich", Basel="Zurich")
+        follow("provider.md", "Sell scores of a model")
         told = follow("researcher.md")
-        assert told.count("checked here: ") == 2
+        assert told.count("checked here: ") == 3
         # Both providers have the same rows in this text: 12 rows, ages adding up to 636.
         assert '"count": 12' in told
         assert '"age": 636' in told
-        assert told.count(" released ") == 2
+        assert told.count(" released ") == 3
+        ann, ben = json.loads(re.search(r'"scores": (\[[^]]*\])', told)[1])
+        assert ann == pytest.approx(1 / (1 + math.exp(6.5 - 54 * 0.061 - 231 * 0.0094)))
+        assert ben == pytest.approx(1 / (1 + math.exp(6.5 - 67 * 0.061 - 198 * 0.0094)))
         assert "lines, signed by SHA256:" in follow(
             "provider.md", "Show your journal to an auditor"
         )
@@ -119,7 +125,8 @@ def test_no_block_is_left_out():
         "operator.md": {"Start", "Publish the log's key", "Let parties in"}
         | {"Prepare for the loss of the log's key", "Give an auditor the ledger"},
         "provider.md": {"Enrol", "List your data", "Offer them", "Decide jobs by hand"}
-        | {"Show your journal to an auditor", "Afterwards", "Change your keys"},
+        | {"Show your journal to an auditor", "Afterwards", "Change your keys"}
+        | {"Sell scores of a model"},
         "auditor.md": {"Verify", "Is it the newest state?", "Check the structure alone"}
         | {"See who used what", "Be a witness", "Ask for an export"}
         | {"Follow a log", "Hand in a report"},
