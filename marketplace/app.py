@@ -51,7 +51,7 @@ from marketplace.jobs import events
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.deadlines import Deadlines
 from marketplace.jobs.engine import JobEngine
-from marketplace.jobs.inputs import Leftovers
+from marketplace.jobs.inputs import Leftovers, Uploads
 from marketplace.jobs.worker import Worker
 from marketplace.participants import bootstrap
 from marketplace.participants import routes as participants
@@ -261,6 +261,7 @@ def _lifespan(
                     begin = partial(_begin, context, link)
                     threading.Thread(target=begin, name="superlink-start", daemon=True).start()
                 app.state.streams = events.Streams(settings.streams_per_caller)
+                app.state.uploads = Uploads()
                 try:
                     yield
                 finally:

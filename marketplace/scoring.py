@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from federated.errors import TaskError
+from federated.scoring_limits import MOST_INPUT_BYTES
 from federated.tasks.scoring import ScoringTask, read_scores
 from ledger.encoding import sha256_text
 from ledger.statements import Job
@@ -81,6 +82,11 @@ def seal(folder: Path, rows: Rows, features: Sequence[str], answer: str) -> Seal
             columns = owner.encrypt(rows, bounds, Packing.PAIRED).to_bytes()
     except PrivacyError as error:
         raise ScoresError(str(error)) from error
+    if len(columns) > MOST_INPUT_BYTES:
+        raise ScoresError(
+            f"{len(rows)} rows take {len(columns)} bytes encrypted, and one job takes "
+            f"{MOST_INPUT_BYTES}: score them in several jobs"
+        )
     context = secret.public.to_bytes()
     given = {
         "features": list(features),

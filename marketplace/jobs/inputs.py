@@ -11,9 +11,13 @@ until the job that names them has ended; without a job, for a day.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TypedDict
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TypedDict
 
+from fastapi import Depends, Request
 from sqlalchemy import delete, func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -24,6 +28,7 @@ from marketplace.context import Context
 from marketplace.errors import InvalidError, LimitError
 from marketplace.jobs import schemas
 from marketplace.jobs.tables import Input, Job, JobInput
+from marketplace.participants import access
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.repeating import Repeating
 
@@ -35,6 +40,52 @@ KEPT_MS = 86_400_000
 """How long an input is kept that no open job names: a day."""
 LOOK_SECONDS = 60.0
 MEDIA_TYPE = "application/octet-stream"
+
+
+MOST_UPLOADS = 8
+"""Bodies that are read at a time, of all researchers; each is in memory until it is stored."""
+MOST_UPLOADS_EACH = 2
+
+
+class Uploads:
+    """Counts the bodies that one service is reading, from any thread."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        # A market on one machine answers on two event loops: in the process, and over the network.
+        self._counting = threading.Lock()
+
+    @contextmanager
+    def place(self, caller: str) -> Iterator[None]:
+        """Count one body while it is read and stored.
+
+        Raises:
+            LimitError: the caller, or all together, send as many as they may.
+        """
+        with self._counting:
+            if self._open[caller] >= MOST_UPLOADS_EACH or self._open.total() >= MOST_UPLOADS:
+                raise LimitError(
+                    "too many inputs are being handed in: send them one after the other",
+                    code="too_many_inputs",
+                )
+            self._open[caller] += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._open[caller] -= 1
+                if not self._open[caller]:
+                    del self._open[caller]
+
+
+async def _place(request: Request, caller: access.Researcher) -> AsyncIterator[None]:
+    uploads: Uploads = request.app.state.uploads
+    with uploads.place(caller.id):
+        yield
+
+
+Place = Annotated[None, Depends(_place)]
+"""A dependency: one of the caller's places for a body, until it was stored."""
 
 
 class _Body(TypedDict):

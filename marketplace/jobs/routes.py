@@ -29,9 +29,10 @@ def get_tasks() -> list[schemas.TaskView]:
     "/inputs", status_code=201, summary="Hand in what a job computes on", openapi_extra=inputs.BODY
 )
 async def post_input(
-    request: Request, caller: access.Researcher, context: Ctx
+    request: Request, caller: access.Researcher, place: inputs.Place, context: Ctx
 ) -> schemas.InputView:
     """Keep bytes, encrypted rows or a public key, until the job that names their digest ends."""
+    del place
     media_type = request.headers.get("content-type", "")
     content = await inputs.received(media_type, request.stream())
     return await run_in_threadpool(inputs.keep, context, caller, content)

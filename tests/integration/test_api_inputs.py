@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -140,6 +141,20 @@ def test_a_researcher_has_so_many_and_so_much(market: Market, monkeypatch: pytes
     assert hand_in(market, b"1").status_code == 429
     # What is there already takes no more room.
     assert hand_in(market, b"12345").status_code == 201
+
+
+def test_a_researcher_sends_so_many_at_a_time(market: Market):
+    uploads = market.app.state.uploads
+    with uploads.place(market.researcher.id):
+        assert hand_in(market, b"second").status_code == 201
+        with uploads.place(market.researcher.id):
+            assert hand_in(market, b"third").json()["code"] == "too_many_inputs"
+    assert hand_in(market, b"third").status_code == 201
+    with ExitStack() as others:
+        for at in range(inputs.MOST_UPLOADS):
+            others.enter_context(uploads.place(f"participant:{at}"))
+        assert hand_in(market, b"fourth").status_code == 429
+    assert hand_in(market, b"fourth").status_code == 201
 
 
 def test_a_job_that_names_what_was_not_handed_in_is_refused(market: Market):

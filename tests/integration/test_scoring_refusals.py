@@ -76,6 +76,7 @@ def lives_on(desk: Desk) -> None:
     assert np.abs(np.array(scores) - MODEL.predict(FEW)).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_handed_in_by_hand_the_same_rows_are_scored(desk: Desk, sealed: tuple[bytes, bytes]):
     job = submit(desk, *sealed)
     assert desk.end(job)["state"] == "released"
@@ -185,6 +186,7 @@ def test_more_rows_than_agreed_are_refused_before_the_model_is_opened(desk: Desk
     assert opened != []
 
 
+@pytest.mark.slow
 def test_an_agreement_without_a_limit_permits_no_scoring(desk: Desk):
     (seat,) = desk.play.seats
     terms = replace(seat.part.terms, uses=7)
