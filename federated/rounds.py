@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from federated.errors import ContributionError, MessageError, ReceiptError
-from federated.messages import Contribution, RelayReply, RoundRequest, body_digest
+from federated.messages import MAX_BODY, Contribution, RelayReply, RoundRequest, body_digest
 from federated.peers import raw_mask_key
 from federated.plan import Question, Words
 from ledger.encoding import b64decode, b64encode, parse
@@ -166,7 +166,7 @@ def read_reports(replies: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     for asset, body in replies.items():
         reply = RelayReply.from_bytes(body)
         try:
-            report = parse(reply.report or b"")
+            report = parse(reply.report or b"", limit=MAX_BODY)
         except EncodingError as error:
             raise MessageError(f"the report of {asset} is not canonical JSON") from error
         if reply.asset != asset or not isinstance(report, dict):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from federated.messages import RelayReply
+from federated.scoring_limits import MOST_ROWS
 from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.statements import Receipt
 from marketplace.cli.scoring import write_model
@@ -87,6 +88,17 @@ def test_a_model_that_was_fitted_by_a_job_scores_as_it_is(tmp_path: Path):
     found = fitted["coefficients_original"]
     expected = sigmoid(rows @ np.array([found["age"], found["chol"]]) + found["intercept"])
     assert np.abs(np.array(scores) - expected).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_as_many_rows_as_a_job_may_have_are_scored(tmp_path: Path):
+    """A report longer than 1 MiB was taken for none."""
+    rows = np.tile(ROWS, (1 + MOST_ROWS // len(ROWS), 1))[:MOST_ROWS]
+    with open_model(tmp_path, most_rows=MOST_ROWS) as desk:
+        job = desk.run(rows)
+        result = desk.buyer.result(job)
+        assert [each.rows for each in receipts(desk, job)] == [MOST_ROWS]
+    assert np.abs(np.array(result["scores"]) - MODEL.predict(rows)).max() < 1e-5
 
 
 # --- what others see
