@@ -26,10 +26,12 @@ from federated.tasks.joint import JointTask, Part, Place, Talk
 from federated.tasks.question import PreparedRows
 from ledger.encoding import b64decode, b64encode, sha256_text
 from ledger.errors import EncodingError
+from privacy.ckks.batches import Packing
 from privacy.ckks.container import digest
 from privacy.ckks.encrypted import Answer, EncryptedColumns, EncryptedScores
 from privacy.ckks.keys import PublicContext
 from privacy.ckks.model import LinearModel, Link
+from privacy.ckks.parameters import LINEAR
 from privacy.ckks.roles import Scorer
 from privacy.errors import ModelError, PrivacyError
 
@@ -236,6 +238,9 @@ def _scores(
     shape = (columns.rows, columns.columns)
     if shape != (plan.parameters["rows"], len(plan.parameters["features"])):
         raise InputError("bad_input", "the columns are of other rows or features than the job")
+    if public.parameters != LINEAR or columns.packing is not Packing.PAIRED:
+        # Others take more memory, and scores longer than a message may be.
+        raise InputError("bad_input", "rows are encrypted under LINEAR, two to a slot")
     with Scorer.start(public) as scorer:
         return scorer.score(model, columns)
 

@@ -16,8 +16,9 @@ from federated.scoring_limits import MOST_ROWS
 from federated.tasks.joint import Part, Place
 from federated.tasks.scoring import ScoringTask
 from ledger.encoding import b64decode, b64encode, sha256_text
+from privacy.ckks.batches import Packing
 from privacy.ckks.keys import SecretContext
-from privacy.ckks.parameters import LINEAR
+from privacy.ckks.parameters import LINEAR, SQUARE, Parameters
 from privacy.ckks.roles import Owner
 from tests.joint import BINDING, staged
 from tests.models import FEATURES, ROWS, model_text
@@ -34,10 +35,11 @@ def of(text: str, agreed: Any = None, **changes: Any) -> tuple[Plan, dict[str, R
 
 
 def part(plan: Plan, rows: Mapping[str, Rows], fetch: Callable[[str], bytes] | None) -> Part:
-    talk = TASK.take_part(plan, Place(ASSET, BINDING, fetch=fetch), rows[ASSET])
-    with pytest.raises(StopIteration) as stop:
-        next(talk)
-    return stop.value.value
+    try:
+        next(TASK.take_part(plan, Place(ASSET, BINDING, fetch=fetch), rows[ASSET]))
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a node that scores says nothing to others")
 
 
 @pytest.mark.parametrize(
@@ -124,17 +126,30 @@ def test_what_is_no_model_of_these_features_is_told_by_a_word(text: str, reason:
     assert (caught.value.reason, failure_word(caught.value)) == (reason, reason)
 
 
+def scored_under(parameters: Parameters, packing: Packing) -> tuple[Plan, Part]:
+    """The plan of five rows, and what a node says of them."""
+    secret = SecretContext.generate(parameters)
+    with Owner.start(secret) as owner:
+        columns = owner.encrypt(ROWS[:5], (128.0, 512.0, 4.0, 1.0), packing).to_bytes()
+    context = secret.public.to_bytes()
+    stored = {sha256_text(each): each for each in (context, columns)}
+    named = {"context": sha256_text(context), "columns": sha256_text(columns)}
+    plan, rows = of(model_text(), **named)
+    return plan, part(plan, rows, stored.__getitem__)
+
+
 @pytest.fixture(scope="module", name="scored")
 def _scored() -> tuple[Plan, Part]:
-    """The plan of five rows, and what a node says of them."""
-    secret = SecretContext.generate(LINEAR)
-    with Owner.start(secret) as owner:
-        columns = owner.encrypt(ROWS[:5], (128.0, 512.0, 4.0, 1.0)).to_bytes()
-        context = secret.public.to_bytes()
-        stored = {sha256_text(each): each for each in (context, columns)}
-        named = {"context": sha256_text(context), "columns": sha256_text(columns)}
-        plan, rows = of(model_text(), **named)
-        return plan, part(plan, rows, stored.__getitem__)
+    return scored_under(LINEAR, Packing.PAIRED)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "packing"), [(LINEAR, Packing.SINGLE), (SQUARE, Packing.PAIRED)]
+)
+def test_rows_that_take_longer_messages_are_refused(parameters: Parameters, packing: Packing):
+    with pytest.raises(InputError, match="two to a slot") as caught:
+        scored_under(parameters, packing)
+    assert failure_word(caught.value) == "bad_input"
 
 
 def test_without_its_input_a_node_scores_nothing(scored: tuple[Plan, Part]):
