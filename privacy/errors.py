@@ -17,6 +17,7 @@
     ├── WeakKeyError                a Paillier modulus too small or of the wrong form
     ├── KeyFileError                a secret key's file that must not be trusted
     ├── CiphertextError             not a ciphertext under this key, or not the sum it claims to be
+    ├── PartialDecryptionError      partial decryptions that open nothing, or one that is false
     ├── IdentifierError             rows or rules that give no identifiers to compare
     ├── LinkageError                records that cannot be encoded or compared
     ├── IntersectionError           two sets that cannot be intersected under what was agreed
@@ -118,6 +119,10 @@ class KeyFileError(PrivacyError):
 
 class CiphertextError(PrivacyError):
     """This is not a ciphertext under this key, or not the sum that it claims to be."""
+
+
+class PartialDecryptionError(PrivacyError):
+    """These partial decryptions do not open these ciphertexts together."""
 
 
 class IdentifierError(PrivacyError):
