@@ -60,7 +60,14 @@ from privacy.paillier.threshold import (
     decrypt_partially,
     open_column_together,
 )
-from privacy.paillier.threshold_key import KeyShare, ThresholdKey, deal, is_shared, public_half
+from privacy.paillier.threshold_key import (
+    KeyShare,
+    ThresholdKey,
+    deal,
+    is_shared,
+    named_holders,
+    public_half,
+)
 from privacy.paillier.totals import (
     LinearModel,
     Moments,
@@ -103,6 +110,7 @@ __all__ = [
     "fold",
     "group_columns",
     "is_shared",
+    "named_holders",
     "open_column",
     "open_column_together",
     "open_total",

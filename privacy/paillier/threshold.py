@@ -141,6 +141,11 @@ class Quorum:
                 "that this key needs are there"
             )
 
+    @property
+    def public(self) -> PublicKey:
+        """The key's public half."""
+        return self.key.public
+
 
 def decrypt_partially(
     share: KeyShare, ciphertexts: Sequence[int], progress: Progress | None = None

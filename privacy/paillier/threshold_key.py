@@ -343,6 +343,18 @@ def is_shared(value: Any) -> bool:
     return isinstance(value, Mapping) and "holders" in value
 
 
+def named_holders(value: Any) -> frozenset[str]:
+    """Returns the names of holders that a key in JSON gives; nobody vouches for the rest of it.
+
+    Args:
+        value: Parsed JSON, such as the `encryption_key` of a job that was examined before.
+    """
+    if not is_shared(value) or not isinstance(value["holders"], list | tuple):
+        return frozenset()
+    names = (each.get("holder") for each in value["holders"] if isinstance(each, Mapping))
+    return frozenset(name for name in names if isinstance(name, str))
+
+
 def read_number(text: Any, most_bytes: int) -> int:
     """Reads lower-case hexadecimal without leading zeros, of a bounded length.
 

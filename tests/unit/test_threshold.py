@@ -69,12 +69,12 @@ def test_any_two_of_three_open_what_the_secret_key_opens(
     assert len(column.ciphertexts) > 1
     opened = open_column(fixed_secret(), column)
     assert (opened == WORDS + WORDS).all()
-    for two in [*combinations("abc", 2), ("c", "a"), ("a", "b", "c")]:
+    for two in [*combinations("abc", 2), ("c", "b", "a")]:
         quorum = Quorum(key, tuple(partials[name] for name in two))
         assert (open_column_together(quorum, column) == opened).all()
 
 
-@pytest.mark.parametrize(("threshold", "holders"), [(2, 2), (3, 3), (3, 5), (2, 7), (4, 4)])
+@pytest.mark.parametrize(("threshold", "holders"), [(2, 2), (3, 5)])
 def test_any_threshold_of_some_holders_opens_and_one_fewer_does_not(threshold: int, holders: int):
     shares = share_fixed([str(at) for at in range(holders)], threshold)
     key = shares[0].key
@@ -164,7 +164,7 @@ def test_a_false_part_is_refused_and_its_holder_named(
     change, says = FALSE[what]
     false = change(partials["b"], partials, key)
     with pytest.raises(PartialDecryptionError, match=says) as refused:
-        open_column_together(Quorum(key, (partials["a"], false)), column)
+        open_column_together(Quorum(key, (false, partials["a"])), column)
     assert refused.value.party == "b"
     assert "b" in str(refused.value)
 
