@@ -21,6 +21,7 @@ from privacy.paillier.threshold_key import (
     ThresholdKey,
     deal,
     is_shared,
+    named_holders,
     public_half,
     share_out,
 )
@@ -233,3 +234,9 @@ def test_a_dealer_makes_a_fresh_key():
     assert tried
     assert shares[0].key.public.bits == 2048
     assert shares[0].key.public.blum
+
+
+def test_the_names_of_holders_are_read_without_trusting_the_key(key: ThresholdKey):
+    assert named_holders(key.to_json()) == {"a", "b", "c"}
+    nobody = [None, {}, key.public.to_json(), {"holders": 7}, {"holders": [1, {}, {"holder": 2}]}]
+    assert [named_holders(value) for value in nobody] == [frozenset()] * len(nobody)
