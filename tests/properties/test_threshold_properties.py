@@ -26,6 +26,7 @@ def _made(shares: tuple[KeyShare, ...]) -> tuple[tuple[int, ...], PartialDecrypt
     return sealed, decrypt_partially(shares[1], sealed)
 
 
+@pytest.mark.slow
 @given(
     numbers=st.lists(st.integers(0, 2**2040), min_size=1, max_size=3),
     weight=st.integers(-(2**20), 2**20),

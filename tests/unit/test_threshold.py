@@ -74,7 +74,9 @@ def test_any_two_of_three_open_what_the_secret_key_opens(
         assert (open_column_together(quorum, column) == opened).all()
 
 
-@pytest.mark.parametrize(("threshold", "holders"), [(2, 2), (3, 5)])
+@pytest.mark.parametrize(
+    ("threshold", "holders"), [(2, 2), pytest.param(3, 5, marks=pytest.mark.slow)]
+)
 def test_any_threshold_of_some_holders_opens_and_one_fewer_does_not(threshold: int, holders: int):
     shares = share_fixed([str(at) for at in range(holders)], threshold)
     key = shares[0].key
@@ -241,6 +243,7 @@ def test_an_opened_number_that_is_no_sum_is_refused(
         open_column_together(Quorum(key, partials), damaged)
 
 
+@pytest.mark.slow
 def test_a_column_under_another_key_is_refused(
     key: ThresholdKey, partials: dict[str, PartialDecryption]
 ):
