@@ -202,6 +202,7 @@ def _sent(shared: Shared, job: str) -> list[int]:
     return next(each for each in found if each == shared.ciphertexts(job))
 
 
+@pytest.mark.slow
 def test_another_sum_in_place_of_the_sum_gets_no_part(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ):
@@ -224,6 +225,7 @@ def test_another_sum_in_place_of_the_sum_gets_no_part(
     assert combine(Quorum(key, parts), wanted) == combine(Quorum(key, right), wanted)
 
 
+@pytest.mark.slow
 def test_a_document_that_was_not_released_gets_no_part(shared: Shared):
     job = shared.run()
     context = shared.play.market.app.state.context
@@ -243,6 +245,7 @@ def test_a_document_that_was_not_released_gets_no_part(shared: Shared):
     assert shared.partials(job, 0)
 
 
+@pytest.mark.slow
 def test_a_holder_reads_the_evidence_of_its_job_and_of_no_other(shared: Shared):
     play = shared.play
     ordinary = play.run("encrypted_sum", columns=["small"])
@@ -256,6 +259,7 @@ def test_a_holder_reads_the_evidence_of_its_job_and_of_no_other(shared: Shared):
             stranger.call("GET", f"/jobs/{shared.job}/{what}")
 
 
+@pytest.mark.slow
 def test_a_holder_reads_the_statements_of_its_job_and_of_no_other(shared: Shared):
     ordinary = shared.play.run("statistics", columns=["small"])
     holder = shared.holders[0]
