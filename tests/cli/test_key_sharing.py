@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ServedMarket
+from tests.dealt import share_fixed
 from tests.served import PURPOSE, home, run_here
-from tests.sharing import share_fixed
 
 
 def enrolled(market: ServedMarket, folder: Path, name: str) -> str:

@@ -29,8 +29,8 @@ from privacy.paillier import (
 )
 from privacy.paillier.cipher import decrypt
 from privacy.paillier.threshold import combine
+from tests.dealt import fixed_secret, share_fixed
 from tests.searcher import Searcher, folder_bytes
-from tests.sharing import fixed_secret, share_fixed
 from tests.stage import Play, open_stage, terms
 
 BIG = 2**40 + 12345

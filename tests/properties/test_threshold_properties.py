@@ -12,7 +12,7 @@ from privacy.errors import PartialDecryptionError
 from privacy.paillier import KeyShare, PartialDecryption, Quorum, decrypt_partially, encryptor_for
 from privacy.paillier.cipher import multiply, product
 from privacy.paillier.threshold import combine, verify_partial
-from tests.sharing import share_fixed
+from tests.dealt import share_fixed
 
 
 @pytest.fixture(scope="module", name="shares")

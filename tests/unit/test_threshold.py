@@ -31,7 +31,7 @@ from privacy.paillier.threshold import (
     verify_partial,
 )
 from privacy.paillier.threshold_key import KeyShare, ThresholdKey, deal
-from tests.sharing import fixed_secret, share_fixed
+from tests.dealt import fixed_secret, share_fixed
 
 HOLDERS = ["a", "b", "c"]
 WORDS = np.array([2**64 - 1, 0, 7, *range(30)], dtype=np.uint64)

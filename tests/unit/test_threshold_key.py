@@ -25,7 +25,7 @@ from privacy.paillier.threshold_key import (
     public_half,
     share_out,
 )
-from tests.sharing import fixed_primes, fixed_secret, share_fixed
+from tests.dealt import fixed_primes, fixed_secret, share_fixed
 
 HOLDERS = ["a", "b", "c"]
 
