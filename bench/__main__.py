@@ -32,6 +32,7 @@ HARNESS = {
     "privacy_intersection",
     "privacy_paillier",
     "privacy_sidecar",
+    "privacy_threshold",
     "privacy_vertical",
     "resuming",
     "table",

@@ -38,7 +38,7 @@ from federated.session import (
 from federated.tasks import find_task
 from ledger.encoding import b64encode
 from ledger.keys import VerifyKey
-from privacy.paillier import PublicKey
+from privacy.paillier import public_half
 
 __all__ = [
     "Assignment",
@@ -128,7 +128,7 @@ def run(grid: Grid, assignment: Assignment, progress: Callable[[Progress], None]
             for asset, seat in assignment.seats.items()
         },
         deliver=outcomes.append,
-        encryption_key=None if key is None else PublicKey.from_json(key),
+        encryption_key=None if key is None else public_half(key),
         timeout=assignment.timeout,
         minimum=assignment.minimum,
         departed=assignment.departed,

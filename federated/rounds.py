@@ -367,13 +367,15 @@ def add_ciphertexts(
     return _write_column(paillier.add_public_words(total, less))
 
 
-def decrypt_sum(record: RoundRecord, total: tuple[bytes, ...], secret: paillier.SecretKey) -> Words:
+def decrypt_sum(
+    record: RoundRecord, total: tuple[bytes, ...], opener: paillier.SecretKey | paillier.Quorum
+) -> Words:
     """Open the sum of an encrypted task, as its buyer.
 
     Args:
         record: the round.
         total: what `add_ciphertexts` returned.
-        secret: of the key that it is under.
+        opener: the secret of the key that it is under, or what a quorum of its holders made of it.
 
     Returns:
         uint64[question.words], reduced modulo 2^64; the masks are gone from it.
@@ -381,10 +383,14 @@ def decrypt_sum(record: RoundRecord, total: tuple[bytes, ...], secret: paillier.
     Raises:
         CiphertextError: something else, or a sum that the contributions cannot have.
         VectorError: too few or too many ciphertexts.
+        PartialDecryptionError: a holder's part is false, or of something else; names the holder.
     """
     # One more than contributed: what takes the masks off was added too.
     units = len(record.contributions) + 1
-    return paillier.open_column(secret, _read_column(record, total, secret.public, units=units))
+    column = _read_column(record, total, opener.public, units=units)
+    if isinstance(opener, paillier.Quorum):
+        return paillier.open_column_together(opener, column)
+    return paillier.open_column(opener, column)
 
 
 def _write_column(column: PackedColumn) -> tuple[bytes, ...]:

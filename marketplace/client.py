@@ -31,13 +31,10 @@ from ledger.ids import statement_id
 from ledger.keys import SigningKey, VerifyKey
 from ledger.statements import (
     Agreement,
-    Asset,
     Job,
     Measurement,
     Offer,
     Participant,
-    Receipt,
-    Release,
     Revocation,
     TaggedAsset,
     Valuation,
@@ -48,9 +45,10 @@ from ledger.terms import Terms
 from ledger.use_index import KEY_BYTES, commit
 from marketplace import tag_keys
 from marketplace.errors import MarketplaceError
-from marketplace.recompute import Evidence, Exchanges, ResultError, read_exchanges, recompute
+from marketplace.gathering import gather
+from marketplace.recompute import Opener, recompute
 from marketplace.scoring import opened
-from privacy.paillier import SecretKey
+from privacy.paillier import PartialDecryption, Quorum, SecretKey, ThresholdKey, is_shared
 from privacy.secure_random import random_bytes
 
 # A tenth of the price; what an operator asks beyond it is not signed by rule.
@@ -399,6 +397,7 @@ class Researcher(Client):
         preparation: Mapping[str, Any],
         purpose: str,
         agreements: Mapping[str, str],
+        shared_key: ThresholdKey | None = None,
     ) -> str:
         """Sign a job and hand it in; return its id.
 
@@ -409,13 +408,15 @@ class Researcher(Client):
             preparation: as the agreements fix it.
             purpose: one of those that the agreements permit.
             agreements: asset id to agreement id.
+            shared_key: for an encrypted task, in place of one's own: then no single party opens
+                the result.
 
         Raises:
             TaskError: an unknown task, or parameters that it does not have.
             ClientError: the service refused.
         """
         known = find_task(task)
-        key = self.home.encryption_key().public.to_json() if known.encrypted else None
+        key = self._key(shared_key) if known.encrypted else None
         statement = Job(
             researcher=self.home.participant(),
             name=name,
@@ -433,47 +434,39 @@ class Researcher(Client):
         )
         return str(self.submit("/jobs", statement.sign(self.home.signing_key()))["job"])
 
+    def _key(self, shared_key: ThresholdKey | None) -> dict[str, Any]:
+        if shared_key is not None:
+            return shared_key.to_json()
+        return dict(self.home.encryption_key().public.to_json())
+
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job's state, progress and parties."""
         found = self.call("GET", f"/jobs/{job_id}")
         return found if isinstance(found, dict) else {}
 
-    def result(self, job_id: str) -> dict[str, Any]:
+    def result(self, job_id: str, partials: Sequence[PartialDecryption] = ()) -> dict[str, Any]:
         """Return a job's result after adding up the receipted contributions oneself.
+
+        Args:
+            job_id: id of the job.
+            partials: what holders made of it, for a job under a key that they share.
 
         Raises:
             ResultError: the result is not theirs.
+            PartialDecryptionError: too few holders, or one twice.
             ScoresError: scores that this party's key does not open.
             ClientError: there is none yet.
         """
-        released = self.call("GET", f"/jobs/{job_id}/result")
-        exchanges = read_exchanges(
-            self.call("GET", f"/jobs/{job_id}/contributions"),
-            self.call("GET", f"/jobs/{job_id}/openings"),
-        )
-        evidence = self._evidence(job_id, exchanges)
-        secret = self.home.encryption_key() if evidence.job.encryption_key else None
-        verified = recompute(evidence, released, secret)
+        released, evidence = gather(self.call, self.log, job_id)
+        verified = recompute(evidence, released, self._opener(evidence.job, partials))
         return opened(self.home.folder, evidence.job, verified)
 
-    def _evidence(self, job_id: str, exchanges: Exchanges) -> Evidence:
-        """Read the log and return the statements that a job's result rests on."""
-        self.log.sync()
-        history = self.log.history
-        release = history.released.get(job_id)
-        if release is None or not isinstance(release.statement, Release):
-            raise ResultError("the log holds no release of this job")
-        if release.id in history.broken:
-            raise ResultError(f"the release breaks a rule of the log: {history.broken[release.id]}")
-        job = history.get(job_id, Job)
-        return Evidence(
-            job_id=job_id,
-            job=job,
-            assets={asset: history.get(asset, Asset) for asset in job.assets},
-            receipts={each: history.get(each, Receipt) for each in release.statement.receipts},
-            release=release.statement,
-            exchanges=exchanges,
-        )
+    def _opener(self, job: Job, partials: Sequence[PartialDecryption]) -> Opener | None:
+        if job.encryption_key is None:
+            return None
+        if is_shared(job.encryption_key):
+            return Quorum(ThresholdKey.from_json(job.encryption_key), tuple(partials))
+        return self.home.encryption_key()
 
 
 def problem_of(answer: httpx.Response) -> ClientError:

@@ -2,7 +2,8 @@
 
 The public log shows kind, time, references and a salted commitment. A statement is opened to those
 whom it names as parties: `*` is every participant, an asset stands for its provider, a job for its
-researcher and the providers of its assets. Auditors and the operator read everything.
+researcher, the providers of its assets and the holders of the key that its result is under.
+Auditors and the operator read everything.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from ledger.history import History
 from ledger.ids import parse_id
 from ledger.statements import Asset, Job, Statement
 from marketplace.participants.access import Caller
+from privacy.paillier import named_holders
 
 
 def may_read(caller: Caller, statement: Statement, history: History) -> bool:
@@ -19,7 +21,9 @@ def may_read(caller: Caller, statement: Statement, history: History) -> bool:
         return False
     if caller.sees_all or "*" in statement.parties():
         return True
-    return caller.id in readers(statement, history)
+    # A job does not name its key's holders as parties; they read it as they read what is about it.
+    held = named_holders(statement.encryption_key) if isinstance(statement, Job) else frozenset()
+    return caller.id in readers(statement, history) | held
 
 
 def readers(statement: Statement, history: History) -> frozenset[str]:
@@ -42,5 +46,5 @@ def _participants(party: str, history: History) -> set[str]:
         return {statement.provider}
     if isinstance(statement, Job):
         providers = {history.get(asset, Asset).provider for asset in statement.assets}
-        return {statement.researcher} | providers
+        return {statement.researcher} | providers | named_holders(statement.encryption_key)
     return set()

@@ -4,14 +4,16 @@ The nodes signed, in their receipts, the digest of every byte they were asked an
 holds those bytes can add the masked contributions again and run the task again; an operator who
 added to a sum, dropped a party or changed a result would need a node's signature to go with it.
 
-    result = recompute(evidence, released, secret)      # the verified result, or ResultError
+    result = recompute(evidence, released, opener)      # the verified result, or ResultError
+    total = receipted_sum(evidence, released)           # an encrypted one, for a holder of its key
 
 Pure: statements and bytes in, the result out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +35,18 @@ from ledger.errors import EncodingError, LedgerError
 from ledger.statements import Asset, Job, Receipt, Release
 from marketplace.errors import MarketplaceError
 from privacy.errors import PrivacyError, WeakKeyError
-from privacy.paillier import PublicKey, SecretKey
+from privacy.paillier import (
+    PublicKey,
+    Quorum,
+    SecretKey,
+    ThresholdKey,
+    ciphertexts_from_bytes,
+    is_shared,
+    public_half,
+)
+
+Opener = SecretKey | Quorum
+"""What opens an encrypted sum: the researcher's secret, or what a quorum of holders made of it."""
 
 
 class ResultError(MarketplaceError):
@@ -98,33 +111,66 @@ class Evidence:
 
 
 def recompute(
-    evidence: Evidence, released: Mapping[str, Any], secret: SecretKey | None
+    evidence: Evidence, released: Mapping[str, Any], opener: Opener | None
 ) -> dict[str, Any]:
     """Return the result if it is exactly what the receipted contributions lead to.
 
     Args:
         evidence: see there.
         released: the document that the service handed out.
-        secret: the researcher's decryption key, for an encrypted task.
+        opener: of the key that the job was signed with, for an encrypted task.
 
     Raises:
         ResultError: it is not; says where they part.
     """
-    try:
-        if sha256_text(canonical(released)) != evidence.release.result:
-            raise ResultError("the document handed out is not the one that was released")
+    with _leading_to(evidence, released):
         task, plan = plan_of(evidence.job, evidence.assets)
         if isinstance(task, JointTask):
             again = _concluded(evidence, task, plan)
         elif task.encrypted:
-            return _decrypted(evidence, task, plan, _rounds(evidence), released, secret)
+            return _decrypted(evidence, task, plan, released, opener)
         else:
             again = _replayed(evidence, task, plan, _rounds(evidence))
-    except (FederatedError, PrivacyError, EncodingError) as error:
-        raise ResultError(f"the contributions do not lead to a result: {error}") from error
     if canonical(again) != canonical(released):
         raise ResultError("the result is not that of the contributions that the nodes receipted")
     return again
+
+
+def receipted_sum(evidence: Evidence, released: Mapping[str, Any]) -> list[int]:
+    """Return a released encrypted sum if it is exactly that of the receipted contributions.
+
+    For those who hold a share of its key: nothing else should be opened with it.
+
+    Args:
+        evidence: see there.
+        released: the document that the service handed out.
+
+    Returns:
+        Ciphertexts under the job's key.
+
+    Raises:
+        ResultError: it is not, or the task is not an encrypted one; says where they part.
+    """
+    with _leading_to(evidence, released):
+        task, plan = plan_of(evidence.job, evidence.assets)
+        if isinstance(task, JointTask) or not task.encrypted:
+            raise ResultError(f"the task {task.name} has no encrypted sum")
+        public = public_half(evidence.job.encryption_key)
+        record, total = _added(evidence, released, public)
+        if record.question != next(task.conduct(plan)):
+            raise ResultError("the nodes were asked something that this job does not lead to")
+        return ciphertexts_from_bytes(public, b"".join(total))
+
+
+@contextmanager
+def _leading_to(evidence: Evidence, released: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the document against the release, and whatever is refused inside against the result."""
+    try:
+        if sha256_text(canonical(released)) != evidence.release.result:
+            raise ResultError("the document handed out is not the one that was released")
+        yield
+    except (FederatedError, PrivacyError, EncodingError) as error:
+        raise ResultError(f"the contributions do not lead to a result: {error}") from error
 
 
 def _numbers(evidence: Evidence) -> tuple[list[int], dict[str, Receipt]]:
@@ -208,19 +254,42 @@ def _decrypted(
     evidence: Evidence,
     task: Task,
     plan: Plan,
-    rounds: list[RoundRecord],
     released: Mapping[str, Any],
-    secret: SecretKey | None,
+    opener: Opener | None,
 ) -> dict[str, Any]:
-    if secret is None:
+    if opener is None:
         raise ResultError("the result is encrypted: the researcher's secret key is needed")
+    public = _key_of(evidence, opener)
+    record, total = _added(evidence, released, public)
+
+    def words(question: Question) -> Words:
+        if record.question != question:
+            raise ResultError("the nodes were asked something that this job does not lead to")
+        return decrypt_sum(record, total, opener)
+
+    return replay(task, plan, words)
+
+
+def _key_of(evidence: Evidence, opener: Opener) -> PublicKey:
+    """Return the public key that a job was signed with, if it is the opener's."""
+    signed = evidence.job.encryption_key
     try:
-        public = PublicKey.from_json(evidence.job.encryption_key)
+        public = public_half(signed)
     except WeakKeyError:
         raise ResultError("the job was signed with something that is no encryption key") from None
     # A job of before may not speak of the primes' form, which a loaded key shows by itself.
-    if public.n != secret.public.n:
+    if public.n != opener.public.n or is_shared(signed) != isinstance(opener, Quorum):
         raise ResultError("the job was signed with another encryption key than this one")
+    if isinstance(opener, Quorum) and ThresholdKey.from_json(signed) != opener.key:
+        raise ResultError("the job was signed with another sharing of this key")
+    return public
+
+
+def _added(
+    evidence: Evidence, released: Mapping[str, Any], public: PublicKey
+) -> tuple[RoundRecord, tuple[bytes, ...]]:
+    """Return the one round of an encrypted job and its sum, which must be what was released."""
+    rounds = _rounds(evidence)
     if len(rounds) != 1:
         raise ResultError(f"the nodes were asked {len(rounds)} rounds where this job has one")
     record = rounds[0]
@@ -228,13 +297,7 @@ def _decrypted(
     total = add_ciphertexts(record, contributions, public)
     if released != {"ciphertexts": [b64encode(each) for each in total]}:
         raise ResultError("the encrypted sum is not that of the receipted contributions")
-
-    def words(question: Question) -> Words:
-        if record.question != question:
-            raise ResultError("the nodes were asked something that this job does not lead to")
-        return decrypt_sum(record, total, secret)
-
-    return replay(task, plan, words)
+    return record, total
 
 
 def _attempt(record: RoundRecord) -> int:

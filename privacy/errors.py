@@ -39,7 +39,8 @@
     ├── ModelError                  a model that cannot be evaluated on encrypted columns
     ├── SealedBytesError            encrypted bytes of another digest, too long, or of another form
     ├── ApproximationError          a result outside the range where its approximation holds
-    └── EncryptionPoolError         processes that encrypt ended early, or were never to be had
+    ├── EncryptionPoolError         processes that encrypt ended early, or were never to be had
+    └── PartialDecryptionError      partial decryptions that open nothing, or one that is false
 
 No message holds a secret or a value: at most a position, a length, a limit or a party's id. Where
 one party's input is at fault, its id stands in `party` too.
@@ -222,3 +223,7 @@ class ApproximationError(PrivacyError):
 
 class EncryptionPoolError(PrivacyError):
     """A process that encrypts ended before its work was done; nothing was returned."""
+
+
+class PartialDecryptionError(PrivacyError):
+    """These partial decryptions do not open these ciphertexts together."""

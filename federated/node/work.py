@@ -36,7 +36,7 @@ from federated.tasks import Task
 from ledger.encoding import b64decode
 from ledger.errors import EncodingError
 from ledger.keys import SigningKey
-from privacy.paillier import PublicKey
+from privacy.paillier import public_half
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Work(Attempt):
         """Return an answer as it travels: encrypted where the task says so."""
         plain, sealed = None, None
         if self.task.encrypted:
-            public = PublicKey.from_json(self.permit.job.encryption_key)
+            public = public_half(self.permit.job.encryption_key)
             sealed = encrypt_words(public, masked, request.mask_keys)
         else:
             plain = words_to_bytes(masked)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from federated.tasks.scoring import ScoringTask
+from ledger.statements import Job
 from marketplace.buyer import Buyer
 from marketplace.cli import arguments as args
 from marketplace.cli import scoring
@@ -20,7 +21,10 @@ from marketplace.cli.following import shown
 from marketplace.cli.parties import client_of, pick
 from marketplace.cli.show import aside, money, print_json, rows, say, short, when
 from marketplace.client import Client, Researcher, now_ms
+from marketplace.key_holder import read_partial
 from marketplace.watch import changes
+from privacy.errors import WeakKeyError
+from privacy.paillier import PartialDecryption, ThresholdKey, is_shared, public_half
 
 SUBMIT = """\
 rongshu job submit --home lab --name overview --task statistics --columns age,chol \\
@@ -80,6 +84,15 @@ def command(argv: list[str]) -> int:
             sub.add_argument("job", metavar="JOB", help="its id, the beginning of it, or its name")
         if name == "wait":
             _timeout(sub)
+        if name == "result":
+            sub.add_argument(
+                "--partials",
+                type=Path,
+                nargs="+",
+                default=(),
+                metavar="FILE",
+                help="what holders of the job's key made of it with `rongshu key decrypt`",
+            )
     return args.run(parser, argv)
 
 
@@ -100,6 +113,9 @@ def _submit_arguments(submit: argparse.ArgumentParser) -> None:
     submit.add_argument(
         "--agreement", action="append", metavar="ID", help="run under this one; repeat"
     )
+    submit.add_argument(
+        "--shared-key", type=Path, metavar="FILE", help="a key.json that `rongshu key deal` wrote"
+    )
     submit.add_argument("--wait", action="store_true", help="wait, then print the checked result")
     _timeout(submit)
     args.as_json(submit)
@@ -110,6 +126,11 @@ def _timeout(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
+    if arguments.wait and arguments.shared_key:
+        raise ArgumentError(
+            "--wait: a result under a shared key is opened with its holders' parts; "
+            "use `rongshu job wait`, then `rongshu job result --partials`"
+        )
     client = client_of(arguments, Researcher)
     parameters = dict(args.table("--parameters", arguments.parameters, "parameters"))
     given = {
@@ -131,6 +152,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         preparation=chosen[0]["preparation"],
         purpose=arguments.purpose,
         agreements={each["asset"]: each["id"] for each in chosen},
+        shared_key=_shared_key(arguments.shared_key),
     )
     view = _ended(client, job, arguments)
     if view is None or view["state"] != "released":
@@ -190,6 +212,20 @@ def _model(arguments: argparse.Namespace) -> int:
     say(f"{arguments.out} holds the weights of {count} features, and the intercept.")
     say("Whether you may list it, or sell its scores, is what the agreements of that job say.")
     return 0
+
+
+def _shared_key(path: Path | None) -> ThresholdKey | None:
+    """Read a key that holders share.
+
+    Raises:
+        ArgumentError: the file is none.
+    """
+    if path is None:
+        return None
+    try:
+        return ThresholdKey.from_json(json.loads(path.read_text(encoding="ascii")))
+    except (OSError, ValueError, RecursionError, WeakKeyError) as error:
+        raise ArgumentError(f"--shared-key: {path}: {error}") from error
 
 
 def _agreements(
@@ -324,12 +360,36 @@ def _until_end(
 
 def _result(arguments: argparse.Namespace) -> int:
     client = client_of(arguments, Researcher)
-    return _checked(client, _find(client, arguments.job), as_json=arguments.json)
+    view = _find(client, arguments.job)
+    partials = _partials(client, str(view["job"]), arguments.partials)
+    return _checked(client, view, partials, as_json=arguments.json)
 
 
-def _checked(client: Researcher, view: Mapping[str, Any], *, as_json: bool) -> int:
+def _partials(client: Researcher, job: str, paths: Sequence[Path]) -> list[PartialDecryption]:
+    """Read what holders made of a job's result; it is verified when they open it together.
+
+    Raises:
+        ArgumentError: the job is not under a key that holders share.
+    """
+    if not paths:
+        return []
+    client.log.sync()
+    key = client.log.history.get(job, Job).encryption_key
+    if not is_shared(key):
+        raise ArgumentError("--partials: this job is not under a key that holders share")
+    public = public_half(key)
+    return [read_partial(path, job, public) for path in paths]
+
+
+def _checked(
+    client: Researcher,
+    view: Mapping[str, Any],
+    partials: Sequence[PartialDecryption] = (),
+    *,
+    as_json: bool,
+) -> int:
     """Print a result after recomputing it; an error, and nothing printed, when it is not right."""
-    result = client.result(str(view["job"]))
+    result = client.result(str(view["job"]), partials)
     if as_json:
         print_json({"job": view["job"], "verified": True, "result": result})
         return 0

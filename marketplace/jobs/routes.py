@@ -99,7 +99,7 @@ def post_cancel(job_id: StatementId, caller: access.Researcher, context: Ctx) ->
     response_class=Response,
     responses={200: {"content": {"application/json": {}}}},
 )
-def get_result(job_id: StatementId, caller: access.Researcher, context: Ctx) -> Response:
+def get_result(job_id: StatementId, caller: access.Party, context: Ctx) -> Response:
     """Return the exact bytes whose SHA-256 is in the release."""
     with context.reading() as session:
         release_id, document = service.released(session, caller, job_id)
@@ -124,7 +124,7 @@ def get_input(
 
 @router.get("/jobs/{job_id}/contributions", summary="Get the contributions behind a result")
 def get_contributions(
-    job_id: StatementId, caller: access.Researcher, context: Ctx
+    job_id: StatementId, caller: access.Party, context: Ctx
 ) -> list[schemas.ContributionView]:
     """Return each node's masked or encrypted reply, to be added up again."""
     with context.reading() as session:
@@ -133,7 +133,7 @@ def get_contributions(
 
 @router.get("/jobs/{job_id}/openings", summary="Get what took the masks off the sums")
 def get_openings(
-    job_id: StatementId, caller: access.Researcher, context: Ctx
+    job_id: StatementId, caller: access.Party, context: Ctx
 ) -> list[schemas.OpeningView]:
     """Return each round's secrets, by which the contributions add up to the result."""
     with context.reading() as session:

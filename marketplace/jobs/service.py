@@ -14,6 +14,7 @@ from ledger.encoding import b64encode
 from ledger.statements import Agreement as AgreementStatement
 from ledger.statements import Asset as AssetStatement
 from ledger.statements import Job as JobStatement
+from ledger.statements import Participant as ParticipantStatement
 from ledger.terms import Request
 from marketplace.agreements import uses
 from marketplace.catalog.tables import Asset
@@ -26,20 +27,33 @@ from marketplace.errors import (
     TermsError,
 )
 from marketplace.jobs import inputs, moves, queue, schemas, states
-from marketplace.jobs.tables import Job, JobContribution, JobOpening, JobParty, Result
+from marketplace.jobs.tables import (
+    Job,
+    JobContribution,
+    JobKeyHolder,
+    JobOpening,
+    JobParty,
+    Result,
+)
 from marketplace.participants.access import Caller, still_enrolled
 from marketplace.participants.service import names
+from marketplace.participants.tables import Participant
+from privacy.errors import WeakKeyError
+from privacy.paillier import named_holders, public_half
 
 
 def readable(caller: Caller) -> SelectOfScalar[Job]:
     """Return the query that every look at jobs starts from.
 
-    The researcher's own, those that use a provider's assets, and all for auditors and operator.
+    The researcher's own, those that use a provider's assets, those whose result is under a key that
+    the caller holds a share of, and all for auditors and operator.
     """
     if caller.sees_all:
         return select(Job)
     asked = select(JobParty.job_id).where(JobParty.provider_id == caller.id)
-    return select(Job).where(or_(Job.researcher_id == caller.id, col(Job.id).in_(asked)))
+    held = select(JobKeyHolder.job_id).where(JobKeyHolder.participant_id == caller.id)
+    own = Job.researcher_id == caller.id
+    return select(Job).where(or_(own, col(Job.id).in_(asked), col(Job.id).in_(held)))
 
 
 def tasks() -> list[schemas.TaskView]:
@@ -58,7 +72,8 @@ def examine(context: Context, job: JobStatement) -> None:
     Raises:
         TermsError: `code_unknown` or `row_selection_not_allowed`.
         FederatedError: an unknown task, or one that these data cards cannot serve.
-        InvalidError: a key for encryption where none is used, or none where one is.
+        InvalidError: a key for encryption where none is used, none where one is, or one that is
+            refused; a key whose holders are not others than researcher and operator.
     """
     if context.insecure_skip_checks:
         return
@@ -69,11 +84,32 @@ def examine(context: Context, job: JobStatement) -> None:
     if task.encrypted != (job.encryption_key is not None):
         word = "needs" if task.encrypted else "takes no"
         raise InvalidError(f"the task {task.name} {word} encryption_key", code="encryption_key")
+    if job.encryption_key is not None:
+        _examine_key(context, job)
     for agreement_id in job.agreements:
         if context.find(agreement_id, AgreementStatement).preparation != job.preparation:
             raise TermsError(
                 f"the agreement {agreement_id} fixes another preparation",
                 code="row_selection_not_allowed",
+            )
+
+
+def _examine_key(context: Context, job: JobStatement) -> None:
+    """Hold the key of an encrypted job against what can be seen of a key, and of its holders."""
+    try:
+        public_half(job.encryption_key)
+    except WeakKeyError as error:
+        raise InvalidError(str(error), code="encryption_key") from None
+    for holder in sorted(named_holders(job.encryption_key)):
+        try:
+            context.find(holder, ParticipantStatement)
+        except NotFoundError:
+            raise InvalidError(
+                f"the key's holder {holder} is no participant", code="encryption_key"
+            ) from None
+        if holder in (job.researcher, context.operator):
+            raise InvalidError(
+                "neither researcher nor operator holds a share of the key", code="encryption_key"
             )
 
 
@@ -128,6 +164,10 @@ def submit(
                 position=position,
             )
         )
+    for holder in named_holders(statement.encryption_key):
+        # Examined before; without the operator's checks a job may name anybody.
+        if session.get(Participant, holder) is not None:
+            session.add(JobKeyHolder(job_id=job.id, participant_id=holder))
     session.flush()
     inputs.claim(session, job, _named(statement), lenient=context.insecure_skip_checks)
     context.submit(session, verified.envelope)
@@ -194,10 +234,11 @@ def released(session: Session, caller: Caller, job_id: str) -> tuple[str, bytes]
     """Return the id of a job's release and the released document.
 
     Raises:
-        NotFoundError: not a job of the caller's.
+        NotFoundError: not a job that the caller sees.
+        ForbiddenError: neither the caller's own nor one whose key it holds a share of.
         ConflictError: nothing was released.
     """
-    job = _own(session, caller, job_id)
+    job = _computed_for(session, caller, job_id)
     result = session.get(Result, job_id)
     if job.release_id is None or result is None:
         raise ConflictError(f"nothing was released: the job is {job.state}", code="not_released")
@@ -205,10 +246,10 @@ def released(session: Session, caller: Caller, job_id: str) -> tuple[str, bytes]
 
 
 def contributions(session: Session, caller: Caller, job_id: str) -> list[schemas.ContributionView]:
-    """Return what each node sent, for the researcher to add up again; in round order.
+    """Return what each node sent, for whoever gets the result to add up again; in round order.
 
     Raises:
-        NotFoundError: not a job of the caller's.
+        NotFoundError: as `released`.
         ConflictError: nothing was released.
     """
     released(session, caller, job_id)
@@ -229,10 +270,10 @@ def contributions(session: Session, caller: Caller, job_id: str) -> list[schemas
 
 
 def openings(session: Session, caller: Caller, job_id: str) -> list[schemas.OpeningView]:
-    """Return what took the masks off each round's sum, for the researcher to do it again.
+    """Return what took the masks off each round's sum, for whoever gets the result to do it again.
 
     Raises:
-        NotFoundError: not a job of the caller's.
+        NotFoundError: as `released`.
         ConflictError: nothing was released.
     """
     released(session, caller, job_id)
@@ -283,10 +324,12 @@ def _readable(session: Session, caller: Caller, job_id: str) -> Job:
     return job
 
 
-def _own(session: Session, caller: Caller, job_id: str) -> Job:
+def _computed_for(session: Session, caller: Caller, job_id: str) -> Job:
+    """Return a job whose result the caller gets, as its researcher or as a holder of its key."""
     job = _readable(session, caller, job_id)
-    if job.researcher_id != caller.id:
-        raise NotFoundError("only the researcher gets what a job computed")
+    held = session.get(JobKeyHolder, (job_id, caller.id))
+    if job.researcher_id != caller.id and held is None:
+        raise ForbiddenError("what a job computed is for its researcher and its key's holders")
     return job
 
 

@@ -77,6 +77,20 @@ class JobInput(SQLModel, table=True):
     digest: str = Field(primary_key=True, max_length=71)
 
 
+class JobKeyHolder(SQLModel, table=True):
+    """A participant with a share of the key that a job's result is under: it may look at the job.
+
+    Its row follows from the `encryption_key` of the signed job.
+    """
+
+    __tablename__ = "job_key_holder"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", max_length=128)
+    participant_id: str = Field(
+        primary_key=True, foreign_key="participant.id", index=True, max_length=128
+    )
+
+
 class Result(SQLModel, table=True):
     """The released document: canonical JSON bytes, whose digest is in the release."""
 

@@ -23,6 +23,9 @@ Its modules, from below:
     columns       packed vectors: added, weighted, grouped, folded, opened
     totals        single totals, means and variances, linear scores
     pool          encrypting on several cores
+    safe_primes   how the primes of a shared key are drawn
+    threshold_key keys whose secret a dealer shares among holders
+    threshold     partial decryptions, their proofs, and what a quorum opens
     interop       keys and ciphertexts to phe and back
 """
 
@@ -51,6 +54,20 @@ from privacy.paillier.keys import DEFAULT_BITS, MAX_BITS, MIN_BITS, PublicKey, S
 from privacy.paillier.packing import Packing
 from privacy.paillier.pool import EncryptionPool
 from privacy.paillier.randomness import Encryptor, encryptor_for
+from privacy.paillier.threshold import (
+    PartialDecryption,
+    Quorum,
+    decrypt_partially,
+    open_column_together,
+)
+from privacy.paillier.threshold_key import (
+    KeyShare,
+    ThresholdKey,
+    deal,
+    is_shared,
+    named_holders,
+    public_half,
+)
 from privacy.paillier.totals import (
     LinearModel,
     Moments,
@@ -66,12 +83,16 @@ __all__ = [
     "MIN_BITS",
     "EncryptionPool",
     "Encryptor",
+    "KeyShare",
     "LinearModel",
     "Moments",
     "PackedColumn",
     "Packing",
+    "PartialDecryption",
     "PublicKey",
+    "Quorum",
     "SecretKey",
+    "ThresholdKey",
     "add",
     "add_columns",
     "add_public",
@@ -79,15 +100,21 @@ __all__ = [
     "check_ciphertexts",
     "ciphertexts_from_bytes",
     "ciphertexts_to_bytes",
+    "deal",
     "decode_moments",
+    "decrypt_partially",
     "decrypt_words",
     "encode_moments",
     "encrypt",
     "encryptor_for",
     "fold",
     "group_columns",
+    "is_shared",
+    "named_holders",
     "open_column",
+    "open_column_together",
     "open_total",
+    "public_half",
     "read_signed",
     "rerandomise_column",
     "seal",

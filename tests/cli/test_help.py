@@ -73,6 +73,8 @@ def test_all_the_commands_are_there():
         ("asset", "add"),
         ("asset", "uses"),
         ("job", "result"),
+        ("key", "deal"),
+        ("key", "decrypt"),
         ("ledger", "export"),
         ("negotiate", "countersign"),
         ("node", "approve"),

@@ -24,7 +24,8 @@ from ledger.keys import SigningKey
 from ledger.statements import Job, Receipt, Release, Revocation, Settlement
 from ledger.verify import verify
 from marketplace import embedded
-from marketplace.recompute import Evidence, ResultError, read_exchanges, recompute
+from marketplace.gathering import gather
+from marketplace.recompute import Evidence, ResultError, recompute
 from tests.fake_nodes import Losing
 from tests.stage import LABEL, Play, open_stage, terms
 from tests.talk import FOUR, TABLES
@@ -83,11 +84,8 @@ def run_without(
 
 
 def evidence_of(play: Play, job: str) -> tuple[Evidence, dict[str, Any]]:
-    call = play.researcher.call
-    exchanges = read_exchanges(
-        call("GET", f"/jobs/{job}/contributions"), call("GET", f"/jobs/{job}/openings")
-    )
-    return play.researcher._evidence(job, exchanges), call("GET", f"/jobs/{job}/result")
+    released, evidence = gather(play.researcher.call, play.researcher.log, job)
+    return evidence, released
 
 
 def mean_of(*names: str) -> float:

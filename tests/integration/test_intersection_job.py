@@ -28,6 +28,7 @@ from federated.tasks.intersection import IntersectionTask
 from federated.tasks.joint import Part
 from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.statements import Job, Receipt, envelope, read
+from marketplace.gathering import gather
 from marketplace.recompute import ResultError, read_exchanges, recompute
 from privacy import sealed_box
 from tests.joint import csv_text
@@ -144,9 +145,10 @@ def test_every_round_of_each_node_is_receipted(play: Play):
 
 def recomputed(play: Play, job: str, released: Any, exchanges: Any) -> Any:
     """What the buyer's client says to these, with a release that fits the document."""
-    evidence = play.researcher._evidence(job, read_exchanges(exchanges, []))
+    _, evidence = gather(play.researcher.call, play.researcher.log, job)
     release = replace(evidence.release, result=sha256_text(canonical(released)))
-    return recompute(replace(evidence, release=release), released, None)
+    said = replace(evidence, release=release, exchanges=read_exchanges(exchanges, []))
+    return recompute(said, released, None)
 
 
 def test_an_operator_who_changes_result_or_report_is_noticed(play: Play):

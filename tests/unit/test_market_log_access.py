@@ -1,5 +1,7 @@
 """Who may read which statement: every kind against every role."""
 
+from pathlib import Path
+
 import pytest
 
 from marketplace.log_access import may_read, readers
@@ -72,3 +74,23 @@ def test_a_refusal_of_an_unknown_job_is_its_providers_alone(world: World):
         world.providers[0], "job:" + "0" * 64, None, state="refused", reason="not_proven"
     )
     assert readers(refusal, world.log.history) == {world.providers[0].id}
+
+
+def test_who_holds_a_share_of_a_jobs_key_reads_what_is_about_that_job(tmp_path: Path):
+    world = World(tmp_path, providers=4)
+    holder = world.providers.pop()
+    plain = world.put(world.job())
+    shared = world.put(
+        world.job(nonce="shared", encryption_key={"holders": [{"holder": holder.id}]})
+    )
+    caller = Caller(holder.id, "holder", frozenset({"provider"}))
+    for job, reads in ((shared, True), (plain, False)):
+        grants = [world.put(world.grant(provider, job)) for provider in world.providers]
+        receipts = [
+            world.put(world.receipt(provider, job, grant))
+            for provider, grant in zip(world.providers, grants, strict=True)
+        ]
+        release = world.put(world.release(job, receipts))
+        for name in (job, *grants, *receipts, release):
+            statement = world.log.history.by_id[name].statement
+            assert may_read(caller, statement, world.log.history) == reads, name
