@@ -11,28 +11,34 @@ from __future__ import annotations
 from federated.errors import RowsError, TableError, TaskError, VaultError
 from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
 from privacy.errors import (
+    ChildError,
     IdentifierError,
     IntersectionError,
+    MpcError,
+    PeersError,
     SetSizeError,
     SmallIntersectionError,
 )
 
 _OF_TASKS = ("isolating_parameters", "out_of_bounds", "too_few")
 
+_BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((TableError, RowsError, IdentifierError), "bad_data"),
+    ((SetSizeError, SmallIntersectionError), "too_few"),
+    ((IntersectionError, PeersError), "bad_parcel"),
+    ((ChildError,), "child_died"),
+    ((MpcError,), "task_error"),
+)
+"""The first that an error is of decides."""
+
 
 def failure_word(error: Exception) -> str:
     """Return the one word that may leave the node for an error; its sentence stays here."""
     if isinstance(error, VaultError):
         return "data_changed" if error.reason == "data_changed" else "bad_data"
-    if isinstance(error, TableError | RowsError | IdentifierError):
-        return "bad_data"
-    if isinstance(error, SetSizeError | SmallIntersectionError):
-        return "too_few"
-    if isinstance(error, IntersectionError):
-        return "bad_parcel"
     if isinstance(error, TaskError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
-    return "internal"
+    return next((word for kinds, word in _BY_KIND if isinstance(error, kinds)), "internal")
 
 
 def log_reason(error: LedgerError) -> str:

@@ -1,10 +1,12 @@
 """The tasks that this code can compute, by name."""
 
 from federated.errors import TaskError, suggestion
+from federated.tasks.auction import Auction
 from federated.tasks.encrypted_sum import EncryptedSum
 from federated.tasks.intersection import IntersectionTask
 from federated.tasks.joint import JointTask
 from federated.tasks.logistic import Logistic
+from federated.tasks.order_statistic import OrderStatistic
 from federated.tasks.question import Task
 from federated.tasks.statistics import Statistics
 
@@ -13,7 +15,14 @@ AnyTask = Task | JointTask
 
 def known_tasks() -> dict[str, AnyTask]:
     """Returns a new mapping of name to task."""
-    tasks: tuple[AnyTask, ...] = (Statistics(), Logistic(), EncryptedSum(), IntersectionTask())
+    tasks: tuple[AnyTask, ...] = (
+        Statistics(),
+        Logistic(),
+        EncryptedSum(),
+        IntersectionTask(),
+        OrderStatistic(),
+        Auction(),
+    )
     return {task.name: task for task in tasks}
 
 

@@ -189,6 +189,9 @@ def failed(reason: str, *parties: Any, state: str = "failed") -> dict[str, Any]:
     return view(state, error={"reason": reason, "message": "…"}, parties=list(parties))
 
 
+TASK_WORDS = ("too_few", "bad_parcel", "child_died")
+
+
 def test_every_reason_word_has_its_sentence():
     modules = (ending, exchange, lease, opening, relay, server_app)
     coordinator = {
@@ -200,7 +203,7 @@ def test_every_reason_word_has_its_sentence():
     }
     assert {"no_reply", "bad_receipt", "bad_shares"} <= coordinator
     own = {states.NO_ANSWER, states.NO_RECEIPT, "release_refused"}
-    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS, "too_few", "bad_parcel"} | own
+    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS, *TASK_WORDS} | own
     assert known - set(SILENT) <= set(BY_REASON)
     assert states.STOPPED in SILENT
 
