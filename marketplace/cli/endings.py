@@ -47,6 +47,8 @@ BY_REASON: Mapping[str, str] = {
     "wrong_place": f"its node's answer belongs to another job or round; {ASK}",
     "wrong_report": f"its node's report cannot be read; {ASK}",
     "bad_parcel": "what the other node sent it does not fit the agreement; ask both providers",
+    "child_died": "the process in which its node computed ended early, or took too much memory or "
+    f"time; {ASK}",
     "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "
     "it can read the log, and tell the operator",

@@ -16,6 +16,8 @@ WIDTH = 78
 STRONGEST = 5
 MOST_FINDINGS = 10
 RESEARCHER_FOLDER = "parties/researcher"
+OPTIONS = {"columns", "rows", "ridge", "outcome", "receiver", "value"}
+"""Parameters that `rongshu job submit` takes on its command line, the others in a file."""
 
 SEEN = (
     ("a provider", "its own rows and who asked for what", "any row of another"),
@@ -105,6 +107,8 @@ def _answer(job: Played) -> Iterator[str]:
         )
     elif job.task == "intersection":
         yield from _intersection(job.result)
+    elif job.task in ("order_statistic", "auction"):
+        yield from _compared(job.result)
     else:
         yield from _table(
             ("column", "count", "missing", "mean", "variance"),
@@ -141,6 +145,23 @@ def _intersection(result: dict[str, Any]) -> Iterator[str]:
     )
     if "sum" in result:
         yield f"  the sum over them is {result['sum']:,}"
+
+
+def _compared(result: dict[str, Any]) -> Iterator[str]:
+    for key in ("value", "values", "more", "who", "winner", "price", "quantity"):
+        if key in result:
+            found = result[key] if isinstance(result[key], list) else [result[key]]
+            yield f"  {key}: {', '.join(map(_found, found))}"
+    yield (
+        f"  opened out of {result['numbers']:,} secret numbers, in {result['rounds']} rounds; the "
+        "others stay secret"
+    )
+
+
+def _found(one: Any) -> str:
+    if one is None:
+        return "none"
+    return str(one["name"]) if isinstance(one, dict) else _number(one)
 
 
 def _comparisons(outcome: Outcome) -> Iterator[str]:
@@ -248,6 +269,7 @@ def _uses_are_left(outcome: Outcome) -> bool:
     parameters = outcome.scenario.jobs[0].parameters
     plain = not any("," in column for column in parameters.get("columns", ()))
     least = min(provider.terms.uses for provider in outcome.scenario.providers)
+    plain = plain and set(parameters) <= OPTIONS
     return plain and outcome.jobs[0].state == "released" and used < least
 
 

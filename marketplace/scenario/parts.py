@@ -15,7 +15,25 @@ from federated.node.table import ReadingSpec
 from federated.preparation import Preparation
 from ledger.terms import Terms
 
-PARAMETERS = ("columns", "rows", "ridge", "outcome", "receiver", "value")
+PARAMETERS = (
+    "columns",
+    "rows",
+    "ridge",
+    "outcome",
+    "receiver",
+    "value",
+    "statistic",
+    "column",
+    "of",
+    "k",
+    "who",
+    "form",
+    "award",
+    "quantity",
+    "prices",
+    "decimals",
+    "computing_only",
+)
 """What a job's table may say to its task."""
 
 FIELDS: dict[str, tuple[str, ...]] = {
