@@ -67,7 +67,8 @@ class Auction(JointTask):
                 f"form and award: {wrong!r} is none{suggestion(str(wrong), known)}",
             )
         curves = form == "uniform_price"
-        if curves != ("quantity" in given) or curves != ("prices" in given):
+        told = [given.get(key) is not None for key in ("quantity", "prices")]
+        if told != [curves, curves]:
             raise TaskError(
                 "bad_parameter", "quantity and prices: for a uniform price, and for nothing else"
             )

@@ -33,6 +33,10 @@ from privacy.mpc.computation import (
 
 GOES_ON, ENDED = b"goes on", b"ended"
 
+OPTIONS = ("--no-log", "--no-uvloop", "--mix32-64bit")
+FORBIDDEN = ("pickle",)
+"""What MPyC's module loses, so that no bytes of a peer can reach it."""
+
 
 def serve(frames: Frames) -> None:
     """Answers until the parent is gone: first how to begin, then each round what the peers sent."""
@@ -89,6 +93,8 @@ class _Engine:
         parcels = [box.take() for box in self._boxes]
         if not self._running.done():
             return [GOES_ON, *parcels]
+        if any(end is not None and (end.bytes or end.buffers) for end in self._ends):
+            raise Refusal("peers")  # more than the computation asks for
         return [ENDED, json.dumps(self._running.result()).encode(), *parcels]
 
     def _begin(self, given: dict[str, Any]) -> None:
@@ -148,10 +154,11 @@ def _load(index: int, parties: int) -> tuple[Any, Any]:
         "mpyc",
         *("-M", str(parties), "-I", str(index)),
         *("-T", str(threshold(parties)), "-K", str(SECURITY_PARAMETER)),
-        *("--no-log", "--no-uvloop", "--mix32-64bit"),
+        *OPTIONS,
     ]
     # Only now: MPyC looks at the command line and the event loop when it is imported.
     from mpyc import asyncoro, runtime  # noqa: PLC0415
 
-    runtime.pickle = None
+    for name in FORBIDDEN:
+        setattr(runtime, name, None)
     return runtime.mpc, asyncoro.MessageExchanger

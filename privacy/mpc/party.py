@@ -56,6 +56,7 @@ class Party:
             "values": check_inputs(computation, index, list(values)),
         }
         self._child = Child.start(PROGRAM, LIMITS)
+        self._silent = 0
         self.outcome: list[int] | None = None
 
     @property
@@ -92,7 +93,15 @@ class Party:
         except ChildRefusalError:
             self.end()
             raise PeersError from None
-        return self._sent(reply)
+        sent = self._sent(reply)
+        said = any(parcels.values()) or any(sent.values())
+        self._silent = 0 if said else self._silent + 1
+        if self.outcome is None and self._silent > 1:
+            # One round may be silent, when the others learn who is who. Later all would wait for
+            # what will never come: somebody left something out before.
+            self.end()
+            raise PeersError("nobody had anything to say, and there is no outcome")
+        return sent
 
     @property
     def _peers(self) -> set[int]:
