@@ -6,8 +6,9 @@ them, and open the outcome alone. Here is what its tasks have in common.
 A cell becomes a whole number: the shortest decimal that reads back as the same float64, times
 10^decimals, rounded half to even. Its bound comes from the data cards: |cell| <= 2^magnitude.
 
-Rounds: the first tells how many numbers each party has; those of the computation do not depend on
-how many there are, only, by a few, on their bits. `MOST_ROUNDS` covers each of them twice.
+Rounds: the first tells how many numbers each party has, and the computation takes no more than 20:
+it does not matter how many numbers there are, since all are compared at once, and products of as
+many factors as a number has bits, 56 at most, take six. `MOST_ROUNDS` covers them twice.
 """
 
 import re

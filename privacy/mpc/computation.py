@@ -32,7 +32,7 @@ from typing import Any
 from privacy.errors import CapacityError, OutOfRangeError, ThresholdError
 
 FEWEST_PARTIES = 3
-MOST_PARTIES = 9
+MOST_PARTIES = 7
 MOST_VALUES = 64
 MOST_PRICES = 64
 MOST_BITS = 96

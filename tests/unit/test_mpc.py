@@ -90,7 +90,7 @@ def test_colluding_parties_up_to_the_threshold_are_a_minority(parties: int):
     ("wrong", "right"),
     [
         (Ranking((40, 20, 5), 9, MAXIMUM), Ranking((40, 20, 4), 9, MAXIMUM)),
-        (Ranking((1,) * 10, 9, MAXIMUM), Ranking((1,) * 9, 9, MAXIMUM)),
+        (Ranking((1,) * 8, 9, MAXIMUM), Ranking((1,) * 7, 9, MAXIMUM)),
         (Ranking((1, 1, 1), 9, (Value((3,)),)), Ranking((1, 1, 1), 9, (Value((2,)),))),
         (Ranking((1, 1, 1), 9, ()), Ranking((1, 1, 1), 9, (Owner(2),))),
         (Ranking((3, 0, 0), 9, MAXIMUM), Ranking((3, 1, 0), 9, MAXIMUM)),
@@ -138,7 +138,7 @@ def test_the_largest_computations_keep_their_statistical_security(
         assert FEWEST_STATISTICAL_BITS <= statistical_bits(largest) < 55
     assert statistical_bits(Clearing((2 * MOST_PRICES,) * 3, 9, MOST_PRICES)) > 50
     # The twin: with shorter masks the same computation is refused.
-    monkeypatch.setattr(plans, "SECURITY_PARAMETER", 60)
+    monkeypatch.setattr(plans, "SECURITY_PARAMETER", 59)
     with pytest.raises(CapacityError, match="less than 40 bits"):
         largest.check()
 
