@@ -73,6 +73,16 @@ def test_the_clearing_price_is_that_of_open_curves(prices: int, data: st.DataObj
     assert together(clearing, [bought + sold for bought, sold in curves]) == expected
 
 
+def test_as_many_comparisons_as_a_number_has_bits_find_it():
+    # What CLAIMS.md says of repeated jobs: whoever may choose a number each time halves the rest.
+    secret, low, high = 41, 0, 63
+    while low < high:
+        middle = (low + high + 1) // 2
+        (sign,) = together(Order((1, 1, 0), 63), [[secret], [middle], []])
+        low, high = (middle, high) if sign >= 0 else (low, middle - 1)
+    assert low == secret
+
+
 # --- what one party sees -------------------------------------------------------------------------
 
 RUNS = 20

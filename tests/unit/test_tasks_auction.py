@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from federated.errors import TaskError
+from federated.node.profile import measure
+from federated.node.table import ReadingSpec
+from federated.node.vault import Listing, Vault
 from federated.tasks import JointTask, find_task
+from privacy.secure_random import random_bytes
 from tests.joint import converse, csv_text, staged
 
 A, B, C, D = (f"asset:{letter}" for letter in "abcd")
@@ -164,3 +169,36 @@ def test_a_reported_price_off_the_grid_is_refused(opened: list[str]):
     with pytest.raises(TaskError) as refused:
         task().conclude(plan, dict.fromkeys(ORDERS, right | {"opened": opened}))
     assert refused.value.reason == "reports_differ"
+
+
+# --- what CLAIMS.md says of data cards
+
+
+def card(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a node measures of a table, which everybody sees."""
+    file = folder / "bid.csv"
+    file.write_text(csv_text(rows))
+    table, digest = Vault({"bid": Listing(file, ReadingSpec())}).table("bid")
+    return measure(table, digest)
+
+
+def guessed(folder: Path, seen: dict[str, Any], more: dict[str, Any]) -> list[int]:
+    """Which of some bids, alone in a file, would have the card that is seen."""
+    return [bid for bid in range(990, 1010) if card(folder, [{"bid": bid} | more]) == seen]
+
+
+def test_a_bid_alone_in_its_file_is_guessed_from_the_card_and_beside_a_random_text_is_not(
+    tmp_path: Path,
+):
+    assert guessed(tmp_path, card(tmp_path, [{"bid": 1001}]), {}) == [1001]
+    salted = card(tmp_path, [{"bid": 1001, "salt": random_bytes(16).hex()}])
+    assert guessed(tmp_path, salted, {"salt": random_bytes(16).hex()}) == []
+
+
+def test_a_card_tells_a_bids_power_of_two_unless_larger_rows_add_up_to_it(tmp_path: Path):
+    def told(bid: int, *, hidden: int) -> Any:
+        rows = [{"bid": bid + hidden}, {"bid": -hidden}] if hidden else [{"bid": bid}]
+        return card(tmp_path, rows)["columns"][0]["magnitude"]
+
+    assert told(700, hidden=0) != told(70, hidden=0)
+    assert told(700, hidden=1 << 20) == told(70, hidden=1 << 20)
