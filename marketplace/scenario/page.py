@@ -33,6 +33,14 @@ SEEN_IN_JOINT_JOBS = (
     ("", "and who asked what, when, for which end", ""),
     *SEEN[3:],
 )
+SEEN_ON_SHARES = (
+    ("a provider", "its own rows, and each outcome", "a number that was not opened"),
+    ("the operator", "sealed parcels, each outcome,", "a number that was not opened"),
+    ("", "and who asked what, when, for which end", ""),
+    ("the researcher", "the answers on this page", "a number that was not opened"),
+    SEEN[-1],
+)
+ON_SHARES = ("order_statistic", "auction")
 
 
 def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = None) -> str:
@@ -107,7 +115,7 @@ def _answer(job: Played) -> Iterator[str]:
         )
     elif job.task == "intersection":
         yield from _intersection(job.result)
-    elif job.task in ("order_statistic", "auction"):
+    elif job.task in ON_SHARES:
         yield from _compared(job.result)
     else:
         yield from _table(
@@ -176,8 +184,12 @@ def _comparisons(outcome: Outcome) -> Iterator[str]:
 
 def _seen(outcome: Outcome) -> Iterator[str]:
     yield from _heading("Who saw what")
-    joint = any(isinstance(find_task(job.task), JointTask) for job in outcome.scenario.jobs)
-    table = (("", "saw", "did not see"), *(SEEN_IN_JOINT_JOBS if joint else SEEN))
+    seen: Sequence[tuple[str, str, str]] = SEEN
+    if any(isinstance(find_task(job.task), JointTask) for job in outcome.scenario.jobs):
+        seen = SEEN_IN_JOINT_JOBS
+    if any(job.task in ON_SHARES for job in outcome.scenario.jobs):
+        seen = SEEN_ON_SHARES
+    table = (("", "saw", "did not see"), *seen)
     widths = [max(len(row[at]) for row in table) for at in range(3)]
     for row in table:
         yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))

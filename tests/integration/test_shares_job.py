@@ -20,6 +20,8 @@ from tests.joint import csv_text
 from tests.searcher import Searcher, folder_bytes
 from tests.stage import Play, open_stage, terms
 
+pytestmark = pytest.mark.slow
+
 # Each table's bid is its sum: the data card's power of two is that of the second row.
 BIDS = {"north": 73_915_004_211, "south": 81_204_774_530, "east": 68_370_112_967}
 HIDDEN = 1 << 40
@@ -50,7 +52,6 @@ def test_the_researcher_gets_a_price_and_recomputes_it(play: Play):
     assert (len(receipts), rounds) == (4, {found["rounds"] + 1})
 
 
-@pytest.mark.slow
 def test_a_median_and_a_comparison_are_those_of_plain_numbers(play: Play):
     job = play.run("order_statistic", statistic="median", **SECOND)
     assert play.researcher.result(job)["value"] == BIDS["north"]
@@ -58,7 +59,6 @@ def test_a_median_and_a_comparison_are_those_of_plain_numbers(play: Play):
     assert play.researcher.result(job)["more"]["asset"] == play.seats[0].asset
 
 
-@pytest.mark.slow
 def test_an_operator_who_changes_the_price_is_noticed(play: Play):
     job = play.run("auction", **SECOND)
     exchanges = play.researcher.call("GET", f"/jobs/{job}/contributions")
@@ -84,7 +84,6 @@ def recomputed(play: Play, job: str, released: Any, exchanges: Any) -> Any:
     return recompute(replace(evidence, release=release), released, None)
 
 
-@pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_and_names_its_node(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ):
@@ -117,7 +116,6 @@ def test_a_process_that_dies_ends_the_job_and_names_its_node(
     assert play.researcher.result(play.run("auction", **SECOND))["price"] == BIDS["north"]
 
 
-@pytest.mark.slow
 def test_no_bid_but_the_price_leaves_a_node(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

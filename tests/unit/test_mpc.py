@@ -62,6 +62,7 @@ def test_of_two_numbers_only_the_order_is_opened(second: int, sign: int):
     assert together(Order((1, 0, 1), 1000), [[-3], [], [second]]) == [sign]
 
 
+@pytest.mark.slow
 def test_a_price_is_found_where_demand_still_covers_supply():
     clearing = Clearing((6, 0, 6), 20, 3)
     assert together(clearing, [[9, 5, 1, 0, 1, 1], [], [0, 0, 0, 2, 4, 8]]) == [2, 5]
@@ -165,7 +166,7 @@ def seen(opened: list[bytes], number: int) -> bool:
     return any(number.to_bytes(6, "little") in parcel for parcel in opened)
 
 
-@pytest.mark.parametrize("number", [SECRET, 1 << 40])
+@pytest.mark.parametrize("number", [SECRET, pytest.param(1 << 40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_losing_number_stands_in_no_parcel_and_without_sharing_it_does(
     number: int, *, shared: bool, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +201,15 @@ def exchange(boxes: dict[int, bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "meddle"), [(3, drop), (3, add), (2, empty), (4, repeat), (1, exchange)]
+    ("number", "meddle"),
+    [
+        (3, drop),
+        (1, exchange),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in ((3, add), (2, empty), (4, repeat))
+        ),
+    ],
 )
 def test_a_round_that_is_not_of_the_computation_ends_in_a_typed_error(number: int, meddle: Any):
     def at(now: int, parcels: Parcels) -> None:

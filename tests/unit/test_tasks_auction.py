@@ -64,6 +64,7 @@ def test_the_highest_bid_wins_and_pays_the_second_highest():
     assert result(BIDS, **SEALED) == {"winner": winner, "price": 11.5, "numbers": 4}
 
 
+@pytest.mark.slow
 def test_the_lowest_bid_wins_and_is_paid_the_second_lowest():
     found = result(BIDS, **SEALED, award="lowest", computing_only=[3])
     assert found == {"winner": {"asset": A, "name": A}, "price": 11.5, "numbers": 3}
@@ -94,6 +95,7 @@ def test_a_uniform_price_is_that_of_open_orders():
     assert result(ORDERS, **CURVES) == {"price": 4.5, "quantity": 12, "numbers": 42}
 
 
+@pytest.mark.slow
 def test_without_demand_there_is_no_price():
     changed = CURVES | {"prices": [1.5, 5.6], "computing_only": [3]}
     few = ORDERS | {A: [{"limit": 1, "units": 1}], D: ORDERS[D]}

@@ -50,14 +50,17 @@ def party(asset: str) -> dict[str, str]:
     return {"asset": asset, "name": asset}
 
 
+@pytest.mark.slow
 def test_the_largest_total_and_whose_it_is():
     assert result(who=True) == {"value": 7.1, "who": party(B), "numbers": 4}
 
 
+@pytest.mark.slow
 def test_the_smallest_cell_of_all_rows_takes_one_number_of_each_party():
     assert result(statistic="minimum", of="rows") == {"value": -8.0, "numbers": 4}
 
 
+@pytest.mark.slow
 def test_the_largest_cells_and_whose_they_are_earlier_parties_first_among_equals():
     found = result(statistic="top", k=3, of="rows", who=True)
     assert found == {
@@ -75,6 +78,7 @@ def test_the_median_of_all_rows_is_the_plain_one():
     }
 
 
+@pytest.mark.slow
 def test_a_median_of_means_is_that_of_rounded_means_and_helpers_put_nothing_in():
     cells = {A: [1, 2], B: [2, 3], C: ["text"], D: [-5]}
     found = result(cells, statistic="median", of="mean", decimals=0, computing_only=[3])
@@ -199,6 +203,7 @@ def test_cells_beyond_the_card_name_the_column_and_no_value(
         assert "8.5" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_where_rows_drop_out_the_nodes_and_not_the_cards_say_how_many_count():
     cells: dict[str, list[Any]] = {A: ["NA"] * 69 + [1], B: ["NA", 2], C: [3, 4]}
     chosen = {"statistic": "median", "of": "rows", "rows": "complete"}
@@ -225,6 +230,7 @@ def test_a_missing_or_early_parcel_ends_in_a_typed_error():
     assert refused.value.reason == "out_of_order"
 
 
+@pytest.mark.slow
 def test_a_malformed_count_or_parcel_ends_in_a_typed_error():
     plan, rows = ready()
 
@@ -241,6 +247,7 @@ def test_a_malformed_count_or_parcel_ends_in_a_typed_error():
         converse(task(), plan, rows, meddle=foreign)
 
 
+@pytest.mark.slow
 def test_a_node_whose_child_dies_ends_in_a_typed_error_and_so_does_the_talk(
     monkeypatch: pytest.MonkeyPatch,
 ):
