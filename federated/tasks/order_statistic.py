@@ -5,7 +5,7 @@ total or mean of a column, or, with `of` = "rows", every cell of it at every par
 most are compared, of which a party puts in only those that can count.
 
     maximum, minimum    the number, and with `who` whose it is
-    top                 the k largest in falling order, and with `who` whose each is
+    top                 the k largest in falling order, and with `who` whose each is; never all
     median              the middle one, or the mean of the two in the middle, of which only the sum
                         is opened
     comparison          of exactly two parties, which has more; no number is opened
@@ -174,13 +174,13 @@ def _computation(plan: Plan, counts: tuple[int, ...]) -> Computation:
     """What is computed, given how many numbers each party puts in.
 
     Raises:
-        TaskError: too_few: fewer numbers than are asked for.
+        TaskError: too_few: no more numbers than are asked for, so that all would be opened.
     """
     if plan.parameters["statistic"] == "comparison":
         return Order(counts, _bound(plan))
-    total = sum(counts)
-    if total < (plan.parameters["k"] or 2):
-        raise TaskError("too_few", f"{total} numbers are fewer than are asked for")
+    total, least = sum(counts), (plan.parameters["k"] or 1) + 1
+    if total < least:
+        raise TaskError("too_few", f"of {total} numbers so many cannot be told: {least} are needed")
     return Ranking(counts, _bound(plan), _openings(plan, total))
 
 

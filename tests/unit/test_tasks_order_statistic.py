@@ -153,7 +153,7 @@ def test_parameters_are_canonical_and_unknown_ones_are_refused():
     [
         ({A: [1], B: [2]}, {}, "bad_parameter", "fewer than three parties"),
         ({A: [1], B: [2], C: [3]}, {"computing_only": [4]}, "bad_parameter", "no place 4"),
-        ({A: [1], B: [2], C: [3]}, {"computing_only": [1, 2]}, "too_few", "1 numbers"),
+        ({A: [1], B: [2], C: [3]}, {"computing_only": [1, 2]}, "too_few", "of 1 numbers"),
         ({A: [1], B: [2], C: [3]}, {"statistic": "comparison"}, "bad_parameter", "two parties"),
         ({A: [1], B: [2], C: [3]}, {"column": "y"}, "unknown_column", "asset:a"),
         ({A: [1], B: ["b"], C: [3]}, {}, "not_numeric", "asset:b"),
@@ -166,9 +166,9 @@ def test_parameters_are_canonical_and_unknown_ones_are_refused():
         ),
         (
             {A: [1], B: [2], C: [3]},
-            {"statistic": "top", "k": 4, "of": "rows"},
+            {"statistic": "top", "k": 3, "of": "rows"},
             "too_few",
-            "3 numbers",
+            "of 3 numbers",
         ),
     ],
 )
@@ -178,6 +178,10 @@ def test_plans_that_cannot_be_computed_are_refused_before_anything_is_reserved(
     with pytest.raises(TaskError, match=says) as refused:
         ready(cells, **given)
     assert refused.value.reason == reason
+
+
+def test_one_number_less_than_there_are_may_be_asked_for():
+    ready({A: [1], B: [2], C: [3]}, statistic="top", k=2, of="rows")
 
 
 def test_the_largest_number_that_the_cards_allow_passes_and_twice_it_does_not():
