@@ -79,7 +79,7 @@ def test_the_median_of_all_rows_is_the_plain_one():
 
 
 @pytest.mark.slow
-def test_a_median_of_means_is_that_of_rounded_means_and_helpers_put_nothing_in():
+def test_a_median_of_means_is_that_of_rounded_means_of_those_who_put_numbers_in():
     cells = {A: [1, 2], B: [2, 3], C: ["text"], D: [-5]}
     found = result(cells, statistic="median", of="mean", decimals=0, computing_only=[3])
     # 1.5 and 2.5 are rounded half to even: 2, 2 and -5.
@@ -305,7 +305,7 @@ def test_reports_that_differ_or_hold_something_else_are_refused(
     assert refused.value.reason == "reports_differ"
 
 
-def test_a_helper_cannot_be_named_as_the_owner():
+def test_a_party_that_only_computes_cannot_be_named_as_the_owner():
     plan, _ = ready(who=True, computing_only=[2])
     with pytest.raises(TaskError, match="put no number in"):
         task().conclude(plan, dict.fromkeys(CELLS, REPORT))
