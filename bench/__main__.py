@@ -30,6 +30,7 @@ HARNESS = {
     "federated_trace",
     "privacy_ckks",
     "privacy_intersection",
+    "privacy_mpc",
     "privacy_paillier",
     "privacy_sidecar",
     "privacy_threshold",

@@ -9,8 +9,10 @@ environment of its own. What cannot be had here has no figure and says why.
 from bench import (
     privacy_ckks,
     privacy_intersection,
+    privacy_mpc,
     privacy_paillier,
     privacy_sidecar,
+    privacy_threshold,
     privacy_vertical,
 )
 from bench.table import Row
@@ -20,7 +22,9 @@ PARTS = (
     privacy_ckks,
     privacy_intersection,
     privacy_sidecar,
+    privacy_threshold,
     privacy_vertical,
+    privacy_mpc,
 )
 
 

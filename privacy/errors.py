@@ -34,6 +34,10 @@
     │   ├── ChildTimeoutError       it took longer than it may
     │   ├── ChildFrameError         a frame too long, or a reply that is none
     │   └── ChildRefusalError       it read what it was given and refused, with one word
+    ├── MpcError                    numbers that cannot be compared on secret shares
+    │   ├── ThresholdError          too few parties: each share would be the number
+    │   ├── CapacityError           more parties, numbers or bits than a computation takes
+    │   └── PeersError              what the peers sent is no part of this computation
     ├── ParametersError             CKKS parameters outside the 128-bit table, or unknown
     ├── ColumnsError                rows that cannot be encrypted, or do not fit a model
     ├── ModelError                  a model that cannot be evaluated on encrypted columns
@@ -199,6 +203,22 @@ class ChildRefusalError(ChildError):
         """Takes the word."""
         super().__init__(f"a child process refused what it was given: {reason}")
         self.reason = reason
+
+
+class MpcError(PrivacyError):
+    """These numbers cannot be computed with on secret shares."""
+
+
+class ThresholdError(MpcError):
+    """With fewer than three parties each share would be the number itself; name a third party."""
+
+
+class CapacityError(MpcError):
+    """A computation on secret shares takes fewer parties, numbers or bits than these."""
+
+
+class PeersError(MpcError):
+    """What the peers sent is no part of this computation, or comes out of turn."""
 
 
 class ParametersError(PrivacyError):

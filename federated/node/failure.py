@@ -18,9 +18,12 @@ from federated.errors import (
 )
 from ledger.errors import LedgerError, RolledBackError, SplitViewError, StaleLogError
 from privacy.errors import (
+    ChildError,
     IdentifierError,
     IntersectionError,
     LinkageError,
+    MpcError,
+    PeersError,
     SetSizeError,
     SmallIntersectionError,
 )
@@ -34,13 +37,15 @@ _OF_TASKS = (
     "no_input",
     "bad_input",
 )
-# The first that fits: a set that is too small is an intersection's error as well.
-_WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+_BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((TableError, RowsError, IdentifierError), "bad_data"),
     ((SetSizeError, SmallIntersectionError), "too_few"),
-    ((IntersectionError, LinkageError), "bad_parcel"),
-    (SidecarError, "sidecar_failed"),
+    ((IntersectionError, LinkageError, PeersError), "bad_parcel"),
+    ((SidecarError,), "sidecar_failed"),
+    ((ChildError,), "child_died"),
+    ((MpcError,), "task_error"),
 )
+"""The first that an error is of decides."""
 
 
 def failure_word(error: Exception) -> str:
@@ -49,10 +54,7 @@ def failure_word(error: Exception) -> str:
         return "data_changed" if error.reason == "data_changed" else "bad_data"
     if isinstance(error, TaskError | InputError):
         return error.reason if error.reason in _OF_TASKS else "task_error"
-    for kinds, word in _WORDS:
-        if isinstance(error, kinds):
-            return word
-    return "internal"
+    return next((word for kinds, word in _BY_KIND if isinstance(error, kinds)), "internal")
 
 
 def log_reason(error: LedgerError) -> str:

@@ -1,11 +1,13 @@
 """The tasks that this code can compute, by name."""
 
 from federated.errors import TaskError, suggestion
+from federated.tasks.auction import Auction
 from federated.tasks.encrypted_sum import EncryptedSum
 from federated.tasks.intersection import IntersectionTask
 from federated.tasks.joint import JointTask
 from federated.tasks.linkage import Linkage
 from federated.tasks.logistic import Logistic
+from federated.tasks.order_statistic import OrderStatistic
 from federated.tasks.question import Task
 from federated.tasks.scoring import ScoringTask
 from federated.tasks.statistics import Statistics
@@ -24,6 +26,8 @@ def known_tasks() -> dict[str, AnyTask]:
         Linkage(),
         Vertical(),
         ScoringTask(),
+        OrderStatistic(),
+        Auction(),
     )
     return {task.name: task for task in tasks}
 

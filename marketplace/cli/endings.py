@@ -54,6 +54,8 @@ BY_REASON: Mapping[str, str] = {
     "submit the job again",
     "bad_input": "its node got something else than the job names, or what cannot be computed on; "
     "submit it again, and tell the operator if it stays so",
+    "child_died": "the process in which its node computed ended early, or took too much memory or "
+    f"time; {ASK}",
     "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
     "sidecar_failed": "its sidecar did not do its part; its provider sees why in the node's log",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "

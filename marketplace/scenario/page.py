@@ -33,6 +33,14 @@ SEEN_IN_JOINT_JOBS = (
     ("", "and who asked what, when, for which end", ""),
     *SEEN[3:],
 )
+SEEN_ON_SHARES = (
+    ("a provider", "its own rows, and each outcome", "a number that was not opened"),
+    ("the operator", "sealed parcels, each outcome,", "a number that was not opened"),
+    ("", "and who asked what, when, for which end", ""),
+    ("the researcher", "the answers on this page", "a number that was not opened"),
+    SEEN[-1],
+)
+ON_SHARES = ("order_statistic", "auction")
 
 
 def as_text(outcome: Outcome, program: str = "rongshu", example: str | None = None) -> str:
@@ -112,6 +120,8 @@ def _answer(job: Played) -> Iterator[str]:
         yield f"  {job.result['links']:,} pairs, of {first:,} rows and {second:,}"
     elif job.task == "intersection":
         yield from _intersection(job.result)
+    elif job.task in ON_SHARES:
+        yield from _compared(job.result)
     else:
         yield from _table(
             ("column", "count", "missing", "mean", "variance"),
@@ -171,6 +181,23 @@ def _intersection(result: dict[str, Any]) -> Iterator[str]:
         yield f"  the sum over them is {result['sum']:,}"
 
 
+def _compared(result: dict[str, Any]) -> Iterator[str]:
+    for key in ("value", "values", "more", "who", "winner", "price", "quantity"):
+        if key in result:
+            found = result[key] if isinstance(result[key], list) else [result[key]]
+            yield f"  {key}: {', '.join(map(_found, found))}"
+    yield (
+        f"  opened out of {result['numbers']:,} secret numbers, in {result['rounds']} rounds; the "
+        "others stay secret"
+    )
+
+
+def _found(one: Any) -> str:
+    if one is None:
+        return "none"
+    return str(one["name"]) if isinstance(one, dict) else _number(one)
+
+
 def _comparisons(outcome: Outcome) -> Iterator[str]:
     for compared in outcome.comparisons:
         part = compared.part
@@ -183,8 +210,12 @@ def _comparisons(outcome: Outcome) -> Iterator[str]:
 
 def _seen(outcome: Outcome) -> Iterator[str]:
     yield from _heading("Who saw what")
-    joint = any(isinstance(find_task(job.task), JointTask) for job in outcome.scenario.jobs)
-    table = (("", "saw", "did not see"), *(SEEN_IN_JOINT_JOBS if joint else SEEN))
+    seen: Sequence[tuple[str, str, str]] = SEEN
+    if any(isinstance(find_task(job.task), JointTask) for job in outcome.scenario.jobs):
+        seen = SEEN_IN_JOINT_JOBS
+    if any(job.task in ON_SHARES for job in outcome.scenario.jobs):
+        seen = SEEN_ON_SHARES
+    table = (("", "saw", "did not see"), *seen)
     widths = [max(len(row[at]) for row in table) for at in range(3)]
     for row in table:
         yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
@@ -275,8 +306,8 @@ def _uses_are_left(outcome: Outcome) -> bool:
     used = sum(job.state == "released" for job in outcome.jobs)
     parameters = outcome.scenario.jobs[0].parameters
     plain = not any("," in column for column in parameters.get("columns", ()))
-    plain = plain and set(parameters) <= OPTIONS
     least = min(provider.terms.uses for provider in outcome.scenario.providers)
+    plain = plain and set(parameters) <= OPTIONS
     return plain and outcome.jobs[0].state == "released" and used < least
 
 

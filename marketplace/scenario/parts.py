@@ -32,6 +32,17 @@ PARAMETERS = (
     "step",
     "computes",
     "scores",
+    "statistic",
+    "column",
+    "of",
+    "k",
+    "who",
+    "form",
+    "award",
+    "quantity",
+    "prices",
+    "decimals",
+    "computing_only",
 )
 """What a job's table may say to its task."""
 

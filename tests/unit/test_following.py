@@ -189,6 +189,18 @@ def failed(reason: str, *parties: Any, state: str = "failed") -> dict[str, Any]:
     return view(state, error={"reason": reason, "message": "…"}, parties=list(parties))
 
 
+TASK_WORDS = (
+    "bad_input",
+    "bad_model",
+    "bad_parcel",
+    "child_died",
+    "no_input",
+    "other_features",
+    "sidecar_failed",
+    "too_few",
+)
+
+
 def test_every_reason_word_has_its_sentence():
     modules = (ending, exchange, lease, opening, relay, server_app)
     coordinator = {
@@ -200,16 +212,7 @@ def test_every_reason_word_has_its_sentence():
     }
     assert {"no_reply", "bad_receipt", "bad_shares"} <= coordinator
     own = {states.NO_ANSWER, states.NO_RECEIPT, "release_refused"}
-    of_joint_jobs = {
-        "too_few",
-        "bad_parcel",
-        "sidecar_failed",
-        "bad_model",
-        "other_features",
-        "no_input",
-        "bad_input",
-    }
-    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS} | of_joint_jobs | own
+    known = coordinator | {*REFUSAL_REASONS, *FAILURE_REASONS, *TASK_WORDS} | own
     assert known - set(SILENT) <= set(BY_REASON)
     assert states.STOPPED in SILENT
 

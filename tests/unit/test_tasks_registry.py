@@ -13,6 +13,8 @@ def test_the_known_tasks():
         "linkage": False,
         "vertical": False,
         "scoring": False,
+        "order_statistic": False,
+        "auction": False,
     }
 
 
