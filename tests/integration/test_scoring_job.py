@@ -17,6 +17,7 @@ from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.statements import Receipt
 from marketplace.cli.scoring import write_model
 from marketplace.client import ClientError
+from marketplace.gathering import gather
 from marketplace.recompute import ResultError, read_exchanges, recompute
 from marketplace.scoring import KEY
 from privacy.ckks.keys import SecretContext
@@ -185,7 +186,8 @@ def test_as_many_scores_as_coefficients_are_the_model(tmp_path: Path):
 
 def recomputed(desk: Desk, job: str, released: Any, exchanges: Any) -> Any:
     """What the buyer's client says to these, with a release that fits the document."""
-    evidence = desk.buyer._evidence(job, read_exchanges(exchanges, []))
+    _, evidence = gather(desk.buyer.call, desk.buyer.log, job)
+    evidence = replace(evidence, exchanges=read_exchanges(exchanges, []))
     release = replace(evidence.release, result=sha256_text(canonical(released)))
     return recompute(replace(evidence, release=release), released, None)
 

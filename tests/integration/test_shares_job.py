@@ -13,6 +13,7 @@ import pytest
 from federated.messages import RelayReply
 from ledger.encoding import b64decode, b64encode, canonical, sha256_text
 from ledger.statements import Receipt
+from marketplace.gathering import gather
 from marketplace.recompute import ResultError, read_exchanges, recompute
 from privacy import sealed_box
 from privacy.mpc.party import Party
@@ -79,7 +80,8 @@ def test_an_operator_who_changes_the_price_is_noticed(play: Play):
 
 def recomputed(play: Play, job: str, released: Any, exchanges: Any) -> Any:
     """What the buyer's client says to these, with a release that fits the document."""
-    evidence = play.researcher._evidence(job, read_exchanges(exchanges, []))
+    _, evidence = gather(play.researcher.call, play.researcher.log, job)
+    evidence = replace(evidence, exchanges=read_exchanges(exchanges, []))
     release = replace(evidence.release, result=sha256_text(canonical(released)))
     return recompute(replace(evidence, release=release), released, None)
 

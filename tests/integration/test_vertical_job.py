@@ -14,6 +14,7 @@ import pytest
 from ledger.encoding import canonical, sha256_text
 from ledger.statements import Receipt
 from marketplace.client import ClientError
+from marketplace.gathering import gather
 from marketplace.recompute import ResultError, read_exchanges, recompute
 from privacy import sealed_box
 from privacy.replicated.party import Party
@@ -109,7 +110,8 @@ def test_an_operator_who_changes_a_coefficient_is_noticed(play: Play):
     true = play.researcher.result(job)
     false = true | {"coefficients": true["coefficients"] | {"income": 0.0}}
     exchanges = play.researcher.call("GET", f"/jobs/{job}/contributions")
-    evidence = play.researcher._evidence(job, read_exchanges(exchanges, []))
+    _, evidence = gather(play.researcher.call, play.researcher.log, job)
+    evidence = replace(evidence, exchanges=read_exchanges(exchanges, []))
 
     def recomputed(released: Any) -> Any:
         # A release that fits the document, as the operator would sign it.
