@@ -124,6 +124,9 @@ class Talk(Attempt):
                 return dict(next(self._conversation))
             return dict(self._conversation.send(incoming))
         except StopIteration as stop:
+            if stop.value is None:
+                # It ended with an error before. Nobody gets a second try at the same round.
+                raise TaskError("out_of_order", "this node's part has failed") from None
             self.part = stop.value
             return {}
 

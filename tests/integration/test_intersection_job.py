@@ -385,6 +385,15 @@ def test_a_round_out_of_turn_or_without_keys_is_refused(lenient: Play, changes: 
     assert word(reply) == "grant_mismatch"
 
 
+def test_after_a_round_that_failed_the_same_round_is_not_tried_again(lenient: Play):
+    carrier = Carrier(lenient).begin().after(1)
+    asset = carrier.assets[0]
+    kept_back = lenient.ask(0, carrier.request(asset, parcels={}))
+    assert word(kept_back) == "task_error"
+    # What was kept back comes now: too late.
+    assert word(lenient.ask(0, carrier.request(asset))) == "task_error"
+
+
 def test_a_second_attempt_is_refused(lenient: Play):
     carrier = Carrier(lenient).begin()
     asset = carrier.assets[0]
