@@ -21,7 +21,7 @@ def trying(*reasons: str) -> Callable[[Scenario], None]:
     return change
 
 
-@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("step", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_nodes_refuse_for_each_reason_in_any_order(
     step: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -21,6 +21,7 @@ def digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
+@pytest.mark.slow
 def test_the_example_holds_and_the_clinic_gets_its_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -182,6 +182,7 @@ def _nothing_to_take_off(record: Any, _: Any) -> Any:
     return np.zeros(record.question.words, np.uint64)
 
 
+@pytest.mark.slow
 def test_a_contribution_without_its_mask_is_caught(
     tmp_path: Path,
     secret: SecretKey,
@@ -233,6 +234,7 @@ def test_a_task_that_puts_a_cell_into_its_answer_is_caught(
     assert any(repr(CANARIES[0]) in hit for hit in searcher.found(d for _, _, d in play.crossed))
 
 
+@pytest.mark.slow
 def test_a_task_that_logs_a_cell_is_caught(
     tmp_path: Path,
     secret: SecretKey,

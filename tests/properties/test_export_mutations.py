@@ -408,12 +408,14 @@ def all_refused(export: Export, tmp_path: Path, seed: str, count: int) -> None:
         shutil.rmtree(folder.parent)
 
 
+@pytest.mark.slow
 def test_the_large_export_is_sound(large: Export):
     verdict = verify(large.path, large.world.log.vkey)
     assert (verdict.status, verdict.size, verdict.sealed) == ("sound", SIZE, SIZE - OPEN)
     assert len(large.others) == 4
 
 
+@pytest.mark.slow
 def test_a_hundred_mutations_of_a_thousand_entries(large: Export, tmp_path: Path):
     all_refused(large, tmp_path, "a hundred", 105)
 
