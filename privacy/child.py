@@ -27,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -184,7 +185,26 @@ def _message(parts: Sequence[bytes]) -> list[bytes]:
     return [len(parts).to_bytes(_COUNT, "big") + lengths, *parts]
 
 
-class Child:
+class EndsWithBlock(ABC):
+    """Ends together with its `with` block, however that is left."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Ends it; nothing secret is left."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+
+class Child(EndsWithBlock):
     """A running child process, owned by one user at a time. Use it as a context manager.
 
     After any error other than a refusal the child is gone, and each further call says so.
@@ -330,17 +350,6 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._frames.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
 
 class Refusal(Exception):  # noqa: N818 - the word that an answer is refused with, no failure

@@ -20,22 +20,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from federated.errors import TaskError, suggestion
-from federated.matching import Matching
 from federated.plan import Party, Plan
 from federated.tasks import parameters as read
+from federated.tasks.alignment import identifiers, matching_of
 from federated.tasks.joint import (
     Faster,
     JointTask,
-    Parcels,
     Part,
     Place,
     Talk,
     frames,
+    nothing,
+    only,
     read_frames,
 )
 from federated.tasks.question import PreparedRows
 from privacy.errors import SmallIntersectionError
-from privacy.identifiers import Identifiers, identify
+from privacy.identifiers import Identifiers
 from privacy.intersection import Agreement, Intersection, Outcome, Receiver, Sender
 from privacy.intersection_sum import ValueScale, add_matched, encrypt_values, open_sum
 from privacy.paillier import PublicKey, SecretKey, ciphertexts_from_bytes, ciphertexts_to_bytes
@@ -90,7 +91,7 @@ class IntersectionTask(JointTask):
         Raises:
             TaskError: bad_parameter, unknown_column, too_few or not_whole.
         """
-        matching = _matching(plan)
+        matching = matching_of(plan)
         if len(plan.cohort) != 2:
             raise TaskError(
                 "bad_parameter",
@@ -132,7 +133,7 @@ class IntersectionTask(JointTask):
             IdentifierError: as `identify`.
             SetSizeError: too few.
         """
-        names = _identifiers(plan, rows)
+        names = identifiers(plan, rows, plan.parameters["rows"])
         sizes = [
             len(names.members) if party.asset_id == asset else party.rows for party in plan.cohort
         ]
@@ -145,14 +146,14 @@ class IntersectionTask(JointTask):
             TaskError: out_of_order: a parcel is missing or malformed.
             IntersectionError: what the peer sent does not fit, or too few are in common.
         """
-        names = _identifiers(plan, rows)
+        names = identifiers(plan, rows, plan.parameters["rows"])
         (peer,) = [each.asset_id for each in plan.cohort if each.asset_id != place.asset]
         faster = place.faster if _may_be_faster(plan) else None
         offer = b"" if faster is None else faster.offer()
         with Workers(place.processes) as workers:
             size = len(names.members).to_bytes(_SIZE_BYTES, "big")
             incoming = yield {peer: frames([size, offer])}
-            announced, their_offer = read_frames(_only(incoming, peer), 2)
+            announced, their_offer = read_frames(only(incoming, peer), 2)
             theirs = int.from_bytes(announced, "big")
             sizes = [
                 len(names.members) if each.asset_id == place.asset else theirs
@@ -180,28 +181,15 @@ class IntersectionTask(JointTask):
         return result | summed
 
 
-def _matching(plan: Plan) -> Matching:
-    if plan.preparation.match is None:
-        raise TaskError(
-            "bad_parameter", "the agreements fix no `match`: which columns identify a row, and how"
-        )
-    return plan.preparation.match
-
-
 def _roles(plan: Plan) -> tuple[Party, Party]:
     """Returns receiver and sender."""
     first, second = plan.cohort
     return (first, second) if plan.parameters["receiver"] == "first" else (second, first)
 
 
-def _identifiers(plan: Plan, rows: PreparedRows) -> Identifiers:
-    matching, which = _matching(plan), plan.parameters["rows"]
-    return identify([rows.texts(name, which) for name in matching.columns], matching.rules)
-
-
 def _agreement(plan: Plan, binding: bytes, sizes: list[int]) -> Agreement:
     """Returns what both agreed on, given how many identifiers each party has, in plan order."""
-    matching, (receiver, sender) = _matching(plan), _roles(plan)
+    matching, (receiver, sender) = matching_of(plan), _roles(plan)
     by_asset = {party.asset_id: size for party, size in zip(plan.cohort, sizes, strict=True)}
     return Agreement(
         job=binding.hex(),
@@ -220,7 +208,7 @@ def _agreement(plan: Plan, binding: bytes, sizes: list[int]) -> Agreement:
 def _may_be_faster(plan: Plan) -> bool:
     """Whether the sidecar tells no more than was asked for, and the agreements permit it."""
     telling = plan.parameters["outcome"] in (Outcome.ONE, Outcome.BOTH)
-    return telling and _matching(plan).sidecar
+    return telling and matching_of(plan).sidecar
 
 
 def _meet(
@@ -232,14 +220,14 @@ def _meet(
     ids = [name.hex() for name in names.members]
     receivers: Literal["both", 0] = "both" if agreement.outcome is Outcome.BOTH else 0
     # Each says that it is about to begin: a sidecar waits for the other a minute at most.
-    _only((yield {peer: b"begin"}), peer)
+    only((yield {peer: b"begin"}), peer)
     places = faster.intersect(ids, rank, offer, place.binding, receivers)
     if rank == 0 and places is None:
         raise TaskError("out_of_order", "the sidecar kept back what this node was to learn")
     found = len(places) if rank == 0 and places is not None else 0
     size = found.to_bytes(_SIZE_BYTES, "big")
     incoming = yield {peer: size} if rank == 0 else {}
-    told = found if rank == 0 else int.from_bytes(_only(incoming, peer), "big")
+    told = found if rank == 0 else int.from_bytes(only(incoming, peer), "big")
     if told < agreement.minimum_intersection:
         raise SmallIntersectionError(
             f"fewer than {agreement.minimum_intersection} names are in common; nothing is kept"
@@ -252,17 +240,17 @@ def _receive(plan: Plan, agreement: Agreement, names: Identifiers, workers: Work
     party, peer = Receiver(agreement, names.members, workers), agreement.sender
     wanted = 3 if plan.parameters["value"] else 1
     incoming = yield {peer: party.offer()}
-    offer, *encrypted = read_frames(_only(incoming, peer), wanted)
+    offer, *encrypted = read_frames(only(incoming, peer), wanted)
     incoming = yield {peer: party.answer(offer)}
-    _nothing(incoming)
-    found = party.finish(_only((yield {}), peer))
+    nothing(incoming)
+    found = party.finish(only((yield {}), peer))
     if agreement.outcome is Outcome.BOTH:
-        _nothing((yield {peer: party.return_matches()}))
+        nothing((yield {peer: party.return_matches()}))
     if encrypted:
         public = PublicKey(int.from_bytes(encrypted[0], "big"))
         cells = ciphertexts_from_bytes(public, encrypted[1])
         total = add_matched(party, cells, public)
-        _nothing((yield {peer: ciphertexts_to_bytes(public, [total])}))
+        nothing((yield {peer: ciphertexts_to_bytes(public, [total])}))
     return _part(agreement, found, names)
 
 
@@ -275,14 +263,14 @@ def _send(
     if plan.parameters["value"]:
         value = _Values(plan, agreement)
         offer += value.encrypted(party, rows)
-    party.double(_only((yield {peer: frames(offer)}), peer))
-    reply = party.reply(_only((yield {}), peer))
-    _nothing((yield {peer: reply}))
+    party.double(only((yield {peer: frames(offer)}), peer))
+    reply = party.reply(only((yield {}), peer))
+    nothing((yield {peer: reply}))
     found = Intersection(party.size or 0, None)
     if agreement.outcome is Outcome.BOTH:
-        found = party.finish(_only((yield {}), peer))
+        found = party.finish(only((yield {}), peer))
     if value is not None:
-        total = _only((yield {}), peer)
+        total = only((yield {}), peer)
         return _part(agreement, found, names, {"sum": value.opened(total, found.size)})
     return _part(agreement, found, names)
 
@@ -327,14 +315,3 @@ def _part(
     if found.matches is not None:
         kept = np.array([names.rows[at] for at in found.matches], dtype=np.int64)
     return Part({"size": found.size, "sizes": sizes, **(more or {})}, kept)
-
-
-def _only(incoming: Parcels, peer: str) -> bytes:
-    if set(incoming) != {peer}:
-        raise TaskError("out_of_order", "the other party's parcel is missing")
-    return incoming[peer]
-
-
-def _nothing(incoming: Parcels) -> None:
-    if incoming:
-        raise TaskError("out_of_order", "the other party spoke out of turn")

@@ -24,12 +24,13 @@ from federated.plan import Party, Plan
 from federated.tasks import parameters as read
 from federated.tasks.joint import (
     JointTask,
-    Parcels,
     Part,
     Place,
     Positions,
     Talk,
     frames,
+    nothing,
+    only,
     read_frames,
 )
 from federated.tasks.question import PreparedRows
@@ -169,17 +170,16 @@ def _register(plan: Plan, place: Place, rows: PreparedRows) -> Talk:
     peer = second.asset_id if leads else first.asset_id
     if leads:
         key = LinkageKey.generate()
-        incoming = yield {peer: key.raw_secret_bytes()}
-        _only(incoming, None)
+        nothing((yield {peer: key.raw_secret_bytes()}))
     else:
-        key = LinkageKey.from_secret(_only((yield {}), peer))
+        key = LinkageKey.from_secret(only((yield {}), peer))
     encodings = _encoded(plan, rows, key)
     # In an order of chance: a place tells nothing of a row.
     order = sorted(range(len(encodings.words)), key=lambda _: random_bytes(_ORDER_BYTES))
     sent = Encodings(encodings.words[order])
     count = len(order).to_bytes(_NUMBER_BYTES, "big")
-    _only((yield {compares: frames([count, sent.to_bytes()])}), None)
-    told, places = read_frames(_only((yield {}), compares), 2)
+    nothing((yield {compares: frames([count, sent.to_bytes()])}))
+    told, places = read_frames(only((yield {}), compares), 2)
     report = _report(told)
     if report["links"] < _linking(plan).minimum_links:
         raise TaskError("too_few", "fewer pairs than agreed were found; nothing more is told")
@@ -192,11 +192,13 @@ def _register(plan: Plan, place: Place, rows: PreparedRows) -> Talk:
 def _compare(plan: Plan) -> Talk:
     """The comparing node's side."""
     linking, (first, second) = _linking(plan), _registers(plan)
-    _only((yield {}), None)
+    nothing((yield {}))
     incoming = yield {}
+    if set(incoming) != {first.asset_id, second.asset_id}:
+        raise TaskError("out_of_order", "the encodings of a register are missing")
     sides = []
     for party in (first, second):
-        count, data = read_frames(_only(incoming, party.asset_id, also=2), 2)
+        count, data = read_frames(incoming[party.asset_id], 2)
         size = int.from_bytes(count, "big")
         if not linking.minimum_size <= size <= party.rows:
             raise TaskError("too_few", f"{party.name} sends another number of rows than it may")
@@ -237,10 +239,3 @@ def _positions(data: bytes, count: int, rows: int) -> Positions:
     if len(np.unique(places)) != count or (count and int(places.max()) >= rows):
         raise LinkageError("the comparing node tells places that are none, or one twice")
     return places
-
-
-def _only(incoming: Parcels, peer: str | None, also: int = 1) -> bytes:
-    """Returns the parcel of a party, where `also` parties speak; nobody may where it is None."""
-    if len(incoming) != (0 if peer is None else also) or (peer and peer not in incoming):
-        raise TaskError("out_of_order", "a party spoke out of turn, or not at all")
-    return b"" if peer is None else incoming[peer]

@@ -13,13 +13,12 @@ requests. SEAL works while Python's lock is held, so two scorers in one process 
 two children do not.
 """
 
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from privacy.child import ChildLimits
+from privacy.child import ChildLimits, EndsWithBlock
 from privacy.ckks.batches import Packing, cut
 from privacy.ckks.encrypted import (
     Answer,
@@ -43,7 +42,7 @@ Slots = npt.NDArray[np.complex128]
 _SCORE_SCALES = {"least_scale_bits": 30, "most_scale_bits": 56}
 
 
-class _Role:
+class _Role(EndsWithBlock):
     """A context manager around an engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -52,17 +51,6 @@ class _Role:
     def end(self) -> None:
         """Ends the child process."""
         self._engine.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
 
 class Owner(_Role):

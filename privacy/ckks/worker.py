@@ -6,10 +6,9 @@ is computed (`privacy.ckks.roles` does), or parse anything that SEAL wrote.
 
 import json
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from privacy.child import Child, ChildLimits
+from privacy.child import Child, ChildLimits, EndsWithBlock
 from privacy.ckks.parameters import Parameters
 
 ENGINE = "privacy.ckks.engine:serve"
@@ -21,7 +20,7 @@ SECONDS = 600.0
 """How long one request may take."""
 
 
-class Engine:
+class Engine(EndsWithBlock):
     """A child that has its parameters; a context manager that ends it."""
 
     def __init__(self, child: Child) -> None:
@@ -45,17 +44,6 @@ class Engine:
     def end(self) -> None:
         """Ends the child."""
         self._child.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
 
 def start_engine(parameters: Parameters, limits: ChildLimits = LIMITS) -> Engine:

@@ -17,10 +17,9 @@ PODC 1998, as MPyC has them). A party that sends something else can spoil the ou
 
 import json
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from privacy.child import Child, ChildLimits
+from privacy.child import Child, ChildLimits, EndsWithBlock
 from privacy.errors import ChildFrameError, ChildRefusalError, PeersError
 from privacy.mpc.computation import Computation, check_inputs
 from privacy.mpc.engine import ENDED, GOES_ON
@@ -31,7 +30,7 @@ SECONDS: Final = 120.0
 """How long one round may take."""
 
 
-class Party:
+class Party(EndsWithBlock):
     """A running computation at one party, in a child process of its own. Use as a context manager.
 
     Args:
@@ -124,14 +123,3 @@ class Party:
     def end(self) -> None:
         """Ends the child, and with it everything secret; does nothing the second time."""
         self._child.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()

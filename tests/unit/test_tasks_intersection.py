@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from federated.errors import PreparationError, RowsError, TaskError
 from federated.preparation import Preparation
 from federated.tasks import JointTask, find_task, intersection
+from federated.tasks.alignment import identifiers
 from federated.tasks.joint import frames, read_frames
 from privacy.errors import IdentifierError, PointError, SetSizeError, SmallIntersectionError
 from tests.joint import converse, csv_text, staged
@@ -345,7 +346,7 @@ def through(faster: Meeting, monkeypatch: Any, **parameters: Any) -> Any:
     monkeypatch.setattr(intersection, "FASTER_FROM", 2)
     plan, rows = ready(match=MATCH | {"sidecar": True}, **parameters)
     for asset in (A, B):
-        names = intersection._identifiers(plan, rows[asset])
+        names = identifiers(plan, rows[asset], "all")
         faster.sets[asset] = {name.hex() for name in names.members}
     return plan, converse(task(), plan, rows, faster=faster)
 
@@ -398,7 +399,7 @@ def test_too_few_in_common_are_not_kept_after_a_faster_way(monkeypatch: pytest.M
     plan, rows = ready(match=few, outcome="both")
     faster = Meeting()
     for asset in (A, B):
-        names = intersection._identifiers(plan, rows[asset])
+        names = identifiers(plan, rows[asset], "all")
         faster.sets[asset] = {name.hex() for name in names.members}
     with pytest.raises(SmallIntersectionError, match="nothing is kept"):
         converse(task(), plan, rows, faster=faster)
