@@ -33,6 +33,7 @@ from federated.tasks.joint import (
     nothing,
     only,
     read_frames,
+    within,
 )
 from federated.tasks.question import PreparedRows
 from privacy.errors import SmallIntersectionError
@@ -173,12 +174,27 @@ class IntersectionTask(JointTask):
         Raises:
             TaskError: reports_differ.
         """
-        receiver, sender = (reports.get(party.asset_id, {}) for party in _roles(plan))
-        result = {key: receiver.get(key) for key in ("size", "sizes")}
-        summed = {"sum": sender.get("sum")} if plan.parameters["value"] else {}
-        if receiver != result or sender != result | summed or None in summed.values():
+        asked, other = _roles(plan)
+        receiver, sender = (dict(reports.get(each.asset_id, {})) for each in (asked, other))
+        summed = {"sum": sender.pop("sum", None)} if plan.parameters["value"] else {}
+        if receiver != sender or not _can_be(receiver, asked, other):
             raise TaskError("reports_differ", "the two nodes do not report the same intersection")
-        return result | summed
+        if summed and type(summed["sum"]) is not int:
+            raise TaskError("reports_differ", "the sender reports no sum")
+        return receiver | summed
+
+
+def _can_be(report: Mapping[str, Any], receiver: Party, sender: Party) -> bool:
+    """Says whether a report is of two sets that the data cards allow."""
+    sizes = report.get("sizes")
+    if set(report) != {"size", "sizes"} or not isinstance(sizes, Mapping):
+        return False
+    if set(sizes) != {"receiver", "sender"}:
+        return False
+    first, second = sizes["receiver"], sizes["sender"]
+    if not within(first, 0, receiver.rows) or not within(second, 0, sender.rows):
+        return False
+    return within(report["size"], 0, min(first, second))
 
 
 def _roles(plan: Plan) -> tuple[Party, Party]:

@@ -91,6 +91,11 @@ class Part:
 Talk = Generator[Parcels, Parcels, Part]
 
 
+def within(value: Any, least: int, most: int) -> bool:
+    """Says whether a report's value is a whole number in a range; a boolean is none."""
+    return type(value) is int and least <= value <= most
+
+
 def frames(parts: Sequence[bytes]) -> bytes:
     """Joins parts into one parcel, each preceded by its length as eight big-endian bytes."""
     return prefixed(parts)

@@ -32,6 +32,7 @@ from federated.tasks.joint import (
     nothing,
     only,
     read_frames,
+    within,
 )
 from federated.tasks.question import PreparedRows
 from privacy.errors import LinkageError
@@ -131,9 +132,19 @@ class Linkage(JointTask):
             TaskError: reports_differ.
         """
         found = [dict(reports.get(party.asset_id, {})) for party in plan.cohort]
-        if found.count(found[0]) != len(found) or set(found[0]) != {"links", "sizes"}:
+        if found.count(found[0]) != len(found) or not _can_be(found[0], _registers(plan)):
             raise TaskError("reports_differ", "the three nodes do not report the same links")
         return found[0]
+
+
+def _can_be(report: Mapping[str, Any], registers: tuple[Party, Party]) -> bool:
+    """Says whether a report is of two registers that the data cards allow."""
+    sizes = report.get("sizes")
+    if set(report) != {"links", "sizes"} or not isinstance(sizes, list) or len(sizes) != 2:
+        return False
+    if not all(within(n, 0, each.rows) for n, each in zip(sizes, registers, strict=True)):
+        return False
+    return within(report["links"], 0, min(sizes))
 
 
 def _linking(plan: Plan) -> Linking:

@@ -282,6 +282,29 @@ def test_reports_that_differ_are_no_result(report: dict[str, Any]):
     assert refused.value.reason == "reports_differ"
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"size": None, "sizes": None},
+        {"size": "5", "sizes": {"receiver": 12, "sender": 18}},
+        {"size": True, "sizes": {"receiver": 12, "sender": 18}},
+        {"size": 13, "sizes": {"receiver": 12, "sender": 18}},
+        {"size": 5, "sizes": {"receiver": 12, "sender": 19}},
+        {"size": 5, "sizes": {"receiver": 12}},
+        {"size": 5, "sizes": {"receiver": 12, "sender": 18}, "cells": ["p1", "p2"]},
+    ],
+)
+def test_a_report_that_both_make_and_that_cannot_be_is_no_result(report: dict[str, Any]):
+    plan, _ = ready()
+    with pytest.raises(TaskError, match="do not report the same"):
+        task().conclude(plan, {A: report, B: report})
+    fit = {"size": 5, "sizes": {"receiver": 12, "sender": 18}}
+    assert task().conclude(plan, {A: fit, B: fit}) == fit
+    summing, _ = ready(outcome="sum", value="days")
+    with pytest.raises(TaskError, match="reports no sum"):
+        task().conclude(summing, {A: fit, B: {**fit, "sum": "much"}})
+
+
 @pytest.mark.parametrize("parcel", [b"", b"\0" * 7, frames([b"a"]) + b"x", frames([b"a", b"b"])])
 def test_frames_are_read_whole_or_refused(parcel: bytes):
     assert read_frames(frames([b"a", b""]), 2) == [b"a", b""]

@@ -157,6 +157,22 @@ def test_reports_that_differ_are_no_result():
 
 
 @pytest.mark.parametrize(
+    "report",
+    [
+        {"links": "60", "sizes": [COUNT, COUNT]},
+        {"links": COUNT + 1, "sizes": [COUNT, COUNT]},
+        {"links": 1, "sizes": [COUNT]},
+        {"links": 1, "sizes": [COUNT, COUNT + 1]},
+        {"links": 1, "sizes": [COUNT, COUNT], "names": ["Ann"]},
+    ],
+)
+def test_a_report_that_all_make_and_that_cannot_be_is_no_result(report: dict[str, Any]):
+    plan, _ = ready()
+    with pytest.raises(TaskError, match="do not report the same"):
+        task().conclude(plan, dict.fromkeys((A, B, C), report))
+
+
+@pytest.mark.parametrize(
     ("tables", "link", "says"),
     [
         ({A: table(CLEAN), B: table(DIRTY)}, LINK, "names 2"),
