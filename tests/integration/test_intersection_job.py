@@ -416,6 +416,33 @@ def test_a_node_that_restarted_has_forgotten_and_blames_nobody(fresh: Play):
         assert Failure.from_bytes(reply).reason == "restarted"
 
 
+def test_a_crash_between_a_list_and_its_reply_leaves_the_list_and_no_completed_job(
+    fresh: Play, monkeypatch: pytest.MonkeyPatch
+):
+    with fresh.market.insecure_operator():
+        carrier = Carrier(fresh, outcome="one").begin().after(4)
+        asset, node = carrier.assets[0], fresh.nodes[0]
+
+        def dies(*_: Any) -> bytes:
+            raise SystemExit
+
+        monkeypatch.setattr(node, "_record", dies)
+        with pytest.raises(SystemExit):
+            fresh.ask(0, carrier.request(asset))
+        north, _ = lists(fresh, carrier.job)
+        assert len(north.read_text().splitlines()) == COMMON + 1
+        again = fresh.reopened(0)
+        request = carrier.request(asset)
+        reply = again.handle(request.to_bytes(), fresh.beside(request))
+        assert Failure.from_bytes(reply).reason == "restarted"
+        end = FinishRequest(carrier.job, 1, 5, "completed")
+        said = FinishReply.from_bytes(again.handle(end.to_bytes(), fresh.beside(end)))
+        receipt = read(said.receipt).statement
+        assert isinstance(receipt, Receipt)
+        # What was sent before is accounted for, and it is no completed use.
+        assert (receipt.state, len(receipt.contributions)) == ("failed", 4)
+
+
 def test_a_revoked_grant_stops_the_talk_in_the_middle(fresh: Play):
     with fresh.market.insecure_operator():
         carrier = Carrier(fresh).begin().after(2)
