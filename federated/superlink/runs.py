@@ -23,16 +23,19 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import httpx
 from flwr.app import Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status, SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
+    ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.proto.fab_pb2 import Fab
@@ -77,6 +80,9 @@ RETURN_SECONDS: Final = 30.0
 
 _RETRY: Final = 0.2
 _MISSED_AGAIN: Final = 1.0
+# Asked after this and missed again, a node was there in between.
+_MISSED_ANEW: Final = 5.0
+_NEWEST: Final = 100
 _POLL: Final = 0.25
 _PULL_AGAIN: Final = 0.01
 # What is on its way for longer is not lost: asked again, the node sends only what is not there yet.
@@ -177,6 +183,28 @@ class Runs:
             if node.status != NodeStatus.UNREGISTERED
         }
 
+    def end_all(self) -> None:
+        """End every run that is under way: whoever drove it is gone.
+
+        Its messages go with it. Of one that was being pushed the rest would never come, and a node
+        that had taken it would wait for that, in the way of the next run.
+
+        Raises:
+            SuperLinkError: the SuperLink does not answer.
+        """
+        for run_id in self._under_way():
+            try:
+                self._patiently(partial(self._control.StopRun, StopRunRequest(run_id=run_id)))
+            except SuperLinkError as error:
+                # Flower may have been faster: it ends a run that is silent.
+                _log.warning("run %s was not ended: %s", run_id, error)
+
+    def _under_way(self) -> Iterator[int]:
+        """Return the newest runs that have not ended; older ones Flower ended, after a minute."""
+        request = ListRunsRequest(limit=_NEWEST)
+        runs = self._patiently(lambda: self._control.ListRuns(request)).run_dict
+        return (run_id for run_id, run in runs.items() if run.status.status != Status.FINISHED)
+
     @contextmanager
     def begin(self) -> Iterator[RunGrid]:
         """Begin a run; it ends with the block, as completed or as failed.
@@ -210,7 +238,13 @@ class Runs:
 
 @dataclass
 class _Sent:
-    """A message without a reply yet: when its node was first missed, and when to ask again."""
+    """A message without a reply yet.
+
+    Attributes:
+        part: what is sent.
+        missed: since when its node has been away; 0 while it was not missed.
+        not_before: when to ask again.
+    """
 
     part: messages.Split
     missed: float = 0.0
@@ -401,7 +435,8 @@ class RunGrid(Grid):
         sent = self._sent.get(name)
         if sent is None or head.error.code != ErrorCode.NODE_UNAVAILABLE:
             return False
-        sent.missed = sent.missed or now
+        if now > sent.not_before + _MISSED_ANEW:
+            sent.missed = now
         if now - sent.missed > RETURN_SECONDS:
             return False
         self._hand_over([sent.part])

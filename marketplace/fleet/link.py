@@ -60,6 +60,8 @@ class Link:
                 try:
                     superlink.__enter__()
                     runs = self._asking = Runs(superlink.access, bell=self)
+                    # One service runs over a data folder: what is under way is an earlier one's.
+                    runs.end_all()
                     self._greet(runs)
                 except SuperLinkError:
                     superlink.stop()

@@ -22,7 +22,7 @@ from tests.deployed import FOUR, STEPS, Town, answer, at, expected, open_town, p
 
 pytestmark = pytest.mark.slow
 
-REJOIN = 4
+REJOIN = 8
 
 
 @pytest.fixture(scope="module", name="town")

@@ -36,7 +36,12 @@ def _town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 def connections(town: Town, name: str) -> int:
     """How often a node has said that it is connected."""
-    return (town.nodes[name].home.folder / "node.log").read_text().count("connected\n")
+    return said(town, name).count("connected\n")
+
+
+def said(town: Town, name: str) -> str:
+    """All that a node has said."""
+    return (town.nodes[name].home.folder / "node.log").read_text()
 
 
 def kill(process: Process) -> None:
@@ -206,3 +211,23 @@ def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
         until(seen, "a reply", 30)
         assert not replies[0].has_error()
         assert isinstance(read_reply(unpack(replies[0])), Refusal)
+
+
+def test_half_a_message_of_an_operator_that_died_is_in_nobodys_way(town: Town):
+    """Guards: a node waits for the rest of a message, for half a minute, and answers no other."""
+    until(lambda: connections(town, "west"), "a first connection")
+    kill(town.nodes["west"].process)
+    runs = Runs(access_of(town.data / "superlink"))
+    with contextlib.closing(runs), runs.begin() as grid:
+        number = int(NodeHome.load(town.nodes["west"].home.folder).settings.seat)
+        message = grid.create_message(pack(b"half of it"), MESSAGE_TYPE, number, "attempt")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grid, "_push", lambda *_: None)
+            grid.push_messages([message])
+        assert town.market.service is not None
+        kill(town.market.service)
+        town.market.start_service()
+        before = said(town, "west")
+        town.nodes["west"].start()
+        town.run()
+    assert "did not arrive whole" not in said(town, "west").removeprefix(before)
