@@ -35,13 +35,18 @@ def by_hand(market: ServedMarket) -> Iterator[Path]:
 
 
 def waiting(market: ServedMarket, job: str, *more: str, **options: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        argv_of("job", "wait", "--home", home(market.folder, "lab"), job, *more),
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment() | {"TERM": "xterm", "COLUMNS": "90"},
-        **{"stderr": subprocess.PIPE, **options},
-    )
+    # Whoever runs the tests may ignore Ctrl-C, and a child inherits that, though no handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            argv_of("job", "wait", "--home", home(market.folder, "lab"), job, *more),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment() | {"TERM": "xterm", "COLUMNS": "90"},
+            **{"stderr": subprocess.PIPE, **options},
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_without_a_terminal_each_change_is_a_line(market: ServedMarket, by_hand: Path):
