@@ -12,6 +12,7 @@ secret belongs to exactly these processes, and nobody takes another's place.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from flwr.serverapp import Grid
@@ -135,8 +136,11 @@ class Relay:
                 failures[asset] = WRONG_PARCELS
         if failures:
             raise StoppedError(failures)
+        # A fit over a large table says hundreds of megabytes; what counts are the reports, at last.
+        if self._rounds:
+            self._rounds[-1] = replace(self._rounds[-1], bodies={})
         record = {asset: (bodies[asset], body) for asset, (_, body) in replies.items()}
-        self._rounds.append(RelayRecord(number, record))
+        self._rounds.append(RelayRecord.of(number, record))
         return {asset: reply for asset, (reply, _) in replies.items()}
 
     def _reports(self) -> dict[str, Mapping[str, Any]]:

@@ -102,6 +102,11 @@ class RoundRecord:
         return {asset: (self.request, body) for asset, body in self.contributions.items()}
 
     @property
+    def digests(self) -> dict[str, tuple[str, str]]:
+        """By asset, those of the request and the reply."""
+        return _digests(self.bodies)
+
+    @property
     def packing(self) -> Packing:
         """How an encrypted task's words share plaintexts: as `packing_for` says of those asked."""
         return packing_for(RoundRequest.from_bytes(self.request).mask_keys)
@@ -143,11 +148,25 @@ class RelayRecord:
 
     Attributes:
         number: 1 for the first.
-        bodies: by asset, the request with what was carried to it, and its reply.
+        digests: by asset, those of the request with what was carried to it, and of its reply.
+        bodies: by asset, these themselves; none of a round that is over, in which nobody reported:
+            parcels tell nothing to anybody who is not one of the nodes.
     """
 
     number: int
+    digests: Mapping[str, tuple[str, str]]
     bodies: Mapping[str, tuple[bytes, bytes]]
+
+    @classmethod
+    def of(cls, number: int, bodies: Mapping[str, tuple[bytes, bytes]]) -> Self:
+        """Return the record of a round that has just taken place."""
+        return cls(number, _digests(bodies), bodies)
+
+
+def _digests(bodies: Mapping[str, tuple[bytes, bytes]]) -> dict[str, tuple[str, str]]:
+    return {
+        asset: (body_digest(asked), body_digest(said)) for asset, (asked, said) in bodies.items()
+    }
 
 
 Record = RoundRecord | RelayRecord
@@ -239,7 +258,7 @@ def open_receipt(
         receipt = Receipt.from_payload(open_(data, Receipt.media_type(), key))
     except LedgerError as error:
         raise ReceiptError(f"receipt of {asset}: {error}") from None
-    kept = [(each.number, *map(body_digest, each.bodies.get(asset, (b"", b"")))) for each in rounds]
+    kept = [(each.number, *each.digests.get(asset, ("", ""))) for each in rounds]
     numbers = {each.number for each in rounds}
     # What was sent in rounds that were never opened, or before a party left, is in no result.
     listed = [

@@ -104,7 +104,7 @@ class FakeEngine:
         if self.outcome:
             return self.outcome
         sent = [
-            engines.Contribution(member.asset, 1, b"asked", f"masked {member.asset}".encode())
+            engines.Contribution.of(member.asset, 1, b"asked", f"masked {member.asset}".encode())
             for member in request.cohort
         ]
         # As a node's journal does: a job that is asked for again gets the receipt it got before.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from ledger.encoding import sha256_text
 from ledger.statements import Job
 
 
@@ -88,12 +89,27 @@ class Progress:
 
 @dataclass(frozen=True)
 class Contribution:
-    """The exact bytes of one request to a node and of its reply; rounds count from 1."""
+    """One request to a node and its reply; rounds count from 1.
+
+    Attributes:
+        asset: whose node.
+        round: when.
+        request: digest of the exact bytes, as receipts list it.
+        reply: the same of the reply.
+        bodies: the bytes of both; None where nothing of the result can be seen in them.
+    """
 
     asset: str
     round: int
-    request: bytes
-    reply: bytes
+    request: str
+    reply: str
+    bodies: tuple[bytes, bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, asset: str, number: int, asked: bytes, said: bytes) -> Self:
+        """Return what these bytes are kept as."""
+        digests = sha256_text(asked), sha256_text(said)
+        return cls(asset, number, *digests, (asked, said))
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,9 @@ def _translated(outcome: coordinator.Outcome) -> Outcome:
         return Completed(
             coordinator.document(outcome),
             tuple(
-                Contribution(asset, record.number, request, reply)
+                Contribution(asset, record.number, *digests, record.bodies.get(asset))
                 for record in outcome.rounds
-                for asset, (request, reply) in record.bodies.items()
+                for asset, digests in record.digests.items()
             ),
             {asset: read(receipt).id for asset, receipt in outcome.receipts.items()},
             tuple(

@@ -126,7 +126,7 @@ def get_input(
 def get_contributions(
     job_id: StatementId, caller: access.Party, context: Ctx
 ) -> list[schemas.ContributionView]:
-    """Return each node's masked or encrypted reply, to be added up again."""
+    """Return each node's masked or encrypted reply, or its report, to work the result out again."""
     with context.reading() as session:
         return service.contributions(session, caller, job_id)
 

@@ -248,6 +248,8 @@ def released(session: Session, caller: Caller, job_id: str) -> tuple[str, bytes]
 def contributions(session: Session, caller: Caller, job_id: str) -> list[schemas.ContributionView]:
     """Return what each node sent, for whoever gets the result to add up again; in round order.
 
+    Of a joint job, the last round: nobody but its nodes can read what they said to each other.
+
     Raises:
         NotFoundError: as `released`.
         ConflictError: nothing was released.

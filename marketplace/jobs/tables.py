@@ -124,7 +124,10 @@ class JobOpening(SQLModel, table=True):
 
 
 class JobContribution(SQLModel, table=True):
-    """What one node was asked and what it sent, masked or encrypted, in one round."""
+    """What one node was asked and what it sent, masked or encrypted, in one round.
+
+    Of a joint job, in its last.
+    """
 
     __tablename__ = "job_contribution"
 

@@ -355,8 +355,9 @@ def _rows(job_id: str, outcome: Completed) -> list[JobContribution | JobOpening]
             job_id=job_id,
             asset_id=item.asset,
             round=item.round,
-            request=item.request,
-            reply=item.reply,
+            request=item.bodies[0],
+            reply=item.bodies[1],
         )
         for item in outcome.contributions
+        if item.bodies is not None
     ]

@@ -30,7 +30,7 @@ JOB = Job(
     issued=0,
 )
 SENT = tuple(
-    engine.Contribution(asset, number, b"ask %d" % number, f"{asset} {number}".encode())
+    engine.Contribution.of(asset, number, b"ask %d" % number, f"{asset} {number}".encode())
     for asset in ASSETS
     for number in (1, 2)
 )
@@ -47,7 +47,7 @@ def receipt(asset: str) -> Receipt:
         log_size=1,
         rows=1,
         contributions=tuple(
-            Contribution(item.round, sha256_text(item.request), sha256_text(item.reply))
+            Contribution(item.round, item.request, item.reply)
             for item in SENT
             if item.asset == asset
         ),
