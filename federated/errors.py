@@ -204,6 +204,10 @@ class SuperLinkError(FederatedError):
     """Flower's SuperLink does not start, does not answer, or refuses."""
 
 
+class ReplyTooLongError(SuperLinkError):
+    """A node's reply is longer than the operator's service takes."""
+
+
 class KeyRefusedError(SuperLinkError):
     """A SuperLink does not take a node's key: it is none, or was let in before and is no more."""
 

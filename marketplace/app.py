@@ -46,7 +46,7 @@ from marketplace.epochs.indexer import Indexer
 from marketplace.fleet import routes as fleet
 from marketplace.fleet import service as fleet_service
 from marketplace.fleet.link import Link
-from marketplace.fleet.proxy import Proxy
+from marketplace.fleet.proxy import REPLY, Proxy
 from marketplace.jobs import events
 from marketplace.jobs import routes as jobs
 from marketplace.jobs.deadlines import Deadlines
@@ -135,7 +135,10 @@ def create_app(
     ):
         app.include_router(router, prefix=PREFIX)
     problems.install(app)
-    larger = {f"{PREFIX}/inputs": MOST_INPUT_BYTES}
+    larger = {
+        f"{PREFIX}/inputs": MOST_INPUT_BYTES,
+        f"{PREFIX}/fleet/{REPLY}": settings.max_reply_bytes,
+    }
     app.add_middleware(problems.BodyLimit, limit=settings.max_body_bytes, larger=larger)
     return app
 

@@ -74,6 +74,7 @@ from privacy.errors import PrivacyError
 _log = logging.getLogger(__name__)
 
 RESTARTED = "restarted"
+REPLY_TOO_LONG = "reply_too_long"
 
 
 class Node:
@@ -114,6 +115,7 @@ class Node:
         self._limits = limits
         self._minimum_rows = minimum_rows
         self._work: dict[str, Attempt] = {}
+        self._too_long: set[str] = set()
         self._leases = Leases(log)
         self._lock = threading.Lock()
         self._books = Books(
@@ -154,6 +156,11 @@ class Node:
                 _log.warning("failed %s: %s", request.job[:24], error)
                 self._note_failure(request.job, word := failure_word(error), error)
                 return Failure(request.job, self.asset, word).to_bytes()
+
+    def cannot_send(self, body: bytes) -> None:
+        """From now on, fail the one request whose reply is too long to be taken from this node."""
+        with self._lock:
+            self._too_long.add(body_digest(body))
 
     def _note_failure(self, job_id: str, word: str, error: Exception) -> None:
         # Of a journal that cannot be written, or that has lost lines, no further line is made.
@@ -279,6 +286,8 @@ class Node:
 
     def _answer(self, asked: Asked) -> bytes:
         request = asked.request
+        if asked.digest in self._too_long:
+            return Failure(request.job, self.asset, REPLY_TOO_LONG).to_bytes()
         repeated = self._repeated(asked)
         if repeated is not None:
             return repeated

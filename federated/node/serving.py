@@ -29,11 +29,12 @@ from flwr.app import Message
 
 from federated.address import reach
 from federated.certificates import trusted_by
-from federated.errors import SuperLinkError
+from federated.errors import ReplyTooLongError, SuperLinkError
 from federated.node.client_app import seat
 from federated.node.home import NodeHome
 from federated.node.runner import Node
 from federated.presence import BEAT_SECONDS, SUPERSEDED, Heartbeat
+from federated.records import unpack
 from federated.superlink.fleet import HEARTBEAT_SECONDS, Fleet
 from ledger.encoding import parse
 
@@ -78,7 +79,8 @@ class Serving:
         self._leaving = threading.Event()
         self._said: dict[str, str] = {}
         self._connected: Fleet | None = None
-        self._unsent: Message | None = None
+        # What was asked, and the reply that has not arrived.
+        self._unsent: tuple[Message, Message] | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=[work], name=name, daemon=True)
             for name, work in (("heart", self._heart), ("fleet", self._fleet))
@@ -177,13 +179,21 @@ class Serving:
             if self._unsent is not None:
                 # The line broke under it, or the run has ended: once more, over a new connection.
                 # The journal keeps it for a coordinator that asks again.
-                reply, self._unsent = self._unsent, None
-                fleet.reply(reply)
+                unsent, self._unsent = self._unsent, None
+                self._hand_over(fleet, *unsent)
             message = fleet.receive()
             if message is not None:
-                self._unsent = app(message, context)
-                fleet.reply(self._unsent)
+                self._unsent = message, app(message, context)
+                self._hand_over(fleet, *self._unsent)
                 self._unsent = None
+
+    def _hand_over(self, fleet: Fleet, asked: Message, reply: Message) -> None:
+        try:
+            fleet.reply(reply)
+        except ReplyTooLongError as error:
+            # The coordinator asks once more for what began and does not come, and hears of it then.
+            self._node.cannot_send(unpack(asked))
+            self._tell("reply", str(error))
 
     def _tell(self, what: str, text: str) -> None:
         if self._said.get(what) != text:

@@ -41,7 +41,7 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from google.protobuf.message import DecodeError
 
-from federated.errors import SuperLinkError
+from federated.errors import ReplyTooLongError, SuperLinkError
 from federated.fleet_key import FleetKey
 from federated.superlink import messages
 
@@ -165,6 +165,7 @@ class Fleet:
         """Hand over a reply.
 
         Raises:
+            ReplyTooLongError: it will not be taken.
             SuperLinkError: the run has ended, or the SuperLink cannot be reached.
         """
         part = messages.split(message)
@@ -207,6 +208,11 @@ class Fleet:
             return call(request)
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
+            if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+                raise ReplyTooLongError(
+                    "a reply is longer than the service takes; its operator can raise "
+                    "RONGSHU_MAX_REPLY_BYTES"
+                ) from error
             said = " (is this machine's clock right?)" if status == httpx.codes.UNAUTHORIZED else ""
             raise SuperLinkError(f"the SuperLink refuses: HTTP {status}{said}") from error
         except httpx.HTTPError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,6 +22,9 @@ from fastapi import Request, Response
 from marketplace.errors import NotFoundError
 from marketplace.fleet.link import Link
 
+REPLY: Final = "push-object"
+"""How the content of a node's reply comes, which may be long."""
+
 PATHS: Final = frozenset(
     {
         "activate-node",
@@ -28,7 +32,7 @@ PATHS: Final = frozenset(
         "pull-messages",
         "pull-object",
         "push-messages",
-        "push-object",
+        REPLY,
         "send-node-heartbeat",
     }
 )
@@ -133,11 +137,11 @@ class Proxy:
 
     def _stir(self, name: str, node: str) -> None:
         """Tell the coordinator that a reply is there, once it is there whole."""
-        if name not in ("push-messages", "push-object"):
+        if name not in ("push-messages", REPLY):
             return
         if (begun := self._begun.pop(node, None)) is not None:
             begun.cancel()
-        if name == "push-object":
+        if name == REPLY:
             self._link.stir()
         else:
             loop = asyncio.get_running_loop()
@@ -178,6 +182,20 @@ class Proxy:
 
 def _node_of(request: Request) -> str:
     return request.headers.get("flwr-public-key", "")
+
+
+def is_longer(request: Request, limit: int) -> bool:
+    """Whether a request's body has more bytes than this, or may have: it does not say."""
+    length = request.headers.get("content-length", "")
+    return not length or int(length) > limit
+
+
+def key_of(request: Request) -> bytes:
+    """Return the key by which a node says who it is; the SuperLink alone verifies it."""
+    try:
+        return b64decode(_node_of(request), validate=True)
+    except ValueError:
+        return b""
 
 
 async def _ask(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from federated.presence import Presence
 from marketplace.context import Ctx
 from marketplace.errors import ConflictError, NotFoundError
 from marketplace.fleet import schemas, service
 from marketplace.fleet.link import Link
-from marketplace.fleet.proxy import Proxy
+from marketplace.fleet.proxy import Proxy, is_longer, key_of
 from marketplace.participants import access
 from marketplace.schemas import StatementId
 
@@ -86,6 +87,9 @@ def post_heartbeat(
 
 
 @router.post("/fleet/{name}", include_in_schema=False)
-async def post_fleet(name: str, request: Request, proxy: ProxyOf) -> Response:
+async def post_fleet(name: str, request: Request, proxy: ProxyOf, context: Ctx) -> Response:
     """Pass a node's request on to Flower's SuperLink, which authenticates the node."""
+    if is_longer(request, context.settings.max_body_bytes):
+        # Read only for somebody who may have it taken.
+        await run_in_threadpool(service.must_be_seated, context, key_of(request))
     return await proxy.pass_on(name, request)

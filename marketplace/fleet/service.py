@@ -162,6 +162,18 @@ def has_nodes(context: Context) -> bool:
         return session.exec(select(NodeSeat.asset_id).limit(1)).first() is not None
 
 
+def must_be_seated(context: Context, fleet_key: bytes) -> None:
+    """Refuse whoever does not name the key of a node that has enrolled.
+
+    Raises:
+        ForbiddenError: as said.
+    """
+    query = select(NodeSeat.asset_id).where(NodeSeat.fleet_key == fleet_key.hex())
+    with context.reading() as session:
+        if session.exec(query).first() is None:
+            raise ForbiddenError("no node with this key has enrolled", code="unknown_node")
+
+
 def remind(context: Context, runs: Runs) -> None:
     """Let a SuperLink that has just started know again whom it has forgotten.
 

@@ -191,12 +191,16 @@ def stage(twist: Twist | None = None, **parameters: Any) -> Stage:
     return Stage(nodes, plan)
 
 
-def test_what_each_says_reaches_the_other_and_every_round_is_kept():
+def test_what_each_says_reaches_the_other_and_the_last_round_is_kept_whole():
     play = stage()
     outcome = play.run()
     assert isinstance(outcome, Completed)
     assert outcome.result == {A: B, B: A}
     assert [record.number for record in outcome.rounds] == [1, 2]
+    assert [set(record.bodies) for record in outcome.rounds] == [set(), {A, B}]
+    for asset, node in play.nodes.items():
+        digests = [record.digests[asset] for record in outcome.rounds]
+        assert digests == [(each.request, each.reply) for each in node.sent]
     assert set(outcome.receipts) == {A, B}
     assert [node.ended for node in play.nodes.values()] == [["completed"]] * 2
 
