@@ -14,7 +14,7 @@ from typing import Any
 from federated.errors import PreparationError, suggestion
 
 MOST_ROWS = 1 << 16
-"""Of one job: the scores of more would not fit a message of a node on another machine, 2 MiB."""
+"""Of one job: the scores of so many fit into 2 MiB."""
 
 MOST_INPUT_BYTES = 1 << 26
 """Longest input that a researcher hands in, 64 MiB: more is refused while it is read."""

@@ -17,7 +17,13 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from federated.errors import FederatedError, NotTakenError, RefusedError, TooEarlyError
+from federated.errors import (
+    FederatedError,
+    JournalError,
+    NotTakenError,
+    RefusedError,
+    TooEarlyError,
+)
 from federated.node.failure import log_reason
 from federated.node.journal import Book, Journal
 from federated.node.service import Service
@@ -155,6 +161,17 @@ class Books:
         ).sign(self._key)
         book.finish(account.job, self._asset, account.state, receipt)
         return receipt
+
+    def note_failure(self, job_id: str, word: str, error: Exception) -> None:
+        """Write down that a request was answered with a failure, if the journal can be written."""
+        # Of a journal that cannot be written, or that has lost lines, no further line is made.
+        if isinstance(error, JournalError):
+            return
+        try:
+            with self._journal.write() as book:
+                book.fail(job_id, self._asset, word)
+        except (FederatedError, LedgerError) as failed:
+            _log.warning("the failure could not be written down: %s", failed)
 
     def abandoned(self) -> list[str]:
         """Return the jobs that were launched and that nobody goes on with.

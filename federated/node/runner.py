@@ -26,7 +26,6 @@ from collections.abc import Callable
 from federated.code import code_of
 from federated.errors import (
     FederatedError,
-    JournalError,
     LeaseError,
     MessageError,
     NodeError,
@@ -154,23 +153,13 @@ class Node:
                 return Failure(request.job, self.asset, error.reason).to_bytes()
             except (FederatedError, PrivacyError, LedgerError) as error:
                 _log.warning("failed %s: %s", request.job[:24], error)
-                self._note_failure(request.job, word := failure_word(error), error)
+                self._books.note_failure(request.job, word := failure_word(error), error)
                 return Failure(request.job, self.asset, word).to_bytes()
 
     def cannot_send(self, body: bytes) -> None:
         """From now on, fail the one request whose reply is too long to be taken from this node."""
         with self._lock:
             self._too_long.add(body_digest(body))
-
-    def _note_failure(self, job_id: str, word: str, error: Exception) -> None:
-        # Of a journal that cannot be written, or that has lost lines, no further line is made.
-        if isinstance(error, JournalError):
-            return
-        try:
-            with self._journal.write() as book:
-                book.fail(job_id, self.asset, word)
-        except (FederatedError, LedgerError) as failed:
-            _log.warning("the failure could not be written down: %s", failed)
 
     def _answer_or_refuse(self, asked: Asked) -> bytes:
         try:

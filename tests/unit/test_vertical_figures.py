@@ -9,6 +9,9 @@ steps of 0.01 from zero: test AUC 0.9878807730101539 in the clear, 0.98788077301
 from __future__ import annotations
 
 import gzip
+import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from tests.joint import converse, csv_text, staged
+from tests.scenarios import Scenario, write_scenario
+from tests.served import argv_of, environment
 from tests.verticals import MATCH, A, B, C, result, steps, task
 
 TUTORIAL = 0.9878807730101539
 CREDIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "default_credit"
-IDLE = csv_text([{"other": at} for at in range(3)])
+IDLE = csv_text([{"other": at} for at in range(20)])
 
 
 def fit(texts: dict[str, str], **parameters: Any) -> Any:
@@ -71,14 +76,16 @@ def test_the_published_vertical_regression_comes_out():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not CREDIT.is_dir(), reason="the table of card holders is not here")
-def test_two_banks_fit_30000_card_holders_as_the_pooled_table_does():
-    texts = {A: credit("guest", "g"), B: credit("host", "h"), C: IDLE}
-    guest, host = (numbers(texts[asset]) for asset in (A, B))
-    y, own, other = guest[:, 1], guest[:, 2:], host[:, 1:]
+def test_two_banks_fit_30000_card_holders_as_the_pooled_table_does(tmp_path: Path):
+    """In a whole market, in a process of its own, whose memory is bounded."""
+    texts = {"guest": credit("guest", "g"), "host": credit("host", "h"), "idle": IDLE}
     columns = [f"gx{at}" for at in range(13)] + [f"hx{at}" for at in range(10)]
-    found = fit(texts, columns=columns, label="y", scores="label")
+    found, kilobytes = played(tmp_path, texts, columns)
     assert found["rows"] == 30_000
+    guest, host = (numbers(texts[name]) for name in ("guest", "host"))
+    y, own, other = guest[:, 1], guest[:, 2:], host[:, 1:]
     weights = np.array([found["coefficients"][name] for name in columns])
     joined = np.hstack([own, other])
     joined = (joined - joined.mean(axis=0)) / joined.std(axis=0, ddof=1)
@@ -88,6 +95,35 @@ def test_two_banks_fit_30000_card_holders_as_the_pooled_table_does():
     assert found["metrics"]["auc"] == pytest.approx(ours, abs=1e-6)
     assert pooled == pytest.approx(0.7242, abs=0.0005)
     assert alone == pytest.approx(0.6586, abs=0.0005)
+    assert kilobytes < 2_000_000
+
+
+def played(folder: Path, texts: dict[str, str], columns: list[str]) -> tuple[Any, int]:
+    """Play a scenario of three providers, of whom the last has nothing but a computer.
+
+    Returns:
+        the result, and the most memory that the process had, in KiB.
+    """
+
+    def change(scenario: Scenario) -> None:
+        scenario["provider"] = [
+            {"name": name, "file": f"{name}.csv", "price": 100} for name in texts
+        ]
+        scenario["terms"]["tasks"] = ["vertical"]
+        scenario["prepare"] = {"match": MATCH}
+        fit = {"name": "fit", "task": "vertical", "purpose": "tests", "columns": columns}
+        scenario["job"] = [fit | {"label": "y", "scores": "label", "computes": "third"}]
+
+    files = {f"{name}.csv": text for name, text in texts.items()}
+    file = write_scenario(folder, change, files, providers=0)
+    argv = argv_of("scenario", "run", file, "--out", folder / "out", "--json")
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(argv, stdout=said, env=environment())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    outcome = json.loads((folder / "said").read_text())
+    return outcome["jobs"][0]["result"], usage.ru_maxrss
 
 
 def credit(which: str, prefix: str) -> str:
