@@ -1,12 +1,14 @@
 """Nodes at the service: codes, enrolment, signs of life; each refusal changes one thing."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request, Response
 from sqlmodel import select
 
 from federated.enrolment import NodeEnrolment, code_digest
@@ -16,6 +18,7 @@ from federated.presence import LOST_SECONDS, Heartbeat, Presence
 from ledger.encoding import parse
 from ledger.keys import SigningKey
 from marketplace.fleet import service
+from marketplace.fleet.proxy import REPLY
 from marketplace.fleet.tables import NodeCode, NodeSeat
 from tests.fake_link import FakeLink
 from tests.market import Market, Party
@@ -287,6 +290,48 @@ def test_where_nodes_are_embedded_none_enrols(market: Market, key: bytes):
     answer = fleet.enrol(party, fleet.code(party), key)
     assert (answer.status_code, answer.json()["code"]) == (409, "embedded")
     assert market.post("/fleet/pull-messages", None, {}).status_code == 404
+
+
+# --- long replies
+
+
+@dataclass
+class Passage:
+    """A way to a SuperLink that counts what it is given."""
+
+    lengths: list[int] = field(default_factory=list)
+
+    async def pass_on(self, _name: str, request: Request) -> Response:
+        self.lengths.append(len(await request.body()))
+        return Response()
+
+
+def pushed(fleet: Fleet, named: bytes, length: int, *, announced: bool = True) -> httpx.Response:
+    """What becomes of a reply that says it is of the node with this key."""
+    headers = {"flwr-public-key": b64encode(named).decode()}
+    url = f"http://market/v1/fleet/{REPLY}"
+    request = httpx.Request("POST", url, headers=headers, content=bytes(length))
+    if not announced:
+        del request.headers["content-length"]
+    return fleet.market.http.send(request)
+
+
+def test_a_long_reply_is_read_for_the_key_of_a_node_alone(fleet: Fleet, key: bytes):
+    party, passage = fleet.market.providers[0], Passage()
+    fleet.market.app.state.proxy = passage
+    fleet.market.must(fleet.enrol(party, fleet.code(party), key))
+    usual = fleet.market.settings.max_body_bytes
+    for stranger in (FleetKey.generate().public, b"", b"\0"):
+        refused(fleet, lambda: pushed(fleet, stranger, usual + 1), 403, "unknown_node")  # noqa: B023
+        refused(fleet, lambda: pushed(fleet, stranger, 9, announced=False), 403, "unknown_node")  # noqa: B023
+        assert passage.lengths == []
+    assert pushed(fleet, b"", usual).status_code == 200
+    assert pushed(fleet, key, usual + 1).status_code == 200
+    assert pushed(fleet, key, 9, announced=False).status_code == 200
+    assert passage.lengths == [usual, usual + 1, 9]
+    most = fleet.market.settings.max_reply_bytes
+    assert pushed(fleet, key, most + 1).status_code == 413
+    assert passage.lengths[3:] == []
 
 
 # --- the SuperLink forgets
