@@ -36,6 +36,7 @@ class Searcher:
 
     def __init__(self) -> None:
         self._needles: dict[bytes, str] = {}
+        self._texts: set[bytes] = set()
 
     def seek_number(self, value: float, *, short: bool = True) -> None:
         """Seek a number as a person, a program or a machine writes it.
@@ -55,6 +56,7 @@ class Searcher:
         }
         for text in texts:
             self._add(text.encode(), f"{value!r} as text {text}")
+            self._texts.add(text.encode())
         for order, name in (("<", "little"), (">", "big")):
             if short:
                 self._binary(struct.pack(f"{order}f", value), f"{value!r} as float32 {name}-endian")
@@ -87,7 +89,7 @@ class Searcher:
         hits = {
             about
             for needle, about in self._needles.items()
-            if len(needle) < _PREFIX and needle in data
+            if len(needle) < _PREFIX and self._stands_in(needle, data)
         }
         long = [needle for needle in self._needles if len(needle) >= _PREFIX]
         # Thousands of needles in millions of bytes: only those whose first bytes occur are sought.
@@ -96,9 +98,16 @@ class Searcher:
         hits |= {
             self._needles[needle]
             for needle, possible in zip(long, met, strict=True)
-            if possible and needle in data
+            if possible and self._stands_in(needle, data)
         }
         return hits
+
+    def _stands_in(self, needle: bytes, data: bytes) -> bool:
+        """Whether a needle occurs; as the end of a longer number, a time say, it is another one."""
+        at = data.find(needle)
+        while at > 0 and needle in self._texts and data[at - 1 : at].isdigit():
+            at = data.find(needle, at + 1)
+        return at >= 0
 
     def _binary(self, data: bytes, about: str) -> None:
         if len(data.strip(b"\0")) < _LEAST_BYTES or len(set(data)) < _LEAST_DISTINCT:

@@ -284,3 +284,12 @@ def test_the_searcher_finds_each_form_and_not_another_number(form: str):
         other.seek_encoded(value + 2, SCALE)
     assert searcher.found([b"before", FORMS[form]])
     assert not other.found([b"before", FORMS[form]])
+
+
+def test_the_end_of_a_longer_number_is_not_the_number():
+    """Guards: a time with microseconds ended in one of a thousand numbers that are sought."""
+    searcher = Searcher()
+    searcher.seek_number(0.32735908)
+    assert not searcher.found([b'{"at": 1764594460.327359}', b"12:10:30.327359"])
+    for text in (b"0.327359", b"x=0.327359", b"-0.327359", b"30.327359 0.327359"):
+        assert searcher.found([text]) == {"0.32735908 as text 0.327359"}

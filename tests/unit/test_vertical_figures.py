@@ -95,7 +95,8 @@ def test_two_banks_fit_30000_card_holders_as_the_pooled_table_does(tmp_path: Pat
     assert found["metrics"]["auc"] == pytest.approx(ours, abs=1e-6)
     assert pooled == pytest.approx(0.7242, abs=0.0005)
     assert alone == pytest.approx(0.6586, abs=0.0005)
-    assert kilobytes < 2_000_000
+    # 7.9 GB where every round of parcels is kept.
+    assert kilobytes < 4_000_000
 
 
 def played(folder: Path, texts: dict[str, str], columns: list[str]) -> tuple[Any, int]:
