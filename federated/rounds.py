@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -101,10 +102,12 @@ class RoundRecord:
         """By asset, the request and the reply."""
         return {asset: (self.request, body) for asset, body in self.contributions.items()}
 
-    @property
+    @cached_property
     def digests(self) -> dict[str, tuple[str, str]]:
         """By asset, those of the request and the reply."""
-        return _digests(self.bodies)
+        # Looked at for each party's receipt, and a round of many parties has megabytes.
+        asked = body_digest(self.request)
+        return {asset: (asked, body_digest(said)) for asset, said in self.contributions.items()}
 
     @property
     def packing(self) -> Packing:
@@ -160,13 +163,11 @@ class RelayRecord:
     @classmethod
     def of(cls, number: int, bodies: Mapping[str, tuple[bytes, bytes]]) -> Self:
         """Return the record of a round that has just taken place."""
-        return cls(number, _digests(bodies), bodies)
-
-
-def _digests(bodies: Mapping[str, tuple[bytes, bytes]]) -> dict[str, tuple[str, str]]:
-    return {
-        asset: (body_digest(asked), body_digest(said)) for asset, (asked, said) in bodies.items()
-    }
+        digests = {
+            asset: (body_digest(asked), body_digest(said))
+            for asset, (asked, said) in bodies.items()
+        }
+        return cls(number, digests, bodies)
 
 
 Record = RoundRecord | RelayRecord
