@@ -79,6 +79,12 @@ class Party:
         return key_of(f"{self.name}/node")
 
 
+def contribution(asset: str, number: int, asked: bytes, said: bytes) -> engines.Contribution:
+    """What an engine tells of one request to a node and its reply."""
+    digests = sha256_text(asked), sha256_text(said)
+    return engines.Contribution(asset, number, *digests, (asked, said))
+
+
 class FakeEngine:
     """Answers as honest nodes would; `lie` changes the outcome, `during` runs between rounds."""
 
@@ -104,7 +110,7 @@ class FakeEngine:
         if self.outcome:
             return self.outcome
         sent = [
-            engines.Contribution.of(member.asset, 1, b"asked", f"masked {member.asset}".encode())
+            contribution(member.asset, 1, b"asked", f"masked {member.asset}".encode())
             for member in request.cohort
         ]
         # As a node's journal does: a job that is asked for again gets the receipt it got before.

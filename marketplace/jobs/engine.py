@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-from ledger.encoding import sha256_text
 from ledger.statements import Job
 
 
@@ -104,12 +103,6 @@ class Contribution:
     request: str
     reply: str
     bodies: tuple[bytes, bytes] | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, asset: str, number: int, asked: bytes, said: bytes) -> Self:
-        """Return what these bytes are kept as."""
-        digests = sha256_text(asked), sha256_text(said)
-        return cls(asset, number, *digests, (asked, said))
 
 
 @dataclass(frozen=True)

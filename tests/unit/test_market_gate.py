@@ -8,6 +8,7 @@ from ledger.encoding import canonical, sha256_text
 from ledger.statements import Contribution, Job, JournalPosition, Receipt
 from marketplace.errors import ReleaseError
 from marketplace.jobs import engine, gate
+from tests.market import contribution
 
 ASSETS = tuple("asset:" + digit * 64 for digit in "12")
 AGREEMENTS = tuple("agreement:" + digit * 64 for digit in "12")
@@ -30,7 +31,7 @@ JOB = Job(
     issued=0,
 )
 SENT = tuple(
-    engine.Contribution.of(asset, number, b"ask %d" % number, f"{asset} {number}".encode())
+    contribution(asset, number, b"ask %d" % number, f"{asset} {number}".encode())
     for asset in ASSETS
     for number in (1, 2)
 )
