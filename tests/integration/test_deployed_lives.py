@@ -17,6 +17,7 @@ from federated.node.home import NodeHome
 from federated.records import MESSAGE_TYPE, pack, unpack
 from federated.superlink.fleet import Fleet
 from federated.superlink.process import access_of
+from federated.superlink.run_grid import RunGrid
 from federated.superlink.runs import Runs
 from ledger.keys import SigningKey
 from marketplace.processes import Process
@@ -175,13 +176,20 @@ def test_a_service_that_is_told_to_end_while_its_superlink_starts_does_so(town: 
     town.market.start_service()
 
 
-def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
-    """Guards: Flower forgets a message whose node is away when somebody asks for the reply."""
-    until(lambda: connections(town, "west"), "a first connection")
-    kill(town.nodes["west"].process)
+@contextlib.contextmanager
+def run_without(town: Town, name: str) -> Iterator[tuple[RunGrid, int]]:
+    """Begin a run while a node is dead that was connected; with Flower's number for it."""
+    until(lambda: connections(town, name), "a first connection")
+    kill(town.nodes[name].process)
+    number = int(NodeHome.load(town.nodes[name].home.folder).settings.seat)
     runs = Runs(access_of(town.data / "superlink"))
     with contextlib.closing(runs), runs.begin() as grid:
-        number = int(NodeHome.load(town.nodes["west"].home.folder).settings.seat)
+        yield grid, number
+
+
+def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
+    """Guards: Flower forgets a message whose node is away when somebody asks for the reply."""
+    with run_without(town, "west") as (grid, number):
         request = KeysRequest("job:" + "0" * 64, 1, 1, (town.nodes["west"].asset,), {})
         key = SigningKey.load(town.data / "keys" / "operator" / "signing.key")
         lease = Lease(request.job, request.attempt, 1, grid.run.run_id).sign(key)
@@ -215,11 +223,7 @@ def test_a_node_that_dies_with_a_job_under_way_is_asked_again(town: Town):
 
 def test_half_a_message_of_an_operator_that_died_is_in_nobodys_way(town: Town):
     """Guards: a node waits for the rest of a message, for half a minute, and answers no other."""
-    until(lambda: connections(town, "west"), "a first connection")
-    kill(town.nodes["west"].process)
-    runs = Runs(access_of(town.data / "superlink"))
-    with contextlib.closing(runs), runs.begin() as grid:
-        number = int(NodeHome.load(town.nodes["west"].home.folder).settings.seat)
+    with run_without(town, "west") as (grid, number):
         message = grid.create_message(pack(b"half of it"), MESSAGE_TYPE, number, "attempt")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(grid, "_push", lambda *_: None)
