@@ -65,7 +65,7 @@ class Settings:
     fee_ppm: int = _setting(50_000, "operator's fee in parts per million of the price", 0, PPM)
     max_body_bytes: int = _setting(2 << 20, "largest request body", 1 << 10, 1 << 30)
     max_reply_bytes: int = _setting(
-        64 << 20, "largest reply of a node to a step of a job", 1 << 10, 1 << 30
+        64 << 20, "largest reply of a node to a step of a job", 1 << 10, 64 << 20
     )
     log_wait_seconds: int = _setting(10, "longest wait for a checkpoint before 503", 1, 600)
     lease_seconds: int = _setting(600, "after this time without progress a job is taken over", 1)

@@ -210,8 +210,8 @@ class Fleet:
             status = error.response.status_code
             if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
                 raise ReplyTooLongError(
-                    "a reply is longer than the service takes; its operator can raise "
-                    "RONGSHU_MAX_REPLY_BYTES"
+                    "a reply is longer than the service takes; its operator may have lowered "
+                    "RONGSHU_MAX_REPLY_BYTES, or a proxy before it takes less"
                 ) from error
             said = " (is this machine's clock right?)" if status == httpx.codes.UNAUTHORIZED else ""
             raise SuperLinkError(f"the SuperLink refuses: HTTP {status}{said}") from error

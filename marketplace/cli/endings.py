@@ -57,8 +57,8 @@ BY_REASON: Mapping[str, str] = {
     "child_died": "the process in which its node computed ended early, or took too much memory or "
     f"time; {ASK}",
     "too_few": "too few rows, or too few in common, for what the agreement says; nothing is told",
-    "reply_too_long": "its reply is longer than the service takes; ask the operator to raise "
-    "RONGSHU_MAX_REPLY_BYTES",
+    "reply_too_long": "its reply is longer than the service takes; use fewer rows, or ask the "
+    "operator whether RONGSHU_MAX_REPLY_BYTES is lowered",
     "sidecar_failed": "its sidecar did not do its part; its provider sees why in the node's log",
     "bad_lease": "its node does not take the request for the operator's; ask its provider whether "
     "it can read the log, and tell the operator",

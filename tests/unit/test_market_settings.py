@@ -35,6 +35,7 @@ def test_every_setting_has_its_variable_and_a_meaning():
         ("RONGSHU_PORT", "\uff18"),
         ("RONGSHU_MAX_BODY_BYTES", "1"),
         ("RONGSHU_MAX_REPLY_BYTES", "1"),
+        ("RONGSHU_MAX_REPLY_BYTES", str((64 << 20) + 1)),
         ("RONGSHU_NAME", "Not A Host"),
         ("RONGSHU_OPERATOR_NAME", "two\nlines"),
         ("RONGSHU_LEASE_SECONDS", "0"),
