@@ -263,6 +263,24 @@ class Processes:
                 time.sleep(_POLL)
         raise NodeError(f"the service does not answer; see {folder / 'serve.log'}")
 
+    def await_superlink(self) -> None:
+        """Wait until the service's SuperLink is at work, for whoever is to use it past the service.
+
+        A service that starts ends every run that it finds, and lets nobody through before.
+
+        Raises:
+            NodeError: it does not get there, or the service has ended.
+        """
+        http, end = self.http(), time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self.service is not None:
+                self.service.check()
+            # Nobody's request: the SuperLink itself refuses it once it hears of it.
+            if http.post("/v1/fleet/pull-messages").status_code == httpx.codes.UNAUTHORIZED:
+                return
+            time.sleep(_POLL)
+        raise NodeError("the service's SuperLink does not answer; is a node enrolled?")
+
     def stop_service(self) -> None:
         """Stop the service's process, and its SuperLink with it."""
         if self.service is not None:
@@ -373,6 +391,7 @@ class Processes:
         self.stop_service()
         self._insecure = True
         self.start_service("--insecure-skip-checks")
+        self.await_superlink()
         try:
             yield
         finally:

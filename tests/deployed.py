@@ -278,7 +278,11 @@ class Town:
         self.market.stop_service()
         self.market._settings = settings
         self.market.start_service()
-        until(lambda: all(self.state(name) == "alive" for name in self.nodes), "all nodes")
+        until(self.all_are_alive, "all nodes")
+
+    def all_are_alive(self) -> bool:
+        """Whether the operator has heard of every node."""
+        return all(self.state(name) == "alive" for name in self.nodes)
 
     def _move(self, name: str, address: str) -> None:
         home = NodeHome.load(self.nodes[name].home.folder)
@@ -295,8 +299,7 @@ class Town:
         for node in self.nodes.values():
             if node.process.popen.poll() is not None:
                 node.start()
-        alive = lambda: all(self.state(name) == "alive" for name in self.nodes)  # noqa: E731
-        until(alive, lambda: f"all: {self.said()}")
+        until(self.all_are_alive, lambda: f"all: {self.said()}")
         until(lambda: not sum(self.uses("reserved").values()), "no use is left over", 60.0)
         self.market.keep_books()
         export = self.market.folder / f"export-{time.monotonic_ns()}"
@@ -392,6 +395,8 @@ def open_town(
             file.write_text(table)
             town.join(name, file, terms_of(), preparation=preparation)
         try:
+            # A test may end a node, or start another in its place, at once.
+            until(town.all_are_alive, lambda: f"all nodes: {town.said()}")
             yield town
         except NodeError as error:
             raise AssertionError(f"{error}\n{town.said()}") from error

@@ -290,8 +290,7 @@ class NodeHome:
         self.api_key()
         journal = Journal(self.folder / JOURNAL, clock)
         try:
-            journal.verify()
-            lines = journal.lines()
+            lines = journal.verified()
         finally:
             journal.close()
         try:

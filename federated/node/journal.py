@@ -39,7 +39,7 @@ from federated.messages import (
 from federated.node import journal_file
 from federated.node.guard import Spent
 from federated.node.journal_check import compare
-from federated.node.journal_file import DECIDE, FAILURE, FINISH_STEP, ROWS, UPGRADE, line_bodies
+from federated.node.journal_file import DECIDE, FAILURE, FINISH_STEP, ROWS, UPGRADE, lines_since
 from federated.preparation import Preparation
 from ledger import journal as chain
 from ledger.encoding import canonical, parse, sha256_text
@@ -134,20 +134,29 @@ class Journal:
         """Recompute the whole chain and return where it stands.
 
         Raises:
+            JournalError: as `verified`.
+        """
+        lines = self.verified()
+        return JournalPosition(len(lines), lines[-1].head if lines else chain.first_head())
+
+    def verified(self) -> list[JournalLine]:
+        """Return all lines after recomputing their chain; another process may write meanwhile.
+
+        Raises:
             JournalError: a line is missing or was changed, and names it; or what the journal keeps
                 beside its lines is not what they say.
         """
-        lines = self.lines()
+        with self._one_moment():
+            lines = self._lines()
+            differing = compare(self._connection, lines)
         head = chain.first_head()
         for expected, line in enumerate(lines, start=1):
             head = chain.next_head(head, line.sequence, line.time, line.kind, line.body)
             if line.sequence != expected or line.head != head:
                 raise JournalError(f"{self._path}: line {expected} is missing or was changed")
-        with self._lock:
-            differing = compare(self._connection, lines)
         if differing:
             raise JournalError(f"{self._path}: its {differing} are not those of its lines")
-        return JournalPosition(len(lines), head)
+        return lines
 
     def lines(self) -> list[JournalLine]:
         """Return all lines, as an auditor gets them; their chain is not checked.
@@ -156,17 +165,23 @@ class Journal:
             JournalError: a line's content cannot be read.
         """
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT sequence, time, kind, body, head FROM line ORDER BY sequence"
-            ).fetchall()
+            return self._lines()
+
+    @contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """Hold the lock, and let all looks at the file see it as it is at the first."""
+        with self._lock:
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def _lines(self) -> list[JournalLine]:
         try:
-            bodies = line_bodies(rows)
+            return lines_since(self._connection, 1)
         except EncodingError as error:
             raise JournalError(f"{self._path}: a line was changed: {error}") from error
-        return [
-            JournalLine(sequence, time, kind, body, head)
-            for (sequence, time, kind, _, head), body in zip(rows, bodies, strict=True)
-        ]
 
 
 class Book:
@@ -410,15 +425,7 @@ class Book:
 
     def counts_since(self, first: int) -> Counts:
         """Count launches and ends from line `first` on."""
-        rows = self._connection.execute(
-            "SELECT sequence, time, kind, body, head FROM line WHERE sequence >= ? ORDER BY 1",
-            (first,),
-        ).fetchall()
-        bodies = line_bodies(rows)
-        return chain.count(
-            JournalLine(sequence, time, kind, body, head)
-            for (sequence, time, kind, _, head), body in zip(rows, bodies, strict=True)
-        )
+        return chain.count(lines_since(self._connection, first))
 
     def close(self, asset: str, number: int, statement: bytes) -> str:
         """Keep the close of an epoch that was signed in this transaction; return its id."""

@@ -17,7 +17,7 @@ from federated.errors import FederatedError, JournalError
 from federated.messages import FinishReply
 from ledger.encoding import canonical, digest, parse, sha256_text
 from ledger.ids import statement_id
-from ledger.journal import first_head, next_head
+from ledger.journal import JournalLine, first_head, next_head
 from ledger.statements import JournalPosition
 
 VERSION = 2
@@ -129,6 +129,25 @@ def position(connection: sqlite3.Connection) -> JournalPosition:
     return JournalPosition(0, first_head()) if row is None else JournalPosition(*row)
 
 
+def lines_since(connection: sqlite3.Connection, first: int) -> list[JournalLine]:
+    """Return the lines from number `first` on; their chain is not checked.
+
+    Raises:
+        EncodingError: a line's content cannot be read.
+        JournalError: it is no JSON object.
+    """
+    rows = connection.execute(
+        "SELECT sequence, time, kind, body, head FROM line WHERE sequence >= ? ORDER BY 1", (first,)
+    )
+    found = []
+    for sequence, time, kind, content, head in rows:
+        body = parse(content)
+        if not isinstance(body, dict):
+            raise JournalError(f"line {sequence} of the journal is no object")
+        found.append(JournalLine(sequence, time, kind, body, head))
+    return found
+
+
 def append(connection: sqlite3.Connection, time: int, kind: str, body: dict[str, Any]) -> int:
     """Write the next line; return its number."""
     last = position(connection)
@@ -205,18 +224,3 @@ def _keep_receipt(connection: sqlite3.Connection, asset: str, receipt: bytes) ->
         "INSERT OR IGNORE INTO signed (id, kind, asset, line, statement) VALUES (?, ?, ?, 0, ?)",
         (statement_id("receipt", receipt), "receipt", asset, receipt),
     )
-
-
-def line_bodies(rows: list[tuple[int, int, str, bytes, str]]) -> list[dict[str, Any]]:
-    """Return the bodies of stored lines.
-
-    Raises:
-        JournalError: one is no JSON object.
-    """
-    found = []
-    for sequence, _, _, body, _ in rows:
-        value = parse(body)
-        if not isinstance(value, dict):
-            raise JournalError(f"line {sequence} of the journal is no object")
-        found.append(value)
-    return found

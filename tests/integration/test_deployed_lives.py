@@ -56,10 +56,7 @@ def _all_is_well(town: Town) -> Iterator[None]:
     for node in town.nodes.values():
         node.process.check()
     yield
-    until(
-        lambda: all(town.state(name) == "alive" for name in town.nodes),
-        f"every node alive: {town.said()}",
-    )
+    until(town.all_are_alive, lambda: f"every node alive: {town.said()}")
 
 
 def test_a_node_is_alive_and_lost_eight_seconds_after_its_end(town: Town):
@@ -132,14 +129,16 @@ def test_of_two_processes_of_one_node_the_first_ends(town: Town):
     node = town.nodes["west"]
     copy = node.home.folder.with_name("copy-of-west")
     shutil.copytree(node.home.folder, copy)
+    first = node.process
     second = Process(["node", "run", str(copy)], copy / "node.log")
     try:
-        assert node.process.popen.wait(30) == 1
+        assert first.popen.wait(30) == 1
         said = (node.home.folder / "node.log").read_text()
         assert "another process of this node runs; this one ends" in said
         second.check()
     finally:
         second.stop()
+        first.stop()
         shutil.rmtree(copy)
         node.start()
     town.run(seconds=60)
@@ -147,7 +146,7 @@ def test_of_two_processes_of_one_node_the_first_ends(town: Town):
 
 def test_a_service_that_is_told_to_end_does_so_while_it_holds_requests(town: Town):
     for _ in range(2):
-        until(lambda: all(town.state(name) == "alive" for name in town.nodes), "all nodes")
+        until(town.all_are_alive, "all nodes")
         service, superlink = town.market.service, town.superlink()
         assert service is not None
         begun = time.monotonic()
@@ -182,6 +181,7 @@ def run_without(town: Town, name: str) -> Iterator[tuple[RunGrid, int]]:
     until(lambda: connections(town, name), "a first connection")
     kill(town.nodes[name].process)
     number = int(NodeHome.load(town.nodes[name].home.folder).settings.seat)
+    town.market.await_superlink()
     runs = Runs(access_of(town.data / "superlink"))
     with contextlib.closing(runs), runs.begin() as grid:
         yield grid, number

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from federated.errors import JournalCutError, JournalError
 from federated.node.journal import FAILURE, Book, Journal
+from federated.node.journal_check import compare
 from federated.node.journal_file import rows_digest
 from ledger.encoding import sha256_text
 from ledger.ids import statement_id
@@ -17,6 +19,7 @@ from ledger.journal import (
     CLOSE,
     FINISH,
     LAUNCH,
+    JournalLine,
     first_head,
     read_journal,
     write_journal,
@@ -289,6 +292,25 @@ def test_a_decision_is_kept_with_the_statement_signed_for_it(journal: Journal):
         assert book.decision("job:one", ASSET) == ("granted", b"grant")
         book.decide("job:one", ASSET, "revoked", b"receipt")
         assert book.decision("job:one", ASSET) == ("revoked", b"receipt")
+
+
+def test_a_journal_is_verified_as_it_is_at_one_moment(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Guards: lines and tables were read one after the other, and a running node wrote between."""
+    use(journal, "job:one")
+    node = Journal(path, Clock())
+
+    def compare_later(connection: sqlite3.Connection, lines: Sequence[JournalLine]) -> str:
+        use(node, "job:two")
+        return compare(connection, lines)
+
+    monkeypatch.setattr("federated.node.journal.compare", compare_later)
+    assert len(journal.verified()) == 1
+    monkeypatch.undo()
+    assert journal.verify() == node.verify()
+    assert journal.verify().sequence == 2
+    node.close()
 
 
 # --- crashes
