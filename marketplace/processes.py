@@ -275,8 +275,9 @@ class Processes:
         while time.monotonic() < end:
             if self.service is not None:
                 self.service.check()
-            # Nobody's request: the SuperLink itself refuses it once it hears of it.
-            if http.post("/v1/fleet/pull-messages").status_code == httpx.codes.UNAUTHORIZED:
+            # Nobody's request: the SuperLink refuses it once it hears of it.
+            answer = http.post("/v1/fleet/pull-messages")
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 return
             time.sleep(_POLL)
         raise NodeError("the service's SuperLink does not answer; is a node enrolled?")
