@@ -121,7 +121,11 @@ def pull(
 
 
 def is_passing(error: httpx.HTTPError) -> bool:
-    """Whether an error may be gone in a moment: the SuperLink restarts, or the line is down."""
+    """Whether an error may be gone in a moment: the SuperLink restarts, or the line is down.
+
+    Or its database is locked, as while it clears a large run away: after five seconds of waiting
+    Flower gives up and answers 500, and has stored nothing.
+    """
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in (502, 503, 504)
+        return error.response.status_code in (500, 502, 503, 504)
     return True

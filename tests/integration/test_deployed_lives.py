@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -115,6 +116,19 @@ def test_a_killed_superlink_is_started_anew_and_nodes_come_back(town: Town):
     assert second != first
     job = town.run(seconds=90)
     assert town.researcher.result(job)["age"]["count"] == 16
+
+
+def test_a_locked_database_of_the_superlink_is_waited_for(town: Town):
+    """Guards: after five seconds Flower answers 500, which ended the job."""
+    town.run()
+    database = sqlite3.connect(town.data / "superlink" / "superlink.db", isolation_level=None)
+    with contextlib.closing(database):
+        database.execute("BEGIN IMMEDIATE")
+        job = town.submit()
+        log = town.data / "superlink" / "superlink.log"
+        until(lambda: "database is locked" in log.read_text(), "a refusal by Flower")
+        database.execute("ROLLBACK")
+    assert town.wait(job)["state"] == "released", town.said()
 
 
 def test_a_superlink_without_its_file_learns_again_who_may_connect(town: Town):

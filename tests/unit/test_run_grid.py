@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import ObjectTree
 
+from federated.errors import SuperLinkError
 from federated.records import MESSAGE_TYPE, pack
 from federated.superlink import run_grid
 from federated.superlink.bell import NoBell
@@ -93,3 +95,29 @@ def test_one_that_was_there_in_between_is_missed_anew(link: SuperLink):
     link.away = True
     assert not given_up(link, grid, name, RETURN_SECONDS)
     assert given_up(link, grid, name, 2.0)
+
+
+def answered_first_with(status: int) -> list[int]:
+    """Call a SuperLink whose first answer is an error; return how many calls were made."""
+    request, calls = httpx.Request("POST", "https://127.0.0.1:1"), []
+
+    def call() -> list[int]:
+        calls.append(status)
+        if len(calls) == 1:
+            answer = httpx.Response(status, request=request)
+            raise httpx.HTTPStatusError("not what is shown", request=request, response=answer)
+        return calls
+
+    return Patience()(call)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_what_passes_is_waited_for(status: int):
+    """Guards: 500 says that Flower's database was locked, and ended the job."""
+    assert len(answered_first_with(status)) == 2
+
+
+@pytest.mark.parametrize("status", [401, 404, 412])
+def test_what_the_superlink_refuses_is_not_asked_again(status: int):
+    with pytest.raises(SuperLinkError, match=f"refuses: HTTP {status}"):
+        answered_first_with(status)
