@@ -20,12 +20,13 @@ decimal numbers are strings such as "0.66".
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from federated.errors import PreparationError, suggestion
+from federated.key_terms import SharedKey
 from federated.linking import Linking
 from federated.matching import Matching
 from federated.scoring_limits import ScoringLimits
@@ -35,7 +36,14 @@ NAMESPACE = "rongshu/preparation/v1"
 
 Level = int | str
 
-_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", "match", "link", "score")
+# What older agreements do not have, each with how it is read.
+_LATER: Mapping[str, Callable[[Any], Any]] = {
+    "match": Matching.parse,
+    "link": Linking.parse,
+    "score": ScoringLimits.parse,
+    "shared_key": SharedKey.parse,
+}
+_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", *_LATER)
 _LABEL_KEYS = ("column", "above")
 _SPLIT_KEYS = ("train", "seed", "stratify", "unless_class_at_most")
 _MAX_SEED = (1 << 32) - 1
@@ -79,6 +87,7 @@ class Preparation:
         match: How rows of two providers are told to be of the same person, by equal identifiers.
         link: The same where names are dirty, by how alike they are.
         score: How many rows one use of a model may score, where the asset is a model.
+        shared_key: Who may open an encrypted sum together, where no single one may.
     """
 
     drop: tuple[str, ...] = ()
@@ -89,6 +98,7 @@ class Preparation:
     match: Matching | None = None
     link: Linking | None = None
     score: ScoringLimits | None = None
+    shared_key: SharedKey | None = None
 
     @classmethod
     def parse(cls, given: Any) -> "Preparation":
@@ -105,8 +115,6 @@ class Preparation:
         one_hot = _one_hot(table.get("one_hot", {}))
         label = _label(table["label"]) if table.get("label") is not None else None
         split = _split(table["split"]) if table.get("split") is not None else None
-        match = Matching.parse(table["match"]) if table.get("match") is not None else None
-        score = ScoringLimits.parse(table["score"]) if table.get("score") is not None else None
         for column, _ in one_hot:
             if column in drop:
                 raise PreparationError(f"one_hot.{column}", "this column is dropped")
@@ -115,16 +123,18 @@ class Preparation:
         if split and split.stratify and not label:
             raise PreparationError("split.stratify", "stratifying needs a label")
         complete = _boolean("complete_rows", table.get("complete_rows", False))
-        link = Linking.parse(table["link"]) if table.get("link") is not None else None
-        return cls(drop, complete, one_hot, label, split, match, link, score)
+        later = {
+            key: parse(table[key]) for key, parse in _LATER.items() if table.get(key) is not None
+        }
+        return cls(drop, complete, one_hot, label, split, **later)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON without floats; `parse` reads it back.
 
-        Every key is present but `match`, `link` and `score`, which older agreements do not have.
+        Every key is present but those of `_LATER`, which older agreements do not have.
         """
         split = self.split
-        later = {"match": self.match, "link": self.link, "score": self.score}
+        later = {key: getattr(self, key) for key in _LATER}
         return {key: value.to_json() for key, value in later.items() if value is not None} | {
             "drop": list(self.drop),
             "complete_rows": self.complete_rows,

@@ -13,7 +13,8 @@ order is fixed, so that the same request gets the same word everywhere:
 6. the terms permit task, purpose, recipient, parties, time and one more use
    (`purpose_not_allowed`, `agreement_expired`, `quota_used_up`, `grant_mismatch`);
 7. the asset had no more joint jobs in a month than agreed (`quota_used_up`);
-8. before computing: the grant is in the log, for this job, asset and cohort, and still valid
+8. an encrypted sum is under a key that nobody opens alone, if that was agreed (`grant_mismatch`);
+9. before computing: the grant is in the log, for this job, asset and cohort, and still valid
    (`not_proven`, `grant_mismatch`, `agreement_expired`).
 
     permit = decide(Ask(job, asset), history, spent, now=…, code=…, limits=Limits())
@@ -157,6 +158,7 @@ def decide(
     if spent.unfinished(agreement_id) + len(fruitless) >= limits.unfinished:
         raise RefusedError("quota_used_up", "too many jobs ended here after an answer had left")
     _matched_seldom(history, ask, preparation, spent.every, now)
+    _opened_together(job, preparation)
     grant = None if ask.grant is None else _granted(history, ask, job, agreement_id, now)
     assets = {asset: _proven(history, asset, Asset) for asset in job.assets}
     # A party whose key was lost may be anybody; masks against it would hide nothing.
@@ -241,9 +243,8 @@ def _base(preparation: Preparation) -> tuple[str, ...] | None:
 def _row_key(preparation: Preparation) -> str:
     """Return what decides which rows are chosen: features and labels do not, splits by them do."""
     chosen: dict[str, Any] = preparation.to_json()
-    chosen.pop("match", None)
-    chosen.pop("link", None)
-    chosen.pop("score", None)
+    for other in ("match", "link", "score", "shared_key"):
+        chosen.pop(other, None)
     if not preparation.complete_rows:
         chosen.pop("drop", None)
     chosen.pop("one_hot", None)
@@ -304,6 +305,14 @@ def _matched_seldom(
         raise RefusedError(
             "quota_used_up", f"{len(recent)} joint jobs used this asset in {MONTH_DAYS} days"
         )
+
+
+def _opened_together(job: Job, preparation: Preparation) -> None:
+    """Refuse an encrypted sum that others, or fewer, can open than the agreement says."""
+    if preparation.shared_key is None or job.encryption_key is None:
+        return
+    if missing := preparation.shared_key.missing(job.encryption_key):
+        raise RefusedError("grant_mismatch", missing)
 
 
 def _is_joint(history: History, job_id: str) -> bool:

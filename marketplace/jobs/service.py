@@ -9,6 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from federated.code import code_digest
 from federated.planning import plan_of
+from federated.preparation import Preparation
 from federated.tasks import AnyTask, JointTask, known_tasks
 from ledger.encoding import b64encode
 from ledger.statements import Agreement as AgreementStatement
@@ -70,7 +71,8 @@ def examine(context: Context, job: JobStatement) -> None:
     """Hold a job against this installation and the data cards; the terms come at reservation.
 
     Raises:
-        TermsError: `code_unknown` or `row_selection_not_allowed`.
+        TermsError: `code_unknown`, `row_selection_not_allowed`, or `grant_mismatch` where the
+            agreements ask for another key.
         FederatedError: an unknown task, or one that these data cards cannot serve.
         InvalidError: a key for encryption where none is used, none where one is, or one that is
             refused; a key whose holders are not others than researcher and operator.
@@ -78,14 +80,14 @@ def examine(context: Context, job: JobStatement) -> None:
     if context.insecure_skip_checks:
         return
     assets = {asset: context.find(asset, AssetStatement) for asset in job.assets}
-    task, _ = plan_of(job, assets)
+    task, plan = plan_of(job, assets)
     if job.code_digest != code_digest(job.task, job.task_version):
         raise TermsError("this code is not installed at the operator", code="code_unknown")
     if task.encrypted != (job.encryption_key is not None):
         word = "needs" if task.encrypted else "takes no"
         raise InvalidError(f"the task {task.name} {word} encryption_key", code="encryption_key")
     if job.encryption_key is not None:
-        _examine_key(context, job)
+        _examine_key(context, job, plan.preparation)
     for agreement_id in job.agreements:
         if context.find(agreement_id, AgreementStatement).preparation != job.preparation:
             raise TermsError(
@@ -94,12 +96,14 @@ def examine(context: Context, job: JobStatement) -> None:
             )
 
 
-def _examine_key(context: Context, job: JobStatement) -> None:
+def _examine_key(context: Context, job: JobStatement, agreed: Preparation) -> None:
     """Hold the key of an encrypted job against what can be seen of a key, and of its holders."""
     try:
         public_half(job.encryption_key)
     except WeakKeyError as error:
         raise InvalidError(str(error), code="encryption_key") from None
+    if agreed.shared_key and (missing := agreed.shared_key.missing(job.encryption_key)):
+        raise TermsError(missing, code="grant_mismatch")
     for holder in sorted(named_holders(job.encryption_key)):
         try:
             context.find(holder, ParticipantStatement)

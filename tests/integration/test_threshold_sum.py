@@ -12,6 +12,7 @@ from sqlmodel import Session, select
 
 from federated import server_app
 from federated.messages import Contribution, read_reply
+from federated.preparation import Preparation
 from ledger.encoding import b64decode, b64encode, canonical
 from ledger.statements import Job
 from marketplace import key_holder
@@ -337,3 +338,31 @@ def test_a_secret_key_of_the_same_modulus_is_another_key(
     monkeypatch.setattr(Researcher, "_opener", lambda *_: fixed_secret())
     with pytest.raises(ResultError, match="another encryption key"):
         shared.play.researcher.result(shared.job)
+
+
+def test_providers_can_ask_for_a_key_that_nobody_opens_alone(shared: Shared):
+    play, key = shared.play, shared.shares[0].key
+    asked = {"shared_key": {"threshold": 2, "holders": list(key.holders)}}
+    rows = Preparation.parse(asked).to_json()
+    agreements = {seat.asset: play.stage.agree_apart(seat, terms(), rows) for seat in play.seats}
+
+    def statement(**changes: Any) -> Job:
+        columns = {"columns": COLUMNS}
+        return play.statement(
+            "encrypted_sum", agreements, parameters=columns, preparation=rows, **changes
+        )
+
+    with pytest.raises(ClientError, match="a key that holders share") as refused:
+        play.submit(statement())
+    assert refused.value.code == "grant_mismatch"
+    # An operator who lets it pass gets no node to compute.
+    with play.market.insecure_operator():
+        job = play.submit(statement())
+        play.market.decide()
+        view = play.stage.wait(job)
+    assert view["state"] == "refused"
+    assert "grant_mismatch" in {party["reason"] for party in view["parties"]}
+    job = play.submit(statement(encryption_key=key.to_json()))
+    play.market.decide()
+    assert play.stage.wait(job)["state"] == "released"
+    assert play.researcher.result(job, shared.partials(job, 0, 2)) == {"sums": SUMS}
