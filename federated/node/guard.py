@@ -150,12 +150,9 @@ def decide(
     if job.code_digest != code(job):
         raise RefusedError("code_unknown", "the job names code that is not installed here")
     preparation = _row_selection(job, agreement, spent, limits)
-    # The log knows uses that a journal restored from a backup has forgotten, and the journal knows
-    # those under way: what either knows counts, and this job itself does not.
-    jobs = spent.jobs(agreement_id) | _completed_jobs(history, ask.asset, agreement_id)
-    fruitless = {each for each in jobs if history.revoked_before(each, history.size)}
-    _terms(history, ask, agreement, len(jobs - fruitless - {ask.job}), now)
-    if spent.unfinished(agreement_id) + len(fruitless) >= limits.unfinished:
+    uses, fruitless = _uses(history, ask, agreement_id, spent)
+    _terms(history, ask, agreement, uses, now)
+    if spent.unfinished(agreement_id) + fruitless >= limits.unfinished:
         raise RefusedError("quota_used_up", "too many jobs ended here after an answer had left")
     _matched_seldom(history, ask, preparation, spent.every, now)
     _opened_together(job, preparation)
@@ -251,6 +248,17 @@ def _row_key(preparation: Preparation) -> str:
     if preparation.split is None:
         chosen.pop("label", None)
     return repr(sorted(chosen.items(), key=lambda item: item[0]))
+
+
+def _uses(history: History, ask: Ask, agreement_id: str, spent: Spent) -> tuple[int, int]:
+    """Count the uses of an agreement, and the jobs under it that were revoked without a result.
+
+    The log knows uses that a journal restored from a backup has forgotten, and the journal knows
+    those under way: what either knows counts, and the job that is asked for does not.
+    """
+    jobs = spent.jobs(agreement_id) | _completed_jobs(history, ask.asset, agreement_id)
+    fruitless = {each for each in jobs if history.revoked_before(each, history.size)}
+    return len(jobs - fruitless - {ask.job}), len(fruitless)
 
 
 def _terms(history: History, ask: Ask, agreement: Agreement, uses: int, now: int) -> None:

@@ -38,7 +38,7 @@ from federated.messages import (
 )
 from federated.node import journal_file
 from federated.node.guard import Spent
-from federated.node.journal_check import compare
+from federated.node.journal_check import compare, first_broken
 from federated.node.journal_file import DECIDE, FAILURE, FINISH_STEP, ROWS, UPGRADE, lines_since
 from federated.preparation import Preparation
 from ledger import journal as chain
@@ -149,11 +149,8 @@ class Journal:
         with self._one_moment():
             lines = self._lines()
             differing = compare(self._connection, lines)
-        head = chain.first_head()
-        for expected, line in enumerate(lines, start=1):
-            head = chain.next_head(head, line.sequence, line.time, line.kind, line.body)
-            if line.sequence != expected or line.head != head:
-                raise JournalError(f"{self._path}: line {expected} is missing or was changed")
+        if broken := first_broken(lines):
+            raise JournalError(f"{self._path}: line {broken} is missing or was changed")
         if differing:
             raise JournalError(f"{self._path}: its {differing} are not those of its lines")
         return lines

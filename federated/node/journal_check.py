@@ -1,4 +1,4 @@
-"""Holds the tables of a journal, which decide, against its lines, which cannot be changed unseen.
+"""Checks a journal: the chain of its lines, and its tables, which decide, against the lines.
 
 Each part has a function that derives from the lines what the table must hold. Where a line of an
 older version did not say something, a line after `upgrade` does.
@@ -13,7 +13,25 @@ from typing import Any
 from federated.node.journal_file import DECIDE, ROWS, UPGRADE, rows_digest
 from ledger.encoding import sha256_text
 from ledger.ids import statement_id
-from ledger.journal import CLOSE, FINISH, REPLY, RESERVE, JournalLine
+from ledger.journal import (
+    CLOSE,
+    FINISH,
+    REPLY,
+    RESERVE,
+    JournalLine,
+    first_head,
+    next_head,
+)
+
+
+def first_broken(lines: Sequence[JournalLine]) -> int:
+    """Return the number of the first line that is missing or was changed; 0 where none is."""
+    head = first_head()
+    for expected, line in enumerate(lines, start=1):
+        head = next_head(head, line.sequence, line.time, line.kind, line.body)
+        if line.sequence != expected or line.head != head:
+            return expected
+    return 0
 
 
 def compare(connection: sqlite3.Connection, lines: Sequence[JournalLine]) -> str:
