@@ -43,7 +43,9 @@ _LATER: Mapping[str, Callable[[Any], Any]] = {
     "score": ScoringLimits.parse,
     "shared_key": SharedKey.parse,
 }
-_KEYS = ("drop", "complete_rows", "one_hot", "label", "split", *_LATER)
+SECTIONS = ("drop", "complete_rows", "one_hot", "label", "split", *_LATER)
+"""The keys of a preparation, in the order in which people read them."""
+
 _LABEL_KEYS = ("column", "above")
 _SPLIT_KEYS = ("train", "seed", "stratify", "unless_class_at_most")
 _MAX_SEED = (1 << 32) - 1
@@ -110,7 +112,7 @@ class Preparation:
         Raises:
             PreparationError: Naming the key that is unknown, of the wrong type or contradictory.
         """
-        table = _mapping("prepare", given, _KEYS)
+        table = _mapping("prepare", given, SECTIONS)
         drop = _names("drop", table.get("drop", []))
         one_hot = _one_hot(table.get("one_hot", {}))
         label = _label(table["label"]) if table.get("label") is not None else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from federated.node.table import ReadingSpec
-from federated.preparation import Preparation
+from federated.preparation import SECTIONS, Preparation
 from ledger.terms import Terms
 
 PARAMETERS = (
@@ -62,7 +62,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "provider": ("name", "file", "price", "cost", "description", "rights", "terms", "data"),
     "terms": ("tasks", "purposes", "uses", "until", "exact", "minimum_parties"),
     "data": ("format", "header", "columns", "missing", "delimiter"),
-    "prepare": ("drop", "complete_rows", "one_hot", "label", "split", "match", "link", "score"),
+    "prepare": SECTIONS,
     "job": ("name", "task", *PARAMETERS, "purpose"),
     "expect": ("name", "job", "path", "equals", "at_least", "at_most", "tolerance"),
     "refuse": ("name", "what", "reason"),

@@ -56,12 +56,6 @@ def _play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
         yield play
 
 
-def asked(play: Play) -> dict[str, Any]:
-    """The parameters, with the third provider's place in the order of the job's assets."""
-    order = [seat.part.name for seat in play.seats]
-    return ASKED | {"computes": ("first", "second", "third")[order.index("weather")]}
-
-
 def expected() -> Any:
     """What plain steps over the pooled columns come to: intercept, income, visits."""
     columns = np.column_stack([INCOME, VISITS])[COMMON]
@@ -73,7 +67,7 @@ def expected() -> Any:
 
 
 def test_the_researcher_gets_the_coefficients_and_checks_them(play: Play):
-    job = play.run("vertical", **asked(play))
+    job = play.run("vertical", **ASKED)
     found = play.researcher.result(job)
     weights = [found["intercept"], *found["coefficients"].values()]
     assert np.abs(np.array(weights) - expected()).max() < 2e-3
@@ -92,7 +86,7 @@ def _nodes(play: Play) -> Any:
 
 
 def test_every_round_of_each_node_is_receipted(play: Play):
-    job = play.run("vertical", **asked(play))
+    job = play.run("vertical", **ASKED)
     history = play.market.app.state.context.log.history
     receipts = [each.statement for each in history.completed[job]]
     rounds = {len(each.contributions) for each in receipts if isinstance(each, Receipt)}
@@ -106,7 +100,7 @@ def test_every_round_of_each_node_is_receipted(play: Play):
 
 
 def test_an_operator_who_changes_a_coefficient_is_noticed(play: Play):
-    job = play.run("vertical", **asked(play))
+    job = play.run("vertical", **ASKED)
     true = play.researcher.result(job)
     false = true | {"coefficients": true["coefficients"] | {"income": 0.0}}
     exchanges = play.researcher.call("GET", f"/jobs/{job}/contributions")
@@ -125,7 +119,7 @@ def test_an_operator_who_changes_a_coefficient_is_noticed(play: Play):
 
 def test_a_job_that_the_cards_refute_is_not_taken(play: Play):
     with pytest.raises(ClientError, match="no owner has a column 'weight'"):
-        play.job("vertical", parameters=asked(play) | {"label": "weight"})
+        play.job("vertical", parameters=ASKED | {"label": "weight"})
 
 
 @pytest.mark.slow
@@ -148,7 +142,7 @@ def overheard(folder: Path, caplog: pytest.LogCaptureFixture) -> set[str]:
     folder.mkdir()
     searcher = Searcher()
     with open_stage(folder, TABLES, preparation={"match": MATCH}, agreed=AGREED) as play:
-        job = play.run("vertical", **asked(play))
+        job = play.run("vertical", **ASKED)
         assert play.researcher.result(job)["rows"] == 36
         for column in (INCOME, VISITS):
             common = column[COMMON]

@@ -284,7 +284,7 @@ def test_points_returned_must_be_those_that_were_counted():
     receiver, sender = parties(agreed(Outcome.BOTH))
     asked(receiver, sender)
     returned = split(receiver.return_matches())
-    swapped = b"".join([returned[0][:-1] + b"\0", *returned[1:]])
+    swapped = b"".join([bytes([returned[0][0] ^ 1]) + returned[0][1:], *returned[1:]])
     with pytest.raises(PointError, match="not those that were counted"):
         sender.finish(swapped)
 
