@@ -166,7 +166,7 @@ def test_a_node_that_tells_its_exponent_is_caught(
     monkeypatch.setattr(
         intersection.IntersectionTask,
         "conclude",
-        lambda _self, _plan, reports: {"reports": list(reports.values())},
+        lambda _self, _plan, reports: {"reports": [reports[each] for each in sorted(reports)]},
     )
     found = secrets.searcher
     said = everything(tmp_path, secrets, caplog)
