@@ -13,12 +13,11 @@ open it as it says, and nobody can check who has the shares but its dealer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from federated.errors import PreparationError, suggestion
-from federated.matching import whole
+from federated.agreed import known_table, whole
+from federated.errors import PreparationError
 from ledger.errors import EncodingError
 from ledger.ids import parse_id
 from privacy.paillier import is_shared, named_holders
@@ -48,12 +47,7 @@ class SharedKey:
         Raises:
             PreparationError: Naming the key.
         """
-        if not isinstance(given, Mapping):
-            raise PreparationError("shared_key", "a table of threshold and holders is needed")
-        for key in given:
-            if key not in _KEYS:
-                hint = suggestion(str(key), _KEYS)
-                raise PreparationError(f"shared_key.{key}", f"unknown key{hint}")
+        given = known_table("shared_key", given, _KEYS)
         threshold = whole("shared_key.threshold", given.get("threshold", _LEAST), _LEAST)
         holders = _holders(given.get("holders"))
         if not threshold <= len(holders) <= MAX_HOLDERS:
@@ -76,10 +70,11 @@ class SharedKey:
             return "the agreement asks for a key that holders share; see `job submit --shared-key`"
         if type(key.get("threshold")) is not int or key["threshold"] < self.threshold:
             return f"the agreement asks for a key that no fewer than {self.threshold} holders open"
-        others = sorted(named_holders(key) - set(self.holders))
-        if others:
-            return f"the agreement does not name {others[0]} as a holder of the key"
-        return ""
+        named = named_holders(key)
+        if len(named) < self.threshold:
+            return f"the key names fewer than {self.threshold} holders"
+        others = sorted(named - set(self.holders))
+        return f"the agreement does not name {others[0]} as a holder of the key" if others else ""
 
 
 def _holders(given: Any) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from federated.errors import PreparationError, suggestion
-from federated.matching import whole
+from federated.agreed import known_table, whole
+from federated.errors import PreparationError
 from privacy.errors import LinkageError
 from privacy.linkage import Field, Schema
 
@@ -53,11 +53,7 @@ class Linking:
         Raises:
             PreparationError: Naming the key.
         """
-        if not isinstance(given, Mapping):
-            raise PreparationError("link", "a table of keys is needed")
-        for key in given:
-            if key not in _KEYS:
-                raise PreparationError(f"link.{key}", f"unknown key{suggestion(str(key), _KEYS)}")
+        given = known_table("link", given, _KEYS)
         columns = given.get("columns")
         if not isinstance(columns, Mapping) or not columns:
             raise PreparationError(

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from federated.errors import PreparationError, suggestion
+from federated.agreed import known_table, whole
+from federated.errors import PreparationError
 from privacy.errors import IdentifierError
 from privacy.identifiers import Rules
 
@@ -33,7 +34,6 @@ SMALLEST = 2
 
 _KEYS = ("columns", "collapse", "minimum_size", "minimum_intersection", "monthly", "sidecar")
 _DEFAULTS = {"minimum_size": 100, "minimum_intersection": 10, "monthly": 4}
-_MOST = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,7 @@ class Matching:
         Raises:
             PreparationError: Naming the key.
         """
-        if not isinstance(given, Mapping):
-            raise PreparationError("match", "a table of keys is needed")
-        for key in given:
-            if key not in _KEYS:
-                raise PreparationError(f"match.{key}", f"unknown key{suggestion(str(key), _KEYS)}")
+        given = known_table("match", given, _KEYS)
         columns, collapse = given.get("columns"), given.get("collapse", False)
         sidecar = given.get("sidecar", False)
         if type(sidecar) is not bool:
@@ -101,14 +97,3 @@ class Matching:
             "monthly": self.monthly,
             "sidecar": self.sidecar,
         }
-
-
-def whole(field: str, value: Any, least: int) -> int:
-    """Returns a whole number of an agreement.
-
-    Raises:
-        PreparationError: It is none, or below `least`.
-    """
-    if type(value) is not int or not least <= value <= _MOST:
-        raise PreparationError(field, f"a whole number from {least} up is needed")
-    return value

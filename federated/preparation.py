@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from federated.errors import PreparationError, suggestion
+from federated.agreed import known_table
+from federated.errors import PreparationError
 from federated.key_terms import SharedKey
 from federated.linking import Linking
 from federated.matching import Matching
@@ -112,7 +113,7 @@ class Preparation:
         Raises:
             PreparationError: Naming the key that is unknown, of the wrong type or contradictory.
         """
-        table = _mapping("prepare", given, SECTIONS)
+        table = known_table("prepare", given, SECTIONS, top=True)
         drop = _names("drop", table.get("drop", []))
         one_hot = _one_hot(table.get("one_hot", {}))
         label = _label(table["label"]) if table.get("label") is not None else None
@@ -220,17 +221,6 @@ def decimal_text(field: str, value: Any) -> str:
     return format(number.normalize() + 0, "f") if number else "0"
 
 
-def _mapping(field: str, given: Any, known: Sequence[str]) -> Mapping[str, Any]:
-    """Returns `given` if it is a mapping with known keys only."""
-    if not isinstance(given, Mapping):
-        raise PreparationError(field, "a table of keys is needed")
-    for key in given:
-        if key not in known:
-            place = str(key) if field == "prepare" else f"{field}.{key}"
-            raise PreparationError(place, f"unknown key{suggestion(str(key), known)}")
-    return given
-
-
 def _boolean(field: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise PreparationError(field, "true or false is needed")
@@ -277,7 +267,7 @@ def _one_hot(given: Any) -> tuple[tuple[str, tuple[Level, ...]], ...]:
 
 
 def _label(given: Any) -> Label:
-    table = _mapping("label", given, _LABEL_KEYS)
+    table = known_table("label", given, _LABEL_KEYS)
     if "column" not in table:
         raise PreparationError("label.column", "missing")
     above = decimal_text("label.above", table.get("above", 0))
@@ -285,7 +275,7 @@ def _label(given: Any) -> Label:
 
 
 def _split(given: Any) -> Split:
-    table = _mapping("split", given, _SPLIT_KEYS)
+    table = known_table("split", given, _SPLIT_KEYS)
     for key in ("train", "seed"):
         if key not in table:
             raise PreparationError(f"split.{key}", "missing")

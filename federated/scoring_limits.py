@@ -7,11 +7,11 @@ The price of a use is for up to that many; uses times rows is what a buyer may l
     limits = ScoringLimits.parse({"most_rows": 100})
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from federated.errors import PreparationError, suggestion
+from federated.agreed import known_table
+from federated.errors import PreparationError
 
 MOST_ROWS = 1 << 16
 """Of one job: the scores of so many fit into 2 MiB."""
@@ -39,12 +39,7 @@ class ScoringLimits:
         Raises:
             PreparationError: Naming the key.
         """
-        if not isinstance(given, Mapping):
-            raise PreparationError("score", "a table of keys is needed: { most_rows = 100 }")
-        for key in given:
-            if key not in _KEYS:
-                raise PreparationError(f"score.{key}", f"unknown key{suggestion(str(key), _KEYS)}")
-        most = given.get("most_rows")
+        most = known_table("score", given, _KEYS).get("most_rows")
         if type(most) is not int or not 1 <= most <= MOST_ROWS:
             raise PreparationError(
                 "score.most_rows", f"a whole number from 1 to {MOST_ROWS} is needed"
